@@ -1,0 +1,188 @@
+//! Who is behind a session: user, session id, and what the application said about them.
+
+use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+
+use crate::Payload;
+
+/// The application's id of a user; empty for an anonymous one. Cloning copies a pointer.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    /// The user of a session without credentials.
+    pub fn anonymous() -> Self {
+        Self("".into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether nobody in particular is meant.
+    pub fn is_anonymous(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<&str> for UserId {
+    fn from(id: &str) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<String> for UserId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The id of one session, random and unguessable; written as a UUID.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    /// An id from 128 random bits, of which six give way to the UUID's version and variant.
+    pub fn from_random(random: u128) -> Self {
+        const VERSION: u128 = 0xf << 76;
+        const VARIANT: u128 = 0x3 << 62;
+        Self((random & !VERSION & !VARIANT) | (4 << 76) | (2 << 62))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.0;
+        write!(
+            f,
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            id >> 96,
+            (id >> 80) & 0xffff,
+            (id >> 64) & 0xffff,
+            (id >> 48) & 0xffff,
+            id & 0xffff_ffff_ffff
+        )
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = InvalidSessionId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSessionId> {
+        let bytes = text.as_bytes();
+        let dashes = [8, 13, 18, 23];
+        if bytes.len() != 36 || !dashes.iter().all(|at| bytes[*at] == b'-') {
+            return Err(InvalidSessionId);
+        }
+        let digits: String = text.chars().filter(|digit| *digit != '-').collect();
+        if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(InvalidSessionId);
+        }
+        u128::from_str_radix(&digits, 16).map(Self).map_err(|_| InvalidSessionId)
+    }
+}
+
+/// The text is not the UUID of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a session id is a UUID, as it was received")]
+pub struct InvalidSessionId;
+
+/// Who a session is, as others see it: in presence, in join and leave, beside a publication.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SessionInfo {
+    /// The session.
+    pub session: SessionId,
+    /// Its user.
+    pub user: UserId,
+    /// What the application said of the user when the session connected: one JSON value.
+    pub info: Option<Bytes>,
+    /// What the application said of the user in this topic: one JSON value.
+    pub topic_info: Option<Bytes>,
+}
+
+/// What the application answers to "who is this?" when a session connects.
+///
+/// ```
+/// use broker_core::Identity;
+///
+/// let identity = Identity::user("ris1").info(r#"{"name":"Kim"}"#);
+/// assert_eq!(identity.user.as_str(), "ris1");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Identity {
+    /// The user; empty for an anonymous one.
+    pub user: UserId,
+    /// One JSON value that others see in presence, join and leave, and publications.
+    pub info: Option<Bytes>,
+    /// When the credentials end; the session is closed then unless they were renewed.
+    pub expires_at: Option<SystemTime>,
+    /// Sent to the client in the answer to its connect.
+    pub data: Option<Payload>,
+    /// Which rule made this identity, for the log line of the session: `"hs256 token"`, `"anonymous"`.
+    pub rule: &'static str,
+}
+
+impl Identity {
+    /// A user with this id; an empty id is the anonymous user.
+    pub fn user(id: impl Into<UserId>) -> Self {
+        Self { user: id.into(), info: None, expires_at: None, data: None, rule: "application" }
+    }
+
+    /// Nobody in particular.
+    pub fn anonymous() -> Self {
+        Self { rule: "anonymous", ..Self::user("") }
+    }
+
+    /// Sets what others see of the user: one JSON value.
+    pub fn info(mut self, json: impl Into<Bytes>) -> Self {
+        self.info = Some(json.into());
+        self
+    }
+
+    /// Sets when the credentials end.
+    pub fn expires_at(mut self, at: SystemTime) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// Sets what the client is told in the answer to its connect.
+    pub fn data(mut self, data: Payload) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// Names the rule that made this identity, for the session's log line.
+    pub fn rule(mut self, rule: &'static str) -> Self {
+        self.rule = rule;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_ids_are_version_4_uuids_and_read_back() {
+        let id = SessionId::from_random(u128::MAX);
+        assert_eq!(id.to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("".parse::<SessionId>(), Err(InvalidSessionId));
+        assert_eq!("ffffffff-ffff-4fff-bfff-fffffffffff+".parse::<SessionId>(), Err(InvalidSessionId));
+    }
+}

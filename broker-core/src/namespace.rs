@@ -1,0 +1,201 @@
+//! The options of topics, chosen by the first part of their names.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use crate::{Topic, Verb, Verbs};
+
+/// The options of all topics that share the text before the first `:`.
+///
+/// ```
+/// use std::time::Duration;
+/// use broker_core::{Namespace, Verb};
+///
+/// let chat = Namespace::default().history(100, Duration::from_secs(3600)).allow(Verb::Subscribe);
+/// assert!(chat.keeps_history());
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Namespace {
+    /// Most publications kept per topic; 0 keeps none. Default: 0.
+    pub history_size: usize,
+    /// How long a publication is kept after the topic's last one. Default: 10 min.
+    pub history_ttl: Duration,
+    /// How a subscription resumes. Default: [`Recovery::Stream`], which needs a history.
+    pub recovery: Recovery,
+    /// Whether who listens can be asked. Default: no.
+    pub presence: bool,
+    /// Whether subscribers are told who comes and goes. Default: no.
+    pub join_leave: bool,
+    /// What happens when a subscriber does not read fast enough. Default: [`SlowConsumer::Disconnect`].
+    pub slow_consumer: SlowConsumer,
+    /// What everybody who is connected may do here. Default: nothing.
+    pub allow: Verbs,
+    /// Whether `allow` holds for anonymous sessions too. Default: no.
+    pub allow_anonymous: bool,
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self {
+            history_size: 0,
+            history_ttl: Duration::from_secs(600),
+            recovery: Recovery::Stream,
+            presence: false,
+            join_leave: false,
+            slow_consumer: SlowConsumer::Disconnect,
+            allow: Verbs::NONE,
+            allow_anonymous: false,
+        }
+    }
+}
+
+impl Namespace {
+    /// The options of dev mode: everybody may do everything, with history and presence.
+    pub fn open() -> Self {
+        Self {
+            history_size: 300,
+            history_ttl: Duration::from_secs(600),
+            presence: true,
+            join_leave: true,
+            allow: Verbs::ALL,
+            allow_anonymous: true,
+            ..Self::default()
+        }
+    }
+
+    /// Keeps the newest `size` publications for `ttl`.
+    pub fn history(mut self, size: usize, ttl: Duration) -> Self {
+        self.history_size = size;
+        self.history_ttl = ttl;
+        self
+    }
+
+    /// Sets how a subscription resumes.
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.recovery = recovery;
+        self
+    }
+
+    /// Lets who listens be asked.
+    pub fn presence(mut self) -> Self {
+        self.presence = true;
+        self
+    }
+
+    /// Tells subscribers who comes and goes.
+    pub fn join_leave(mut self) -> Self {
+        self.join_leave = true;
+        self
+    }
+
+    /// Sets what happens when a subscriber does not read fast enough.
+    pub fn slow_consumer(mut self, policy: SlowConsumer) -> Self {
+        self.slow_consumer = policy;
+        self
+    }
+
+    /// Lets everybody who is connected with credentials do this.
+    pub fn allow(mut self, verb: Verb) -> Self {
+        self.allow = self.allow.with(verb);
+        self
+    }
+
+    /// Lets anonymous sessions do what `allow` names.
+    pub fn allow_anonymous(mut self) -> Self {
+        self.allow_anonymous = true;
+        self
+    }
+
+    /// Whether publications have positions here.
+    pub fn keeps_history(&self) -> bool {
+        self.history_size > 0
+    }
+}
+
+/// How a subscription resumes after a break.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Recovery {
+    /// Not at all.
+    Off,
+    /// With every publication since the position.
+    #[default]
+    Stream,
+    /// With the newest publication only.
+    Cache,
+}
+
+/// What happens when a subscriber does not read fast enough for its backlog's bound.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SlowConsumer {
+    /// The connection is closed; it resumes from its position.
+    #[default]
+    Disconnect,
+    /// The oldest publications go, and a gap tells which.
+    DropOldest,
+}
+
+/// Which topic has which options.
+#[derive(Clone, Debug, Default)]
+pub struct Namespaces {
+    default: Option<Arc<Namespace>>,
+    named: HashMap<Box<str>, Arc<Namespace>>,
+    fallback: Option<Arc<Namespace>>,
+}
+
+impl Namespaces {
+    /// No namespace at all: every topic is unknown.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the options of topics without a namespace.
+    pub fn set_default(&mut self, namespace: Namespace) {
+        self.default = Some(Arc::new(namespace));
+    }
+
+    /// Sets the options of one namespace.
+    pub fn set(&mut self, name: impl Into<Box<str>>, namespace: Namespace) {
+        self.named.insert(name.into(), Arc::new(namespace));
+    }
+
+    /// Sets the options of every namespace that is not named; `group`, `user` and `session` excepted, which the server fills.
+    pub fn set_fallback(&mut self, namespace: Namespace) {
+        self.fallback = Some(Arc::new(namespace));
+    }
+
+    /// The options of a topic; `None`: no such namespace.
+    pub fn of(&self, topic: &Topic) -> Option<&Arc<Namespace>> {
+        let Some(name) = topic.namespace() else { return self.default.as_ref() };
+        self.named.get(name).or(match name {
+            "group" | "user" | "session" => None,
+            _ => self.fallback.as_ref(),
+        })
+    }
+
+    /// The names that could be meant: for "did you mean".
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(|name| &**name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_before_the_colon_selects_the_options() {
+        let mut namespaces = Namespaces::new();
+        namespaces.set("chat", Namespace::default().history(5, Duration::from_secs(1)));
+        let size = |namespaces: &Namespaces, topic: &str| namespaces.of(&topic.parse().unwrap()).map(|namespace| namespace.history_size);
+        assert_eq!(size(&namespaces, "chat:1"), Some(5));
+        assert_eq!(size(&namespaces, "chat"), None);
+        assert_eq!(size(&namespaces, "other:1"), None);
+        namespaces.set_fallback(Namespace::open());
+        namespaces.set_default(Namespace::default());
+        assert_eq!(size(&namespaces, "other:1"), Some(300));
+        assert_eq!(size(&namespaces, "chat"), Some(0));
+        assert_eq!(size(&namespaces, "group:ocs_ris"), None);
+    }
+}

@@ -1,0 +1,19 @@
+//! A connection's way out: the trait that transports implement.
+
+use std::io;
+
+use bytes::Bytes;
+
+/// A connection's way out. Only the connection's shard writes to it.
+///
+/// After a call that took less than everything, the outlet remembers that it is wanted, **then** wakes the connection's task; the task takes
+/// the memory back **before** it waits for room and then calls `Connection::writable`. So no wake-up is lost.
+pub trait Outlet: Send + 'static {
+    /// Takes as many bytes from the front of `chunks` as fit now, and says how many.
+    ///
+    /// `Ok` with less than everything, or `WouldBlock`: try again after `Connection::writable`. Any other error: the connection is broken.
+    fn try_write(&mut self, chunks: &[Bytes]) -> io::Result<usize>;
+
+    /// Nothing more will be written: ends the pipe once what was taken is out.
+    fn finish(&mut self);
+}

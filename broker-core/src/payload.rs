@@ -1,0 +1,78 @@
+//! What a publication carries: bytes, and whether they are JSON, text or binary.
+
+use bytes::Bytes;
+
+/// The data of a publication, a reply or an application message.
+///
+/// Cloning copies a pointer. The engine never looks inside.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Payload {
+    kind: PayloadKind,
+    bytes: Bytes,
+}
+
+/// What the bytes of a [`Payload`] are; fixed when it is made.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum PayloadKind {
+    /// One JSON value in UTF-8, on one line.
+    Json,
+    /// Text in UTF-8 that is not meant as JSON.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+impl Payload {
+    /// One JSON value. The caller has checked the syntax; raw line breaks, which separate frames of some protocols, become spaces.
+    pub fn json(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        // A raw line break cannot stand inside a JSON string, so it is white space wherever it is.
+        let bytes = if bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            bytes.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
+        } else {
+            bytes
+        };
+        Self { kind: PayloadKind::Json, bytes }
+    }
+
+    /// Text that is not JSON.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { kind: PayloadKind::Text, bytes: Bytes::from(text.into()) }
+    }
+
+    /// Any bytes.
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self { kind: PayloadKind::Binary, bytes: bytes.into() }
+    }
+
+    /// What the bytes are.
+    pub fn kind(&self) -> PayloadKind {
+        self.kind
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_stands_on_one_line() {
+        assert_eq!(&Payload::json("{\n\"a\":\r1}").bytes()[..], b"{ \"a\": 1}");
+        assert_eq!(&Payload::text("a\nb").bytes()[..], b"a\nb");
+    }
+}

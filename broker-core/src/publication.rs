@@ -1,0 +1,121 @@
+//! One item sent to a topic, and what a publisher may say about it.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::{Payload, Position, SessionInfo, Topic};
+
+/// Short texts about a publication, for filters; keys and values are the application's.
+pub type Tags = BTreeMap<String, String>;
+
+/// One item that was sent to a topic.
+///
+/// Called *message* or *event* elsewhere.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Publication {
+    /// Where it was sent.
+    pub topic: Topic,
+    /// What was sent.
+    pub data: Payload,
+    /// Its place in the history; `None` where the namespace keeps none.
+    pub position: Option<Position>,
+    /// What the publication is about: the newest of a key replaces older ones in keyed namespaces.
+    pub key: Option<Box<str>>,
+    /// For filters.
+    pub tags: Option<Arc<Tags>>,
+    /// The session that published; `None` for the server API and the host application.
+    pub publisher: Option<Arc<SessionInfo>>,
+    /// When the broker took it, in milliseconds of Unix time.
+    pub published_at_ms: u64,
+}
+
+impl Publication {
+    /// A publication without a position, as the host hands it to a backplane.
+    pub fn new(topic: Topic, publish: Publish) -> Self {
+        Self {
+            topic,
+            data: publish.data,
+            position: None,
+            key: publish.key,
+            tags: publish.tags,
+            publisher: publish.publisher,
+            published_at_ms: unix_ms(SystemTime::now()),
+        }
+    }
+
+    /// Bytes that count against bounds: the data and what stands around it.
+    pub fn weight_bytes(&self) -> usize {
+        let tags: usize = self.tags.as_ref().map_or(0, |tags| tags.iter().map(|(key, value)| key.len() + value.len() + 64).sum());
+        128 + self.topic.as_str().len() + self.data.len() + self.key.as_ref().map_or(0, |key| key.len()) + tags
+    }
+}
+
+/// What is published, and how: the argument of every publish.
+///
+/// ```
+/// use broker_core::{Payload, Publish};
+///
+/// let publish = Publish::new(Payload::json(r#"{"price":7}"#)).key("o7").idempotency_key("order-7-v3");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Publish {
+    /// What is sent.
+    pub data: Payload,
+    /// See [`Publication::key`].
+    pub key: Option<Box<str>>,
+    /// See [`Publication::tags`].
+    pub tags: Option<Arc<Tags>>,
+    /// A retry with the same key within five minutes is stored once per topic and epoch. At most 255 bytes.
+    pub idempotency_key: Option<Box<str>>,
+    /// Delivered to those who listen now, but not kept, and without a position.
+    pub skip_history: bool,
+    /// The session that publishes.
+    pub publisher: Option<Arc<SessionInfo>>,
+}
+
+impl Publish {
+    /// Only data.
+    pub fn new(data: Payload) -> Self {
+        Self { data, key: None, tags: None, idempotency_key: None, skip_history: false, publisher: None }
+    }
+
+    /// Sets what the publication is about.
+    pub fn key(mut self, key: impl Into<Box<str>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Sets the tags.
+    pub fn tags(mut self, tags: Tags) -> Self {
+        self.tags = (!tags.is_empty()).then(|| Arc::new(tags));
+        self
+    }
+
+    /// Sets the key under which a retry is stored only once.
+    pub fn idempotency_key(mut self, key: impl Into<Box<str>>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Delivers without keeping.
+    pub fn skip_history(mut self) -> Self {
+        self.skip_history = true;
+        self
+    }
+
+    /// Names the session that publishes.
+    pub fn publisher(mut self, publisher: Arc<SessionInfo>) -> Self {
+        self.publisher = Some(publisher);
+        self
+    }
+}
+
+/// Milliseconds of Unix time; 0 before 1970.
+pub fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,143 @@
+//! What a client asks, in words that no protocol owns.
+
+use crate::{CloseReason, Payload, Refusal, Since, Topic};
+
+/// One command of a client: what it asks, and the id its answer carries.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Echoed in the answer.
+    pub id: CommandId,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// The client's name for a command.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum CommandId {
+    /// The command has no id: it is answered only where the protocol answers such commands.
+    #[default]
+    None,
+    /// A number.
+    Number(u64),
+    /// Any other value, as it was written: for JSON protocols the JSON text of a string or number.
+    Verbatim(Box<str>),
+}
+
+/// What a command asks.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Request {
+    /// Who I am. First command of protocols that have it.
+    Connect(Connect),
+    /// Listen to a topic.
+    Subscribe(Subscribe),
+    /// Listen no more.
+    Unsubscribe {
+        /// The topic.
+        topic: Topic,
+    },
+    /// Send to a topic.
+    Publish {
+        /// The topic.
+        topic: Topic,
+        /// What is sent.
+        data: Payload,
+        /// See [`Publish::key`](crate::Publish::key).
+        key: Option<Box<str>>,
+        /// See [`Publish::idempotency_key`](crate::Publish::idempotency_key).
+        idempotency_key: Option<Box<str>>,
+    },
+    /// Who listens to a topic.
+    Presence {
+        /// The topic.
+        topic: Topic,
+    },
+    /// How many listen to a topic.
+    PresenceStats {
+        /// The topic.
+        topic: Topic,
+    },
+    /// What was sent to a topic.
+    History {
+        /// The topic.
+        topic: Topic,
+        /// From where.
+        since: Option<Since>,
+        /// Most publications in the answer; `None`: only the position is asked.
+        limit: Option<usize>,
+        /// Newest first.
+        reverse: bool,
+    },
+    /// Renewed credentials.
+    Refresh {
+        /// The token.
+        token: String,
+    },
+    /// A call to the application, with an answer.
+    Call {
+        /// Which method.
+        method: String,
+        /// Its argument.
+        data: Payload,
+    },
+    /// A message to the application, without an answer of the broker's own.
+    Message {
+        /// What was sent.
+        data: Payload,
+    },
+    /// Asks for a sign of life. `bare`: the text `ping`, answered with the text `pong`.
+    Ping {
+        /// Whether it was the bare text.
+        bare: bool,
+    },
+    /// The answer to the broker's ping.
+    Pong,
+    /// The codec could read whom to answer, but not what is asked: the answer to give.
+    Mistake(Refusal),
+    /// The codec could read nothing, and the protocol ends the connection for it.
+    Unreadable(CloseReason),
+}
+
+/// The arguments of [`Request::Connect`].
+#[derive(Clone, Debug, Default)]
+pub struct Connect {
+    /// Credentials.
+    pub token: Option<String>,
+    /// The application's own data, for the connect hook.
+    pub data: Option<Payload>,
+    /// What the client calls itself, for the log.
+    pub name: Option<String>,
+    /// The client's version, for the log.
+    pub version: Option<String>,
+}
+
+/// The arguments of [`Request::Subscribe`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Subscribe {
+    /// The topic.
+    pub topic: Topic,
+    /// Resume from here.
+    pub since: Option<Since>,
+    /// Whether the client asks to be told who comes and goes.
+    pub join_leave: bool,
+    /// Refuse with [`RefusalKind::UnrecoverablePosition`](crate::RefusalKind) when `since` cannot be recovered.
+    pub refuse_unrecovered: bool,
+    /// Credentials for this topic.
+    pub token: Option<String>,
+    /// The application's own data, for the subscribe hook.
+    pub data: Option<Payload>,
+}
+
+impl Subscribe {
+    /// Listen to a topic from now on.
+    pub fn new(topic: Topic) -> Self {
+        Self { topic, since: None, join_leave: false, refuse_unrecovered: false, token: None, data: None }
+    }
+
+    /// Resume from here.
+    pub fn since(mut self, since: Since) -> Self {
+        self.since = Some(since);
+        self
+    }
+}
