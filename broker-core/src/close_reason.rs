@@ -15,8 +15,10 @@ pub enum CloseReason {
     },
     /// The transport broke: reset, end of stream without a close, write error.
     TransportBroke(Cow<'static, str>),
-    /// The client broke the transport's rules: a bad header, a fragment out of order, no UTF-8.
+    /// The client broke the transport's rules: a bad header, a fragment out of order.
     TransportViolation(Cow<'static, str>),
+    /// Text that is not UTF-8.
+    NotUtf8,
     /// A message or frame longer than allowed.
     TooLarge {
         /// The bound, in bytes.
@@ -82,6 +84,7 @@ impl CloseReason {
             Self::ClientLeft { .. } => "client_left",
             Self::TransportBroke(_) => "transport_broke",
             Self::TransportViolation(_) => "transport_violation",
+            Self::NotUtf8 => "not_utf8",
             Self::TooLarge { .. } => "too_large",
             Self::Shutdown { .. } => "shutdown",
             Self::ServerError(_) => "server_error",
@@ -107,10 +110,11 @@ impl CloseReason {
     }
 
     /// Every name that [`CloseReason::cause`] can give, for metrics that start at zero.
-    pub const CAUSES: [&'static str; 24] = [
+    pub const CAUSES: [&'static str; 25] = [
         "client_left",
         "transport_broke",
         "transport_violation",
+        "not_utf8",
         "too_large",
         "shutdown",
         "server_error",

@@ -25,6 +25,20 @@ pub trait Protocol: fmt::Debug + Send + Sync + 'static {
     /// Writes a push; nothing where the protocol has no such push.
     fn encode_push(&self, push: &Push, out: &mut FrameWriter<'_>);
 
+    /// Whether [`Protocol::encode_reply`] tells the client of a refusal although the command had no id.
+    ///
+    /// Otherwise such a refusal closes the connection: the close frame is the only answer there is.
+    fn answers_without_id(&self) -> bool {
+        false
+    }
+
+    /// Whether a client of this protocol takes a [`Push::Gap`] as the end of its subscription and subscribes again by itself.
+    ///
+    /// Then the engine ends the subscription with the gap.
+    fn gap_ends_subscription(&self) -> bool {
+        false
+    }
+
     /// The code and text with which the transport closes.
     fn close_frame(&self, reason: &CloseReason) -> CloseFrame;
 }

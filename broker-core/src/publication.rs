@@ -49,8 +49,7 @@ impl Publication {
 
     /// Bytes that count against bounds: the data and what stands around it.
     pub fn weight_bytes(&self) -> usize {
-        let tags: usize = self.tags.as_ref().map_or(0, |tags| tags.iter().map(|(key, value)| key.len() + value.len() + 64).sum());
-        128 + self.topic.as_str().len() + self.data.len() + self.key.as_ref().map_or(0, |key| key.len()) + tags
+        weight_bytes(&self.topic, &self.data, self.key.as_deref(), self.tags.as_deref())
     }
 }
 
@@ -108,11 +107,22 @@ impl Publish {
         self
     }
 
+    /// Bytes that the publication will count against bounds.
+    pub fn weight_bytes(&self, topic: &Topic) -> usize {
+        weight_bytes(topic, &self.data, self.key.as_deref(), self.tags.as_deref())
+    }
+
     /// Names the session that publishes.
     pub fn publisher(mut self, publisher: Arc<SessionInfo>) -> Self {
         self.publisher = Some(publisher);
         self
     }
+}
+
+/// The data, and what stands around it.
+fn weight_bytes(topic: &Topic, data: &Payload, key: Option<&str>, tags: Option<&Tags>) -> usize {
+    let tags: usize = tags.map_or(0, |tags| tags.iter().map(|(key, value)| key.len() + value.len() + 64).sum());
+    128 + topic.as_str().len() + data.len() + key.map_or(0, str::len) + tags
 }
 
 /// Milliseconds of Unix time; 0 before 1970.

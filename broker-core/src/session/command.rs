@@ -119,7 +119,7 @@ pub struct Subscribe {
     pub topic: Topic,
     /// Resume from here.
     pub since: Option<Since>,
-    /// Whether the client asks to be told who comes and goes.
+    /// Whether the client wants to be told who comes and goes, where the namespace tells it.
     pub join_leave: bool,
     /// Refuse with [`RefusalKind::UnrecoverablePosition`](crate::RefusalKind) when `since` cannot be recovered.
     pub refuse_unrecovered: bool,
@@ -132,7 +132,7 @@ pub struct Subscribe {
 impl Subscribe {
     /// Listen to a topic from now on.
     pub fn new(topic: Topic) -> Self {
-        Self { topic, since: None, join_leave: false, refuse_unrecovered: false, token: None, data: None }
+        Self { topic, since: None, join_leave: true, refuse_unrecovered: false, token: None, data: None }
     }
 
     /// Resume from here.

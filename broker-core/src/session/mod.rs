@@ -1,7 +1,19 @@
-//! One client's conversation: what it asks, what it is told.
+//! One client's conversation, as a pure state machine: commands, answers and time go in, effects come out.
 
+mod asking;
 mod command;
+mod connecting;
+mod effect;
+mod limits;
+mod machine;
 mod reply;
+mod rules;
+mod subscribing;
+mod subscription;
+mod timer;
 
 pub use command::{Command, CommandId, Connect, Request, Subscribe};
+pub(crate) use effect::{Answer, AskId, Effect, Generation, Join, Leave, Question};
+pub(crate) use machine::{Manners, Session};
 pub use reply::{Connected, Gap, GapReason, Push, Reply, Resume, Subscribed, UnsubscribeReason};
+pub(crate) use rules::{PayloadCheck, Rules, not_available};

@@ -51,6 +51,10 @@ pub enum Reply {
     },
     /// To refresh.
     Refreshed {
+        /// The session.
+        session: SessionId,
+        /// Whose credentials they are.
+        user: UserId,
         /// Time until the new credentials end; `None`: they do not.
         ttl: Option<Duration>,
     },

@@ -1,0 +1,213 @@
+//! Where the application has a say: the hooks, what they are asked, and what they may answer.
+
+use std::{borrow::Cow, collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use crate::{CloseReason, Connect, Head, Identity, Payload, Publish, Refusal, SessionInfo, Subscribe, Topic};
+
+/// A future that hooks and questions share.
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A hook: called with `A`, answers `R` in its own time, within the hook timeout.
+pub(crate) type Hook<A, R> = Arc<dyn Fn(A) -> BoxFuture<R> + Send + Sync>;
+
+/// Every hook of the application; what is `None` has the engine's own answer.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) connect: Option<Hook<ConnectRequest, Result<Identity, Refusal>>>,
+    pub(crate) subscribe: Option<Hook<SubscribeRequest, Result<Grant, Refusal>>>,
+    pub(crate) publish: Option<Hook<PublishRequest, Result<Publish, Refusal>>>,
+    pub(crate) message: Option<Hook<MessageRequest, Result<Vec<Action>, Refusal>>>,
+    pub(crate) call: Option<Hook<CallRequest, Result<Payload, Refusal>>>,
+    pub(crate) disconnect: Option<Hook<Disconnected, ()>>,
+    pub(crate) occupied: Option<Hook<Topic, ()>>,
+    pub(crate) vacated: Option<Hook<Topic, ()>>,
+    pub(crate) snapshots: HashMap<Box<str>, Hook<Topic, Result<Payload, SnapshotFailed>>>,
+}
+
+impl Hooks {
+    /// The snapshot hook of a topic: by its whole name, or by its namespace.
+    pub(crate) fn snapshot_of(&self, topic: &Topic) -> Option<&Hook<Topic, Result<Payload, SnapshotFailed>>> {
+        self.snapshots.get(topic.as_str()).or_else(|| self.snapshots.get(topic.namespace()?))
+    }
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = [
+            ("connect", self.connect.is_some()),
+            ("subscribe", self.subscribe.is_some()),
+            ("publish", self.publish.is_some()),
+            ("message", self.message.is_some()),
+            ("call", self.call.is_some()),
+            ("disconnect", self.disconnect.is_some()),
+            ("occupied", self.occupied.is_some()),
+            ("vacated", self.vacated.is_some()),
+            ("snapshot", !self.snapshots.is_empty()),
+        ];
+        f.debug_set().entries(set.iter().filter(|(_, set)| *set).map(|(name, _)| name)).finish()
+    }
+}
+
+/// A session asks to be connected: who is it?
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectRequest {
+    /// The head of the request that opened the connection; empty when credentials are renewed in place.
+    pub head: Head,
+    /// What the client said of itself.
+    pub connect: Connect,
+}
+
+impl ConnectRequest {
+    pub(crate) fn new(head: Head, connect: Connect) -> Self {
+        Self { head, connect }
+    }
+}
+
+/// A session asks to subscribe; the authorizer has allowed it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SubscribeRequest {
+    /// Who asks.
+    pub subject: Arc<SessionInfo>,
+    /// What is asked.
+    pub subscribe: Subscribe,
+}
+
+impl SubscribeRequest {
+    pub(crate) fn new(subject: Arc<SessionInfo>, subscribe: Subscribe) -> Self {
+        Self { subject, subscribe }
+    }
+}
+
+/// What the application adds to a subscription that it allows.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Grant {
+    /// One JSON value that others see beside the session in this topic.
+    pub topic_info: Option<bytes::Bytes>,
+    /// Sent to the client in the answer.
+    pub data: Option<Payload>,
+}
+
+impl Grant {
+    /// Allowed, nothing added.
+    pub fn plain() -> Self {
+        Self::default()
+    }
+
+    /// Sets what others see beside the session in this topic: one JSON value.
+    pub fn topic_info(mut self, json: impl Into<bytes::Bytes>) -> Self {
+        self.topic_info = Some(json.into());
+        self
+    }
+
+    /// Sets what the client is told in the answer.
+    pub fn data(mut self, data: Payload) -> Self {
+        self.data = Some(data);
+        self
+    }
+}
+
+/// A session asks to publish; the authorizer has allowed it. The hook may change what is published, or refuse.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PublishRequest {
+    /// Who asks.
+    pub subject: Arc<SessionInfo>,
+    /// Where.
+    pub topic: Topic,
+    /// What.
+    pub publish: Publish,
+}
+
+impl PublishRequest {
+    pub(crate) fn new(subject: Arc<SessionInfo>, topic: Topic, publish: Publish) -> Self {
+        Self { subject, topic, publish }
+    }
+}
+
+/// A session sent a message of the application's own.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MessageRequest {
+    /// Who sent it.
+    pub subject: Arc<SessionInfo>,
+    /// What was sent.
+    pub data: Payload,
+}
+
+impl MessageRequest {
+    pub(crate) fn new(subject: Arc<SessionInfo>, data: Payload) -> Self {
+        Self { subject, data }
+    }
+}
+
+/// What the application wants done about a message.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Send this to the session.
+    Reply(Payload),
+    /// Subscribe the session, as if it had asked; the authorizer decides.
+    Subscribe(Topic),
+    /// End a subscription of the session.
+    Unsubscribe(Topic),
+    /// Publish, in the session's name; not asked again.
+    Publish(Topic, Publish),
+    /// Close the session with a code (4000 to 4999) and a text.
+    Close {
+        /// The code.
+        code: u16,
+        /// The text.
+        reason: Cow<'static, str>,
+    },
+}
+
+/// A session called a method of the application.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CallRequest {
+    /// Who called.
+    pub subject: Arc<SessionInfo>,
+    /// Which method.
+    pub method: String,
+    /// Its argument.
+    pub data: Payload,
+}
+
+impl CallRequest {
+    pub(crate) fn new(subject: Arc<SessionInfo>, method: String, data: Payload) -> Self {
+        Self { subject, method, data }
+    }
+}
+
+/// A session that was connected has ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Disconnected {
+    /// Who it was.
+    pub subject: Arc<SessionInfo>,
+    /// Why it ended.
+    pub reason: CloseReason,
+    /// How long it was open.
+    pub after: Duration,
+}
+
+impl Disconnected {
+    pub(crate) fn new(subject: Arc<SessionInfo>, reason: CloseReason, after: Duration) -> Self {
+        Self { subject, reason, after }
+    }
+}
+
+/// The application could not say the current state. Logged once per outage; subscribers are told to try again.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct SnapshotFailed(pub String);
+
+impl SnapshotFailed {
+    /// It failed for this reason, which the operator reads.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}

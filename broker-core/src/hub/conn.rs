@@ -1,0 +1,129 @@
+//! Who sits in a slot: a connection with its session, or a stream inside the process.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire},
+    },
+};
+
+use atomic_waker::AtomicWaker;
+use bytes::Bytes;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    backlog::Backlog,
+    members::{Codec, Variant},
+};
+use crate::{Connect, Head, Outlet, Refusal, Subscribe, Topic, UserId, session::Session, stream::Feed};
+
+/// Commands that a connection may have posted and its shard not handled; then its task stops reading.
+const CREDIT_MAX: u32 = 256;
+
+/// What takes a slot.
+pub(crate) enum NewOccupant {
+    Connection(Box<NewConnection>),
+    Stream { feed: Arc<Feed>, topic: Topic },
+}
+
+pub(crate) struct NewConnection {
+    pub(crate) session: Session,
+    pub(crate) codec: Codec,
+    pub(crate) outlet: Option<Box<dyn Outlet>>,
+    pub(crate) credit: Arc<Credit>,
+    pub(crate) head: Head,
+    pub(crate) transport: &'static str,
+    pub(crate) start: Start,
+    pub(crate) opened: Option<oneshot::Sender<Result<(), Refusal>>>,
+}
+
+/// How a session begins.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Start {
+    /// The client says who it is with its first command.
+    AwaitConnect,
+    /// The request that opened the connection said it all: credentials and topics.
+    AtOnce {
+        /// What the client says of itself.
+        connect: Connect,
+        /// The topics of the URL; all must be live, or the opening is refused.
+        subscriptions: Vec<Subscribe>,
+    },
+}
+
+/// How much a connection may still post: back-pressure from its shard to its reader.
+#[derive(Debug, Default)]
+pub(crate) struct Credit {
+    in_flight: AtomicU32,
+    reader: AtomicWaker,
+}
+
+impl Credit {
+    pub(crate) fn take(&self, commands: u32) {
+        self.in_flight.fetch_add(commands, AcqRel);
+    }
+
+    pub(crate) fn give_back(&self, commands: u32) {
+        let before = self.in_flight.fetch_sub(commands, AcqRel);
+        if before >= CREDIT_MAX && before - commands < CREDIT_MAX {
+            self.reader.wake();
+        }
+    }
+
+    pub(crate) fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        if self.in_flight.load(Acquire) < CREDIT_MAX {
+            return std::task::Poll::Ready(());
+        }
+        self.reader.register(cx.waker());
+        if self.in_flight.load(Acquire) < CREDIT_MAX { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    }
+}
+
+/// Who sits in a slot.
+pub(crate) enum Occupant {
+    Connection(Box<Conn>),
+    Stream(Arc<Feed>, Topic),
+}
+
+/// A connection in its slot. Owned by its shard alone.
+pub(crate) struct Conn {
+    pub(crate) session: Session,
+    pub(crate) codec: Codec,
+    pub(crate) variant: Variant,
+    /// `None` until the transport attaches one.
+    pub(crate) outlet: Option<Box<dyn Outlet>>,
+    pub(crate) backlog: Backlog,
+    /// Bytes of the backlog that the gauge counts.
+    pub(crate) counted_backlog: usize,
+    pub(crate) credit: Arc<Credit>,
+    /// In the list of connections that have something to write.
+    pub(crate) dirty: bool,
+    /// The outlet took less than everything, and will say when to try again.
+    pub(crate) blocked: bool,
+    /// The newest ping of the transport that is not answered.
+    pub(crate) pong: Option<Bytes>,
+    /// The head of the request, until the session is connected.
+    pub(crate) head: Option<Head>,
+    pub(crate) opened: Option<oneshot::Sender<Result<(), Refusal>>>,
+    /// The session has ended; the outlet is dropped then at the latest.
+    pub(crate) closing_until: Option<Instant>,
+    pub(crate) finished: bool,
+    /// Which rule made the identity.
+    pub(crate) rule: &'static str,
+    pub(crate) life: Life,
+}
+
+/// What the log lines of a session's life say.
+pub(crate) struct Life {
+    pub(crate) opened_at: Instant,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) path: Box<str>,
+    pub(crate) transport: &'static str,
+    pub(crate) frames_in: u32,
+    pub(crate) frames_out: u32,
+    pub(crate) heard_at: Option<Instant>,
+    /// Counted among the connected sessions, with this user.
+    pub(crate) user: Option<UserId>,
+}

@@ -1,0 +1,271 @@
+//! How a shard talks with its sessions: hands them inputs, and does what they want done.
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    asks,
+    conn::{Conn, Occupant},
+    errands::poll_once,
+    inbox::{Item, Joined, MemberRef, SlotRef},
+    members::Member,
+    shard::Shard,
+};
+use crate::{
+    Announcement, Command, CommandId, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Subscribed, panics,
+    session::{Answer, AskId, Effect, Join, Leave, Question, Session},
+    stream::StreamItem,
+};
+
+impl Shard {
+    pub(super) fn commands(&mut self, at: SlotRef, commands: Vec<Command>, _bytes: usize, now: Instant) {
+        let count = commands.len() as u32;
+        self.hub.stats.commands.add(u64::from(count));
+        if let Some(conn) = self.conn(at) {
+            conn.life.frames_in = conn.life.frames_in.saturating_add(count);
+            conn.life.heard_at = Some(now);
+            let credit = conn.credit.clone();
+            for command in commands {
+                self.converse(at, now, |session, now, effects| session.handle_command(command, now, effects));
+            }
+            credit.give_back(count);
+        }
+    }
+
+    /// Hands something to a session and does everything it wants done, in order. Nothing if the session is not there any more.
+    pub(super) fn converse(&mut self, at: SlotRef, now: Instant, input: impl FnOnce(&mut Session, std::time::Instant, &mut Vec<Effect>)) {
+        let Some(slot) = self.slots.get_mut(at.slot as usize).filter(|slot| slot.generation == at.generation) else { return };
+        let mut conn = match slot.occupant.take() {
+            Some(Occupant::Connection(conn)) => conn,
+            other => {
+                slot.occupant = other;
+                return;
+            }
+        };
+        let mut effects = std::mem::take(&mut self.effects);
+        input(&mut conn.session, now.into_std(), &mut effects);
+        // An effect may be answered at once, and the answer has effects of its own: those go first, so replies keep their order.
+        effects.reverse();
+        while let Some(effect) = effects.pop() {
+            let before = effects.len();
+            self.perform(at, &mut conn, effect, now, &mut effects);
+            effects[before..].reverse();
+        }
+        self.effects = effects;
+        if !conn.dirty && (!conn.backlog.is_empty() || conn.pong.is_some() || conn.session.is_closed()) {
+            conn.dirty = true;
+            self.dirty.push_back(at.slot);
+        }
+        self.slots[at.slot as usize].occupant = Some(Occupant::Connection(conn));
+        self.note_deadline(at.slot);
+        self.hub.run_errands();
+    }
+
+    fn perform(&mut self, at: SlotRef, conn: &mut Conn, effect: Effect, now: Instant, effects: &mut Vec<Effect>) {
+        match effect {
+            Effect::Reply(id, reply) => self.reply(conn, &id, &reply, now),
+            Effect::Push(push) => self.push(conn, &push),
+            Effect::Ask(ask, question) => self.ask(at, conn, ask, question, now, effects),
+            Effect::Join(join) => self.join(at, join),
+            Effect::Leave(leave) => self.leave(at, conn, leave),
+            Effect::Connected { rule } => {
+                conn.head = None;
+                conn.rule = rule;
+                conn.life.user = Some(conn.session.info().user.clone());
+                self.hub.user_connected(&conn.session.info().user);
+                self.hub.stats.sessions.add(1);
+                self.log.opened(conn, now);
+            }
+            Effect::Opened(result) => {
+                if let Some(opened) = conn.opened.take() {
+                    // The opener may have given up; then its connection is going already.
+                    let _ = opened.send(result);
+                }
+            }
+            Effect::Close(reason) => self.closed(conn, reason, now),
+        }
+    }
+
+    fn reply(&mut self, conn: &mut Conn, id: &CommandId, reply: &Reply, now: Instant) {
+        let stats = &self.hub.stats;
+        match reply {
+            Reply::Refused(refusal) => {
+                stats.commands_refused.add(1);
+                self.log.refused(conn, refusal, now);
+            }
+            Reply::Subscribed(subscribed) => match subscribed.resume {
+                Some(resume) if resume.recovered => stats.resumes_recovered.add(1),
+                Some(_) => stats.resumes_failed.add(1),
+                None => {}
+            },
+            _ => {}
+        }
+        self.encode(conn, |conn, out| conn.codec.protocol.encode_reply(id, reply, out));
+    }
+
+    pub(super) fn push(&mut self, conn: &mut Conn, push: &Push) {
+        self.encode(conn, |conn, out| conn.codec.protocol.encode_push(push, out));
+    }
+
+    fn encode(&mut self, conn: &mut Conn, encode: impl FnOnce(&Conn, &mut FrameWriter<'_>)) {
+        self.frames.clear();
+        let mut out = FrameWriter::new(&*conn.codec.framing, &mut self.frames);
+        if panics::catch(&self.hub.stats, "codec", || encode(conn, &mut out)).is_ok() {
+            let written = out.frames() as u32;
+            conn.life.frames_out = conn.life.frames_out.saturating_add(written);
+            conn.backlog.push_frames(Bytes::copy_from_slice(&self.frames));
+        }
+        if self.frames.capacity() > 1 << 20 {
+            self.frames = Vec::new();
+        }
+    }
+
+    /// Asks a question: what answers at once is answered at once, the rest comes back through the inbox.
+    fn ask(&mut self, at: SlotRef, conn: &mut Conn, ask: AskId, question: Question, now: Instant, effects: &mut Vec<Effect>) {
+        let head = matches!(question, Question::Identify(_)).then(|| conn.head.clone()).flatten();
+        let late = late_answer(&question);
+        let published_to = match &question {
+            Question::Publish { topic, .. } => Some(topic.clone()),
+            _ => None,
+        };
+        let hub = self.hub.clone();
+        let mut future: crate::hooks::BoxFuture<Answer> = Box::pin(asks::answer(hub, conn.session.info().clone(), head, question));
+        match poll_once(&mut future) {
+            std::task::Poll::Ready(answer) => {
+                // A publisher that listens to its own topic gets the publication before the answer, which is therefore
+                // handled after what the publish put into the inbox.
+                match published_to.and_then(|topic| self.topic_of(&topic)) {
+                    Some(topic) => self.hub.push(at, Item::AnswerAfter(at, ask, Box::new(answer), topic)),
+                    None => conn.session.handle_answer(ask, answer, now.into_std(), effects),
+                }
+            }
+            std::task::Poll::Pending => {
+                let Some(runtime) = self.hub.runtime.clone() else { return };
+                let hub = self.hub.clone();
+                let timeout = hub.rules.settings.hook_timeout;
+                runtime.spawn(async move {
+                    let answer = tokio::time::timeout(timeout * 2, future).await.unwrap_or(late);
+                    hub.push(at, Item::Answer(at, ask, Box::new(answer)));
+                    hub.run_errands();
+                });
+            }
+        }
+    }
+
+    fn join(&self, at: SlotRef, join: Join) {
+        let member = MemberRef { at, subscription: join.generation };
+        self.hub.join(&join.topic, &join.namespace, member, join.since, join.join_leave);
+        self.hub.run_errands();
+    }
+
+    fn leave(&mut self, at: SlotRef, conn: &mut Conn, leave: Leave) {
+        if !leave.live {
+            // J9: not found means that `Joined` is in the inbox; whoever handles it finds it void and leaves.
+            self.hub.cancel(&leave.topic, MemberRef { at, subscription: leave.generation });
+            return;
+        }
+        self.hub.stats.subscriptions.sub(1);
+        conn.backlog.drop_all(&leave.topic);
+        let Some(entry) = self.remove_member(conn.variant, at.slot, &leave.topic) else { return };
+        entry.leave(&self.hub.ports, self.index);
+        if leave.namespace.presence || leave.namespace.join_leave {
+            let hub = self.hub.clone();
+            self.hub.go_on(Box::pin(async move {
+                if leave.namespace.presence
+                    && let Err(error) = hub.presence.remove(&leave.topic, leave.who.session).await
+                {
+                    tracing::warn!(topic = %leave.topic, %error, "a session could not be removed from presence");
+                }
+                if leave.namespace.join_leave {
+                    // A leave that is not told is corrected by the next presence.
+                    let _ = hub.backplane.announce(&leave.topic, Announcement::Leave(leave.who)).await;
+                }
+            }));
+        }
+    }
+
+    /// The hub counts a new member here: it becomes one, or the hub is left at once (J9).
+    pub(super) fn joined(&mut self, joined: Joined, now: Instant) {
+        let Joined { entry, member, join_leave, last, position, resume, missed, snapshot } = joined;
+        let at = member.at;
+        if let Some(slot) = self.slots.get(at.slot as usize).filter(|slot| slot.generation == at.generation)
+            && let Some(occupant @ Occupant::Stream(..)) = &slot.occupant
+        {
+            occupant.feed(StreamItem::Live { position });
+            for publication in missed {
+                occupant.feed(StreamItem::Publication(publication));
+            }
+            return self.add_member(&entry, super::members::Variant::STREAM, None, Member { slot: at.slot, join_leave: false, last });
+        }
+        let refused = resume.is_some_and(|resume| !resume.recovered);
+        let (variant, codec, info, refused) = match self.conn(at) {
+            Some(conn) if conn.session.awaits(&entry.topic, member.subscription) => {
+                let refused = refused && conn.session.refuses_unrecovered(&entry.topic);
+                (conn.variant, conn.codec.clone(), conn.session.info_in(&entry.topic), refused)
+            }
+            _ => {
+                entry.leave(&self.hub.ports, self.index);
+                return self.hub.run_errands();
+            }
+        };
+        if refused {
+            entry.leave(&self.hub.ports, self.index);
+            let text = format!("{} cannot be recovered from this position", entry.topic);
+            let refusal = Refusal::new(RefusalKind::UnrecoverablePosition, text);
+            return self.converse(at, now, |session, now, effects| session.join_failed(&entry.topic, refusal, now, effects));
+        }
+        let namespace = entry.namespace.clone();
+        if namespace.presence {
+            let (hub, topic, info) = (self.hub.clone(), entry.topic.clone(), info.clone());
+            self.hub.go_on(Box::pin(async move {
+                if let Err(error) = hub.presence.upsert(&topic, info).await {
+                    tracing::warn!(%topic, %error, "a session could not be added to presence");
+                }
+            }));
+        }
+        self.hub.stats.subscriptions.add(1);
+        self.add_member(&entry, variant, Some(codec), Member { slot: at.slot, join_leave, last });
+        let subscribed = Subscribed {
+            topic: entry.topic.clone(),
+            position,
+            recoverable: entry.keeps_log && namespace.recovery != crate::Recovery::Off,
+            resume,
+            snapshot,
+            missed,
+            data: None,
+        };
+        self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
+        if namespace.join_leave {
+            let (hub, topic) = (self.hub.clone(), entry.topic.clone());
+            self.hub.go_on(Box::pin(async move {
+                // A join that is not told is corrected by the next presence.
+                let _ = hub.backplane.announce(&topic, Announcement::Join(info)).await;
+            }));
+        }
+    }
+
+    pub(super) fn disconnected(&self, conn: &Conn, reason: &crate::CloseReason, now: Instant) {
+        let Some(hook) = &self.hub.hooks.disconnect else { return };
+        let notice = Disconnected::new(conn.session.info().clone(), reason.clone(), now.duration_since(conn.life.opened_at));
+        let (hub, hook) = (self.hub.clone(), hook.clone());
+        self.hub.go_on(Box::pin(async move {
+            // What went wrong is counted and logged by the guard.
+            let _ = panics::guard(&hub.stats, async { hook(notice).await }, hub.rules.settings.hook_timeout).await;
+        }));
+    }
+}
+
+/// What a question is answered with when everything else took too long.
+fn late_answer(question: &Question) -> Answer {
+    let refusal = Refusal::unavailable("no answer in time, try again");
+    match question {
+        Question::Identify(_) => Answer::Identity(Err(refusal)),
+        Question::Subscribe { .. } => Answer::Grant(Err(refusal)),
+        Question::Publish { topic, .. } => Answer::Published(topic.clone(), Err(refusal)),
+        Question::History { topic, .. } => Answer::History(topic.clone(), Err(refusal)),
+        Question::Presence { topic, .. } => Answer::Presence(topic.clone(), Err(refusal)),
+        Question::PresenceStats { topic, .. } => Answer::PresenceStats(topic.clone(), Err(refusal)),
+        Question::Call { .. } => Answer::Call(Err(refusal)),
+        Question::Message { .. } => Answer::Actions(Err(refusal)),
+    }
+}

@@ -1,0 +1,422 @@
+//! How a shard passes publications and signals to the members of a topic: in turns over topics, in bounded portions, encoded once per variant.
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    backlog::{Batch, Encoded},
+    conn::Occupant,
+    inbox::{Job, SlotRef},
+    members::{Codec, Cursor, Group, Member, Members, Variant},
+    shard::{Shard, WRITES_MAX},
+    topic_entry::TopicEntry,
+};
+use crate::{
+    CloseReason, FrameWriter, Gap, GapReason, Publication, Push, SlowConsumer, Topic,
+    backplane::Announcement,
+    panics,
+    session::{Answer, AskId},
+    stream::StreamItem,
+};
+
+/// Members of one topic that are visited before the next topic has its turn.
+const QUANTUM: usize = 32;
+/// Bytes of publications that one pass takes along.
+const PASS_BYTES_MAX: usize = 256 * 1024;
+
+/// One topic in one shard.
+pub(super) struct ShardTopic {
+    entry: Arc<TopicEntry>,
+    members: Members,
+    queue: VecDeque<Task>,
+    pass: Option<Pass>,
+    active: bool,
+    /// The topic went past this shard; it catches up when the queue is empty.
+    lagged: bool,
+}
+
+/// What waits for its turn in a topic.
+enum Task {
+    Job(Job),
+    /// The answer to a publish, after what it published.
+    Answer(SlotRef, AskId, Box<Answer>),
+}
+
+/// One walk over all members.
+struct Pass {
+    what: Passed,
+    cursor: Cursor,
+    /// Bytes to give back to the topic's share when it is done (I3).
+    weight: usize,
+}
+
+enum Passed {
+    Publications { publications: Vec<(u64, Arc<Publication>)>, batches: Vec<Option<Arc<Batch>>>, unreadable: Option<Gap> },
+    Announcement { after: u64, announcement: Arc<Announcement>, frames: Vec<Option<Bytes>> },
+    Gap { seq: u64, gap: Gap, frames: Vec<Option<Bytes>> },
+}
+
+impl Shard {
+    pub(super) fn topic_of(&self, topic: &Topic) -> Option<u64> {
+        self.names.get(topic).copied()
+    }
+
+    pub(super) fn add_member(&mut self, entry: &Arc<TopicEntry>, variant: Variant, codec: Option<Codec>, member: Member) {
+        let id = entry.incarnation;
+        self.names.insert(entry.topic.clone(), id);
+        let topic = self.topics.entry(id).or_insert_with(|| Box::new(ShardTopic::new(entry.clone())));
+        topic.members.add(variant, codec, member);
+    }
+
+    /// Takes a member out; the caller leaves the hub with the entry that is given.
+    pub(super) fn remove_member(&mut self, variant: Variant, slot: u32, topic: &Topic) -> Option<Arc<TopicEntry>> {
+        let id = self.topic_of(topic)?;
+        let topic = self.topics.get_mut(&id)?;
+        let cursor = topic.pass.as_mut().map(|pass| &mut pass.cursor);
+        let entry = topic.members.remove(variant, slot, cursor).then(|| topic.entry.clone());
+        self.forget_if_empty(id);
+        entry
+    }
+
+    pub(super) fn leave_stream(&mut self, at: SlotRef, topic: &Topic) {
+        if let Some(entry) = self.remove_member(Variant::STREAM, at.slot, topic) {
+            entry.leave(&self.hub.ports, self.index);
+        }
+        self.hub.run_errands();
+    }
+
+    pub(super) fn queue_job(&mut self, entry: &Arc<TopicEntry>, job: Job) {
+        match self.topics.get_mut(&entry.incarnation) {
+            // Nobody is left here: the share is given back at once.
+            None => entry.give_back(self.index, job.weight_bytes()),
+            Some(topic) => {
+                topic.queue.push_back(Task::Job(job));
+                self.activate(entry.incarnation);
+            }
+        }
+    }
+
+    pub(super) fn answer_after(&mut self, at: SlotRef, ask: AskId, answer: Box<Answer>, topic: u64, now: Instant) {
+        match self.topics.get_mut(&topic) {
+            Some(topic) if topic.active => topic.queue.push_back(Task::Answer(at, ask, answer)),
+            _ => self.converse(at, now, |session, now, effects| session.handle_answer(ask, *answer, now, effects)),
+        }
+    }
+
+    pub(super) fn lagged(&mut self, entry: &Arc<TopicEntry>) {
+        self.hub.stats.lags.add(1);
+        if let Some(topic) = self.topics.get_mut(&entry.incarnation) {
+            topic.lagged = true;
+            self.activate(entry.incarnation);
+        } else {
+            entry.shard_caught_up(&self.hub.ports, self.index);
+            self.hub.run_errands();
+        }
+    }
+
+    fn activate(&mut self, id: u64) {
+        if let Some(topic) = self.topics.get_mut(&id)
+            && !mem::replace(&mut topic.active, true)
+        {
+            self.active.push_back(id);
+        }
+    }
+
+    /// Gives each topic with something to deliver its turn, until about `writes` writes are made.
+    pub(super) fn deliver(&mut self, mut writes: usize, now: Instant) {
+        while writes > 0 {
+            let Some(id) = self.active.pop_front() else { return };
+            let Some(mut topic) = self.topics.remove(&id) else { continue };
+            let answers = self.turn(&mut topic);
+            let done = topic.pass.is_none() && topic.queue.is_empty();
+            let caught_up = done && mem::take(&mut topic.lagged);
+            topic.active = !done;
+            if !done {
+                self.active.push_back(id);
+            }
+            if caught_up {
+                topic.entry.shard_caught_up(&self.hub.ports, self.index);
+            }
+            self.topics.insert(id, topic);
+            self.settle(answers, now);
+            self.forget_if_empty(id);
+            if caught_up {
+                self.hub.run_errands();
+            }
+            let written = self.flush_dirty(WRITES_MAX, now);
+            writes = writes.saturating_sub(written.max(1));
+        }
+    }
+
+    /// Visits the next members of a topic. Gives the answers that were due between passes.
+    fn turn(&mut self, topic: &mut ShardTopic) -> Vec<(SlotRef, AskId, Box<Answer>)> {
+        let mut answers = Vec::new();
+        let mut visited = 0;
+        loop {
+            let Some(pass) = &mut topic.pass else {
+                match topic.next_pass() {
+                    Next::Nothing => return answers,
+                    Next::Answer(at, ask, answer) => {
+                        // What was published before is in the backlog now. A further pass would overtake the answer.
+                        answers.push((at, ask, answer));
+                        return answers;
+                    }
+                    Next::Pass => continue,
+                }
+            };
+            while let Some((at, member)) = topic.members.next(&mut pass.cursor) {
+                self.visit(topic.members.group(at), at, member, &mut pass.what, &topic.entry);
+                visited += 1;
+                if visited == QUANTUM {
+                    return answers;
+                }
+            }
+            let weight = pass.weight;
+            topic.pass = None;
+            topic.entry.give_back(self.index, weight);
+            if !self.ended.is_empty() || !self.slow.is_empty() {
+                // Those must be out before the next pass visits them.
+                return answers;
+            }
+        }
+    }
+
+    /// What a turn has put off because it concerns whole sessions.
+    fn settle(&mut self, answers: Vec<(SlotRef, AskId, Box<Answer>)>, now: Instant) {
+        for (slot, topic) in mem::take(&mut self.ended) {
+            let at = self.at(slot);
+            self.converse(at, now, |session, _, effects| session.forget_subscription(&topic, effects));
+        }
+        for (slot, backlog_bytes) in mem::take(&mut self.slow) {
+            let at = self.at(slot);
+            self.converse(at, now, |session, _, effects| session.close(CloseReason::SlowConsumer { backlog_bytes }, effects));
+        }
+        for (at, ask, answer) in answers {
+            self.converse(at, now, |session, now, effects| session.handle_answer(ask, *answer, now, effects));
+        }
+    }
+
+    fn visit(&mut self, group: &Group, at: usize, member: Member, what: &mut Passed, entry: &Arc<TopicEntry>) {
+        let Some(codec) = &group.codec else { return self.feed_stream(member, what) };
+        match what {
+            Passed::Publications { publications, batches, unreadable } => {
+                let batch = match per_group(batches, at) {
+                    Some(batch) => batch.clone(),
+                    empty => empty.insert(self.encode_batch(codec, &entry.topic, publications, unreadable)).clone(),
+                };
+                let from = batch.publications.partition_point(|publication| publication.seq <= member.last);
+                self.push_batch(member.slot, &batch, from as u32, entry);
+                if unreadable.is_some() && codec.protocol.gap_ends_subscription() {
+                    self.ended.push((member.slot, entry.topic.clone()));
+                }
+            }
+            Passed::Announcement { after, announcement, frames } => {
+                if member.join_leave && *after >= member.last {
+                    let push = || match &**announcement {
+                        Announcement::Join(who) => Push::Join { topic: entry.topic.clone(), who: who.clone() },
+                        Announcement::Leave(who) => Push::Leave { topic: entry.topic.clone(), who: who.clone() },
+                    };
+                    let frames = per_group(frames, at).get_or_insert_with(|| self.encode_shared(codec, push())).clone();
+                    self.push_shared(member.slot, frames);
+                }
+            }
+            Passed::Gap { seq, gap, frames } => {
+                if *seq > member.last {
+                    let push = || Push::Gap { topic: entry.topic.clone(), gap: *gap };
+                    let frames = per_group(frames, at).get_or_insert_with(|| self.encode_shared(codec, push())).clone();
+                    self.hub.stats.gaps.add(1);
+                    self.push_shared(member.slot, frames);
+                    if codec.protocol.gap_ends_subscription() {
+                        self.ended.push((member.slot, entry.topic.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn feed_stream(&self, member: Member, what: &Passed) {
+        let Some(occupant @ Occupant::Stream(..)) = &self.slots[member.slot as usize].occupant else { return };
+        match what {
+            Passed::Publications { publications, .. } => {
+                for (seq, publication) in publications {
+                    if *seq > member.last {
+                        occupant.feed(StreamItem::Publication(publication.clone()));
+                    }
+                }
+            }
+            Passed::Gap { seq, gap, .. } if *seq > member.last => occupant.feed(StreamItem::Gap(*gap)),
+            _ => {}
+        }
+    }
+
+    fn push_batch(&mut self, slot: u32, batch: &Arc<Batch>, from: u32, entry: &Arc<TopicEntry>) {
+        let count = batch.publications.len() as u32 - from;
+        let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { return };
+        conn.backlog.push_batch(batch, from);
+        conn.life.frames_out = conn.life.frames_out.saturating_add(count);
+        self.hub.stats.deliveries.add(u64::from(count));
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push_back(slot);
+        }
+        if conn.backlog.bytes() > self.hub.rules.settings.backlog_max_bytes {
+            self.overflow(slot, entry);
+        }
+    }
+
+    fn push_shared(&mut self, slot: u32, frames: Bytes) {
+        if let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant {
+            conn.backlog.push_frames(frames);
+            conn.life.frames_out = conn.life.frames_out.saturating_add(1);
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// The backlog is over its bound: what can be written is, then the namespace's policy acts.
+    fn overflow(&mut self, slot: u32, entry: &Arc<TopicEntry>) {
+        let max = self.hub.rules.settings.backlog_max_bytes;
+        let Some(Occupant::Connection(mut conn)) = self.slots[slot as usize].occupant.take() else { return };
+        self.write(&mut conn);
+        if conn.backlog.bytes() > max {
+            let ends = conn.codec.protocol.gap_ends_subscription();
+            let dropped = match entry.namespace.slow_consumer {
+                SlowConsumer::Disconnect => 0,
+                SlowConsumer::DropOldest if ends => {
+                    let dropped = conn.backlog.drop_all(&entry.topic);
+                    dropped.map_or(0, |dropped| {
+                        let gap = Gap { from: dropped.from, to: dropped.to, reason: GapReason::SlowConsumer };
+                        self.push(&mut conn, &Push::Gap { topic: entry.topic.clone(), gap });
+                        self.ended.push((slot, entry.topic.clone()));
+                        dropped.count
+                    })
+                }
+                SlowConsumer::DropOldest => {
+                    let excess = conn.backlog.bytes() - max;
+                    let codec = conn.codec.clone();
+                    let mut encode = |gap| self.encode_shared(&codec, Push::Gap { topic: entry.topic.clone(), gap });
+                    conn.backlog.drop_oldest(&entry.topic, excess, &mut encode)
+                }
+            };
+            self.hub.stats.dropped_slow_consumer.add(dropped);
+            self.hub.stats.gaps.add(u64::from(dropped > 0));
+            // What is left is replies, signals and other topics: nothing of this topic can make room.
+            if conn.backlog.bytes() > max + max / 4 || dropped == 0 {
+                self.slow.push((slot, conn.backlog.bytes()));
+            }
+        }
+        self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
+    }
+
+    fn encode_batch(
+        &mut self,
+        codec: &Codec,
+        topic: &Topic,
+        publications: &[(u64, Arc<Publication>)],
+        unreadable: &mut Option<Gap>,
+    ) -> Arc<Batch> {
+        let mut frames = mem::take(&mut self.frames);
+        frames.clear();
+        let mut encoded = Vec::with_capacity(publications.len());
+        for (seq, publication) in publications {
+            let start = frames.len();
+            let mut out = FrameWriter::new(&*codec.framing, &mut frames);
+            let push = Push::Publication(publication.clone());
+            if panics::catch(&self.hub.stats, "codec", || codec.protocol.encode_push(&push, &mut out)).is_err() {
+                frames.truncate(start);
+                let gap = Gap { from: publication.position, to: publication.position, reason: GapReason::Unreadable };
+                *unreadable = Some(gap);
+                let push = Push::Gap { topic: topic.clone(), gap };
+                let mut out = FrameWriter::new(&*codec.framing, &mut frames);
+                if panics::catch(&self.hub.stats, "codec", || codec.protocol.encode_push(&push, &mut out)).is_err() {
+                    frames.truncate(start);
+                }
+            }
+            encoded.push(Encoded { seq: *seq, position: publication.position, end: frames.len() as u32 });
+        }
+        let bytes = Bytes::copy_from_slice(&frames);
+        self.frames = frames;
+        Arc::new(Batch { topic: topic.clone(), bytes, publications: encoded.into() })
+    }
+
+    fn encode_shared(&self, codec: &Codec, push: Push) -> Bytes {
+        let mut frames = Vec::new();
+        let mut out = FrameWriter::new(&*codec.framing, &mut frames);
+        match panics::catch(&self.hub.stats, "codec", || codec.protocol.encode_push(&push, &mut out)) {
+            Ok(()) => frames.into(),
+            Err(_) => Bytes::new(),
+        }
+    }
+
+    fn forget_if_empty(&mut self, id: u64) {
+        let Some(topic) = self.topics.get_mut(&id) else { return };
+        if topic.members.len() > 0 || topic.active {
+            return;
+        }
+        if let Some(topic) = self.topics.remove(&id)
+            && self.names.get(&topic.entry.topic) == Some(&id)
+        {
+            self.names.remove(&topic.entry.topic);
+        }
+    }
+}
+
+enum Next {
+    Nothing,
+    Pass,
+    Answer(SlotRef, AskId, Box<Answer>),
+}
+
+impl ShardTopic {
+    fn new(entry: Arc<TopicEntry>) -> Self {
+        Self { entry, members: Members::default(), queue: VecDeque::new(), pass: None, active: false, lagged: false }
+    }
+
+    /// Begins a pass with what waits: as many publications as stand together, or one signal.
+    fn next_pass(&mut self) -> Next {
+        let mut publications = Vec::new();
+        let mut weight = 0;
+        loop {
+            match self.queue.front() {
+                Some(Task::Job(Job::Publication { .. })) if weight < PASS_BYTES_MAX => {}
+                Some(_) if publications.is_empty() => {}
+                _ => break,
+            }
+            let Some(task) = self.queue.pop_front() else { break };
+            let what = match task {
+                Task::Answer(at, ask, answer) => return Next::Answer(at, ask, answer),
+                Task::Job(job) => {
+                    weight += job.weight_bytes();
+                    match job {
+                        Job::Publication { seq, publication } => {
+                            publications.push((seq, publication));
+                            continue;
+                        }
+                        Job::Announcement { after, announcement } => Passed::Announcement { after, announcement, frames: Vec::new() },
+                        Job::Gap { seq, gap } => Passed::Gap { seq, gap, frames: Vec::new() },
+                    }
+                }
+            };
+            self.pass = Some(Pass { what, cursor: Cursor::default(), weight });
+            return Next::Pass;
+        }
+        if publications.is_empty() {
+            return Next::Nothing;
+        }
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
+        }
+        let what = Passed::Publications { publications, batches: Vec::new(), unreadable: None };
+        self.pass = Some(Pass { what, cursor: Cursor::default(), weight });
+        Next::Pass
+    }
+}
+
+/// The place for what is encoded once for a group.
+fn per_group<T>(places: &mut Vec<Option<T>>, at: usize) -> &mut Option<T> {
+    if places.len() <= at {
+        places.resize_with(at + 1, || None);
+    }
+    &mut places[at]
+}

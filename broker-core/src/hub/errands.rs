@@ -1,0 +1,138 @@
+//! Runs what topics queued while they were locked: calls of the backplane and the application, outside every lock.
+//!
+//! What answers at once is handled at once, on the caller's thread; the rest goes on as a task.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use super::{Hub, keep_of, ports::Errand, topic_entry::TopicEntry};
+use crate::{Refusal, hooks::BoxFuture, panics};
+
+/// Pause after the first failed call of a backplane, doubled by each further one.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+impl Hub {
+    /// Runs errands until none is left that can be done at once.
+    pub(crate) fn run_errands(self: &Arc<Self>) {
+        while let Some(errand) = self.ports.next_errand() {
+            self.run_errand(errand);
+        }
+    }
+
+    /// Lets the errands' task run what was queued under a lock of the backplane.
+    pub(super) fn wake_errands(&self) {
+        if self.ports.has_errands() {
+            self.errands_wait.notify_one();
+        }
+    }
+
+    /// Runs errands that nobody else runs, until the hub is closed.
+    pub(crate) async fn serve_errands(hub: Weak<Self>) {
+        loop {
+            let Some(strong) = hub.upgrade() else { return };
+            if strong.is_closed() {
+                return;
+            }
+            strong.run_errands();
+            strong.errands_wait.notified().await;
+        }
+    }
+
+    fn run_errand(self: &Arc<Self>, errand: Errand) {
+        match errand {
+            Errand::Occupancy { topic, occupied } => {
+                // The receiver lives as long as the engine; without it nobody wants to know.
+                let _ = self.occupancy.send((topic, occupied));
+            }
+            Errand::Linger { entry } if self.rules.settings.linger.is_zero() => entry.linger_over(&self.ports),
+            Errand::Linger { entry } => {
+                let hub = self.clone();
+                let linger = self.rules.settings.linger;
+                self.go_on(Box::pin(async move {
+                    tokio::time::sleep(linger).await;
+                    entry.linger_over(&hub.ports);
+                }));
+            }
+            Errand::Interest { entry, wanted } => self.change_interest(entry, wanted),
+            Errand::Read { entry, query } => {
+                let hub = self.clone();
+                self.go_on(Box::pin(async move {
+                    let answer = hub.backplane.history(&entry.topic, query, keep_of(&entry.namespace)).await;
+                    entry.read_done(&hub.ports, answer);
+                }));
+            }
+            Errand::ReadLater { entry, failures } => {
+                let hub = self.clone();
+                self.go_on(Box::pin(async move {
+                    tokio::time::sleep(pause(failures)).await;
+                    entry.retry_read(&hub.ports);
+                }));
+            }
+            Errand::Snapshot { entry } => self.take_snapshot(entry),
+        }
+    }
+
+    fn change_interest(self: &Arc<Self>, entry: Arc<TopicEntry>, wanted: bool) {
+        let hub = self.clone();
+        self.go_on(Box::pin(async move {
+            let mut failures = 0;
+            while let Err(error) = hub.backplane.interest(&[(entry.topic.clone(), wanted)]).await {
+                failures += 1;
+                tracing::warn!(topic = %entry.topic, %error, "the backplane does not change its interest, trying again");
+                tokio::time::sleep(pause(failures)).await;
+            }
+            if wanted {
+                entry.confirmed(&hub.ports, true);
+            } else {
+                hub.directory.remove_if(&entry, || entry.confirmed(&hub.ports, false));
+            }
+        }));
+    }
+
+    fn take_snapshot(self: &Arc<Self>, entry: Arc<TopicEntry>) {
+        let Some(hook) = self.hooks.snapshot_of(&entry.topic).cloned() else { return };
+        let hub = self.clone();
+        self.go_on(Box::pin(async move {
+            hub.stats.snapshot_calls.add(1);
+            let topic = entry.topic.clone();
+            let answer = match panics::guard(&hub.stats, async { hook(topic).await }, hub.rules.settings.hook_timeout).await {
+                Ok(Ok(payload)) => Ok(payload),
+                Ok(Err(failed)) => Err(failed.to_string()),
+                Err(failed) => Err(failed.to_string()),
+            };
+            entry.snapshot_outcome(answer.as_ref().err().map(String::as_str));
+            let refusal = |_| Refusal::unavailable("the current state is not available, try again").retry_after(Duration::from_secs(1));
+            entry.snapshot_done(&hub.ports, answer.map_err(refusal));
+        }));
+    }
+
+    /// Runs a future as far as it goes; what is left goes on as a task, which then runs the errands it caused.
+    pub(crate) fn go_on(self: &Arc<Self>, mut future: BoxFuture<()>) {
+        if poll_once(&mut future).is_ready() {
+            return;
+        }
+        let Some(runtime) = &self.runtime else { return };
+        let hub = self.clone();
+        runtime.spawn(async move {
+            future.await;
+            hub.run_errands();
+        });
+    }
+}
+
+/// Polls a future without waiting for it. It must be polled again by whoever waits.
+pub(crate) fn poll_once<T>(future: &mut Pin<Box<dyn Future<Output = T> + Send>>) -> Poll<T> {
+    future.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn pause(failures: u32) -> Duration {
+    let longest = PAUSE_MIN.saturating_mul(1 << failures.min(10)).min(PAUSE_MAX);
+    longest.mul_f32(0.5 + fastrand::f32() / 2.0)
+}

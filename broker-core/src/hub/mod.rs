@@ -1,0 +1,281 @@
+//! The engine's interior: who listens where, and the way of every publication from the backplane to the shards.
+//!
+//! `directory`, `topic_entry`, `resume` and `snapshots` decide order and joining; `inbox` and `ports` connect them with the shards;
+//! `shard` and its neighbours own the connections; `errands` and `asks` call backplane and application outside every lock.
+
+mod asks;
+mod backlog;
+mod conn;
+mod converse;
+mod deliver;
+mod directory;
+mod errands;
+mod inbox;
+mod life_log;
+mod members;
+mod ports;
+mod resume;
+mod shard;
+mod slots;
+mod snapshots;
+mod topic_entry;
+mod writing;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
+
+pub(crate) use asks::history;
+pub use conn::Start;
+pub(crate) use conn::{Credit, NewConnection, NewOccupant};
+pub(crate) use inbox::{Item, MemberRef, SlotRef};
+pub(crate) use members::Codec;
+pub(crate) use shard::Shard;
+
+use self::{
+    directory::Directory,
+    ports::Ports,
+    slots::SlotPool,
+    topic_entry::{NewTopic, TopicEntry},
+};
+use crate::{
+    Backplane, ControlAnswer, ControlQuestion, Keep, Namespace, NodeInfo, Presence, Publication, Publish, PublishError, Published, Since,
+    Sink, Stats, Topic, TopicCount, UserId, backplane::Announcement, control::ControlNode, hooks::Hooks, session::Rules,
+};
+
+/// Everything that shards, connections and handles of one engine share.
+pub(crate) struct Hub {
+    pub(crate) ports: Ports,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) hooks: Hooks,
+    pub(crate) backplane: Arc<dyn Backplane>,
+    pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) runtime: Option<Handle>,
+    directory: Directory,
+    slots: Box<[SlotPool]>,
+    next_shard: AtomicUsize,
+    incarnations: AtomicU64,
+    users: Mutex<HashMap<UserId, usize>>,
+    node: Node,
+    draining: AtomicBool,
+    closed: AtomicBool,
+    /// Wakes the task that runs errands which a backplane's own task queued.
+    errands_wait: Notify,
+    /// Wakes whoever waits for the last connection to go.
+    pub(crate) connection_gone: Notify,
+    occupancy: tokio::sync::mpsc::UnboundedSender<(Topic, bool)>,
+}
+
+/// Who this node is.
+struct Node {
+    id: Arc<str>,
+    name: Arc<str>,
+    version: &'static str,
+    started_at: Instant,
+}
+
+/// What a hub is made from.
+pub(crate) struct NewHub {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) hooks: Hooks,
+    pub(crate) backplane: Arc<dyn Backplane>,
+    pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) runtime: Option<Handle>,
+    pub(crate) shards: usize,
+    pub(crate) node_name: Arc<str>,
+    pub(crate) version: &'static str,
+    pub(crate) occupancy: tokio::sync::mpsc::UnboundedSender<(Topic, bool)>,
+}
+
+impl Hub {
+    pub(crate) fn new(new: NewHub) -> Self {
+        Self {
+            ports: Ports::new(new.shards),
+            rules: new.rules,
+            stats: Arc::default(),
+            hooks: new.hooks,
+            backplane: new.backplane,
+            presence: new.presence,
+            runtime: new.runtime,
+            directory: Directory::new(),
+            slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
+            next_shard: AtomicUsize::new(0),
+            incarnations: AtomicU64::new(0),
+            users: Mutex::default(),
+            node: Node {
+                id: crate::SessionId::from_random(fastrand::u128(..)).to_string().into(),
+                name: new.node_name,
+                version: new.version,
+                started_at: Instant::now(),
+            },
+            draining: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            errands_wait: Notify::new(),
+            connection_gone: Notify::new(),
+            occupancy: new.occupancy,
+        }
+    }
+
+    pub(crate) fn shards_len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// A free slot in the next shard.
+    pub(crate) fn take_slot(&self) -> SlotRef {
+        let shard = self.next_shard.fetch_add(1, Relaxed) % self.slots.len();
+        self.slots[shard].take(shard as u16)
+    }
+
+    pub(crate) fn free_slot(&self, at: SlotRef) {
+        self.slots[usize::from(at.shard)].free(at);
+    }
+
+    pub(crate) fn push(&self, at: SlotRef, item: Item) {
+        self.ports.push(usize::from(at.shard), item);
+    }
+
+    /// The pipe or stream of this slot is gone.
+    pub(crate) fn gone(&self, at: SlotRef) {
+        self.push(at, Item::Gone(at));
+    }
+
+    /// A member wants to join a topic; `Joined` or `JoinFailed` comes to its shard's inbox. The caller runs the errands.
+    pub(crate) fn join(&self, topic: &Topic, namespace: &Arc<Namespace>, member: MemberRef, since: Option<Since>, join_leave: bool) {
+        loop {
+            let entry = self.directory.find_or_make(topic, || Arc::new(self.new_entry(topic, namespace)));
+            if entry.join(&self.ports, member, since, join_leave) {
+                return;
+            }
+        }
+    }
+
+    /// Takes a joiner back. False: its `Joined` is on its way and void.
+    pub(crate) fn cancel(&self, topic: &Topic, member: MemberRef) -> bool {
+        self.directory.find(topic).is_some_and(|entry| entry.cancel(&self.ports, member))
+    }
+
+    /// Appends and sends, after the bounds of this node are checked.
+    ///
+    /// The caller runs the errands.
+    pub(crate) async fn publish(&self, topic: &Topic, namespace: &Namespace, publish: Publish) -> Result<Published, PublishError> {
+        if self.closed.load(Relaxed) {
+            return Err(PublishError::Closed);
+        }
+        if let Some(entry) = self.directory.find(topic)
+            && !entry.has_room(publish.weight_bytes(topic))
+        {
+            self.stats.publishes_failed.add(1);
+            return Err(PublishError::Overloaded);
+        }
+        let published = self.backplane.publish(topic, publish, keep_of(namespace)).await;
+        match &published {
+            Ok(_) => self.stats.publishes.add(1),
+            Err(_) => self.stats.publishes_failed.add(1),
+        }
+        Ok(published?)
+    }
+
+    pub(crate) fn user_connected(&self, user: &UserId) {
+        if !user.is_anonymous() {
+            *self.users.lock().entry(user.clone()).or_insert(0) += 1;
+        }
+    }
+
+    pub(crate) fn user_gone(&self, user: &UserId) {
+        let mut users = self.users.lock();
+        if let Some(sessions) = users.get_mut(user) {
+            *sessions -= 1;
+            if *sessions == 0 {
+                users.remove(user);
+            }
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Relaxed)
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Relaxed);
+        self.draining.store(true, Relaxed);
+        self.errands_wait.notify_one();
+    }
+
+    fn new_entry(&self, topic: &Topic, namespace: &Arc<Namespace>) -> TopicEntry {
+        TopicEntry::new(NewTopic {
+            topic: topic.clone(),
+            namespace: namespace.clone(),
+            incarnation: self.incarnations.fetch_add(1, Relaxed) + 1,
+            keeps_log: namespace.keeps_history() && self.backplane.capabilities().history,
+            has_snapshot: self.hooks.snapshot_of(topic).is_some(),
+            snapshot_max_age: self.rules.settings.snapshot_max_age,
+            share_max_bytes: self.rules.settings.inbox_share_max_bytes,
+            shards: self.slots.len(),
+        })
+    }
+}
+
+/// What a namespace keeps of a topic.
+pub(crate) fn keep_of(namespace: &Namespace) -> Keep {
+    Keep { size: namespace.history_size, ttl: namespace.history_ttl }
+}
+
+impl Sink for Hub {
+    fn publication(&self, publication: Arc<Publication>) {
+        if let Some(entry) = self.directory.find(&publication.topic) {
+            entry.publication(&self.ports, publication);
+            self.wake_errands();
+        }
+    }
+
+    fn announcement(&self, topic: &Topic, announcement: Announcement) {
+        if let Some(entry) = self.directory.find(topic) {
+            entry.announcement(&self.ports, announcement);
+        }
+    }
+
+    fn link_restored(&self) {
+        for entry in self.directory.all() {
+            entry.read_again(&self.ports);
+        }
+        self.wake_errands();
+    }
+}
+
+impl ControlNode for Hub {
+    fn answer(&self, question: &ControlQuestion) -> ControlAnswer {
+        match question {
+            ControlQuestion::Info => ControlAnswer::Info(NodeInfo {
+                id: self.node.id.clone(),
+                name: self.node.name.clone(),
+                version: self.node.version,
+                uptime: self.node.started_at.elapsed(),
+                sessions: self.stats.sessions.value() as usize,
+                users: self.users.lock().len(),
+                subscriptions: self.stats.subscriptions.value() as usize,
+                topics: self.directory.len(),
+            }),
+            ControlQuestion::Topics => {
+                let all = self.directory.all();
+                let counts = all.iter().map(|entry| TopicCount { topic: entry.topic.clone(), sessions: entry.members_len() });
+                ControlAnswer::Topics(counts.filter(|count| count.sessions > 0).collect())
+            }
+        }
+    }
+}

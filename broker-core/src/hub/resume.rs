@@ -1,0 +1,157 @@
+//! How a resume goes: what was missed, and whether that is everything. Pure.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{Gap, GapReason, Position, Publication, Recovery, Resume, Since, backplane::LogPage};
+
+/// What is known of a topic's log when a read was answered: the answer, and what was sequenced while it was in flight.
+pub(super) struct Log<'a> {
+    pub(super) page: &'a LogPage,
+    pub(super) ring: &'a VecDeque<Arc<Publication>>,
+    pub(super) ring_overflowed: bool,
+    /// Where the topic's members stand.
+    pub(super) position: Position,
+}
+
+impl Log<'_> {
+    /// Everything after a position up to where the members stand; `None` where anything is missing.
+    pub(super) fn after(&self, after: Position) -> Option<Vec<Arc<Publication>>> {
+        if after.epoch != self.position.epoch || after.offset > self.position.offset {
+            return None;
+        }
+        let kept = self.kept_after(after.offset);
+        let whole = kept.len() as u64 == self.position.offset - after.offset;
+        whole.then_some(kept)
+    }
+
+    /// What is known of the present epoch after an offset, up to where the members stand; always without doubles, perhaps with holes.
+    fn kept_after(&self, after: u64) -> Vec<Arc<Publication>> {
+        let mut last = after;
+        let mut kept = Vec::new();
+        for publication in self.page.publications.iter().chain(self.ring) {
+            let Some(position) = publication.position else { continue };
+            if position.epoch == self.position.epoch && position.offset > last && position.offset <= self.position.offset {
+                last = position.offset;
+                kept.push(publication.clone());
+            }
+        }
+        kept
+    }
+
+    fn at(&self, offset: u64) -> Position {
+        Position { offset, epoch: self.position.epoch }
+    }
+}
+
+/// Publications for the joiner, and what it is told; `None`: another read can do better.
+pub(super) fn resume(
+    log: &Log<'_>,
+    since: Option<Since>,
+    recovery: Recovery,
+    last_try: bool,
+) -> Option<(Vec<Arc<Publication>>, Option<Resume>)> {
+    let Some(since) = since else { return Some((Vec::new(), None)) };
+    let told = |recovered, gap| Some(Resume { since, recovered, gap });
+    if recovery == Recovery::Cache {
+        let newest = log.kept_after(0).pop().filter(|newest| Since::Position(newest.position.unwrap_or(log.position)) != since);
+        return Some((newest.into_iter().collect(), told(true, None)));
+    }
+    if log.ring_overflowed && !last_try {
+        return None;
+    }
+    let (after, everything_kept) = match since {
+        Since::Beginning => (Position { offset: 0, epoch: log.position.epoch }, true),
+        Since::Position(position) => (position, false),
+    };
+    if let Some(missed) = log.after(after) {
+        return Some((missed, told(true, None)));
+    }
+    if after.epoch != log.position.epoch || after.offset > log.position.offset {
+        let gap = Gap { from: None, to: Some(log.position), reason: GapReason::Epoch };
+        return Some((Vec::new(), told(false, Some(gap))));
+    }
+    if everything_kept {
+        // `0` asks for all that is kept: it is sent, and what came before it is told.
+        let kept = contiguous_end(log.kept_after(0), log.position);
+        let first_kept =
+            kept.first().and_then(|publication| publication.position).map_or(log.position.offset + 1, |position| position.offset);
+        let gap = Gap { from: Some(log.at(1)), to: Some(log.at(first_kept - 1)), reason: GapReason::Trimmed };
+        return Some((kept, told(false, Some(gap))));
+    }
+    let gap = Gap { from: Some(log.at(after.offset + 1)), to: Some(log.position), reason: GapReason::Trimmed };
+    Some((Vec::new(), told(false, Some(gap))))
+}
+
+/// The longest part of `kept` that reaches to `position` without a hole.
+fn contiguous_end(mut kept: Vec<Arc<Publication>>, position: Position) -> Vec<Arc<Publication>> {
+    let mut expected = position.offset;
+    let whole = kept
+        .iter()
+        .rev()
+        .take_while(|publication| {
+            let fits = publication.position.is_some_and(|at| at.offset == expected);
+            expected = expected.saturating_sub(1);
+            fits
+        })
+        .count();
+    kept.drain(..kept.len() - whole);
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Epoch, Payload, Publish};
+
+    fn position(offset: u64) -> Position {
+        Position { offset, epoch: Epoch::from_random(7) }
+    }
+
+    fn publication(offset: u64) -> Arc<Publication> {
+        let mut publication = Publication::new("news".parse().unwrap(), Publish::new(Payload::json("1")));
+        publication.position = Some(position(offset));
+        Arc::new(publication)
+    }
+
+    fn offsets(publications: &[Arc<Publication>]) -> Vec<u64> {
+        publications.iter().map(|publication| publication.position.unwrap().offset).collect()
+    }
+
+    /// A log that keeps `kept` and stands at `top`, with `ring` sequenced since.
+    #[track_caller]
+    fn check(kept: &[u64], top: u64, ring: &[u64], since: Since, missed: &[u64], recovered: bool, gap: Option<(Option<u64>, u64)>) {
+        let page = LogPage { top: position(top), publications: kept.iter().copied().map(publication).collect() };
+        let ring: VecDeque<_> = ring.iter().copied().map(publication).collect();
+        let at = ring.back().map_or(top, |newest| newest.position.unwrap().offset);
+        let log = Log { page: &page, ring: &ring, ring_overflowed: false, position: position(at) };
+        let (got, told) = resume(&log, Some(since), Recovery::Stream, false).expect("nothing to wait for");
+        let told = told.expect("a resume is always told");
+        assert_eq!((offsets(&got), told.recovered), (missed.to_vec(), recovered));
+        let got_gap = told.gap.map(|gap| (gap.from.map(|from| from.offset), gap.to.expect("the end is known").offset));
+        assert_eq!(got_gap, gap);
+    }
+
+    #[test]
+    fn recovered_is_said_only_where_nothing_is_missing() {
+        let since = |offset| Since::Position(position(offset));
+        check(&[1, 2, 3], 3, &[], since(1), &[2, 3], true, None);
+        check(&[1, 2, 3], 3, &[4, 5], since(1), &[2, 3, 4, 5], true, None);
+        check(&[3, 4], 4, &[3, 4, 5], since(3), &[4, 5], true, None);
+        check(&[1, 2, 3], 3, &[], since(3), &[], true, None);
+        check(&[], 0, &[], since(0), &[], true, None);
+        check(&[3, 4], 4, &[], since(1), &[], false, Some((Some(2), 4)));
+        check(&[3, 4], 4, &[], since(2), &[3, 4], true, None);
+        check(&[1, 2], 2, &[], since(9), &[], false, Some((None, 2)));
+        check(&[], 5, &[], since(4), &[], false, Some((Some(5), 5)));
+        let foreign = Since::Position(Position { offset: 1, epoch: Epoch::from_random(8) });
+        check(&[1, 2], 2, &[], foreign, &[], false, Some((None, 2)));
+    }
+
+    #[test]
+    fn everything_kept_is_sent_and_what_came_before_is_told() {
+        check(&[1, 2], 2, &[], Since::Beginning, &[1, 2], true, None);
+        check(&[3, 4], 4, &[5], Since::Beginning, &[3, 4, 5], false, Some((Some(1), 2)));
+        check(&[], 4, &[], Since::Beginning, &[], false, Some((Some(1), 4)));
+        check(&[], 0, &[], Since::Beginning, &[], true, None);
+    }
+}

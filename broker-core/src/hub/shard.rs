@@ -1,0 +1,393 @@
+//! One shard: the only owner of its connections' sessions, of their backlogs and deadlines, and of who listens to what among them.
+//!
+//! `tick` takes what waits in the inbox, then works in bounded portions: it knows no runtime and can be simulated.
+//! `converse` talks with sessions, `deliver` passes publications to members, `writing` hands bytes to outlets.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    Hub,
+    conn::{Conn, Life, NewConnection, NewOccupant, Occupant, Start},
+    deliver::ShardTopic,
+    inbox::{Inbox, Item, SlotRef},
+    life_log::LifeLog,
+    members::Variant,
+};
+use crate::{
+    CloseReason, Topic,
+    session::{Effect, Session},
+    stream::StreamItem,
+};
+
+/// Writes in one tick; then other tasks of the runtime have their turn.
+pub(super) const WRITES_MAX: usize = 64;
+/// Deadlines are looked at this often at most: a sweep over all connections is cheap, a timer for each is not.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What a shard wants after a tick.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Tick {
+    /// There is more to do.
+    More,
+    /// Nothing to do until the inbox has something, or this moment.
+    Sleep(Option<Instant>),
+}
+
+/// A connection's place.
+#[derive(Default)]
+pub(super) struct Slot {
+    pub(super) generation: u32,
+    pub(super) occupant: Option<Occupant>,
+}
+
+/// The only owner of its connections.
+pub(crate) struct Shard {
+    pub(super) index: usize,
+    pub(super) hub: Arc<Hub>,
+    pub(super) slots: Vec<Slot>,
+    /// The next deadline of each slot.
+    pub(super) deadlines: Vec<Option<Instant>>,
+    pub(super) next_sweep: Option<Instant>,
+    pub(super) topics: HashMap<u64, Box<ShardTopic>>,
+    /// The newest of `topics` by name.
+    pub(super) names: HashMap<Topic, u64>,
+    /// Subscriptions that a gap has ended, while a topic has its turn.
+    pub(super) ended: Vec<(u32, Topic)>,
+    /// Connections that are to be closed as too slow, with what waited, while a topic has its turn.
+    pub(super) slow: Vec<(u32, usize)>,
+    /// Topics that have something to deliver, in turn.
+    pub(super) active: VecDeque<u64>,
+    /// Connections that have something to write.
+    pub(super) dirty: VecDeque<u32>,
+    pub(super) log: LifeLog,
+    /// When each connection closes, while this node drains; soonest last.
+    draining: Vec<(Instant, SlotRef)>,
+    items: Vec<Item>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) frames: Vec<u8>,
+    pub(super) chunks: Vec<Bytes>,
+}
+
+impl Shard {
+    pub(crate) fn new(index: usize, hub: Arc<Hub>) -> Self {
+        let lines = hub.rules.settings.session_log_lines_per_second;
+        Self {
+            index,
+            hub,
+            slots: Vec::new(),
+            deadlines: Vec::new(),
+            next_sweep: None,
+            topics: HashMap::new(),
+            names: HashMap::new(),
+            ended: Vec::new(),
+            slow: Vec::new(),
+            active: VecDeque::new(),
+            dirty: VecDeque::new(),
+            log: LifeLog::new(lines),
+            draining: Vec::new(),
+            items: Vec::new(),
+            effects: Vec::new(),
+            frames: Vec::new(),
+            chunks: Vec::new(),
+        }
+    }
+
+    /// Runs until the hub is closed. The caller's runtime polls it; a tick is bounded and gives way.
+    #[cfg(not(feature = "model"))]
+    pub(crate) async fn run(mut self) {
+        let hub = self.hub.clone();
+        let inbox = &hub.ports.inboxes[self.index];
+        let mut sleep = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        while !hub.is_closed() {
+            let started = Instant::now();
+            let tick = self.tick(started);
+            match tick {
+                Tick::More => {
+                    hub.stats.tick_latency.record(started.elapsed());
+                    tokio::task::yield_now().await;
+                }
+                Tick::Sleep(until) => {
+                    if let Some(until) = until {
+                        sleep.as_mut().reset(until);
+                    }
+                    std::future::poll_fn(|cx| {
+                        inbox.signal().register(cx.waker());
+                        let due = until.is_some() && sleep.as_mut().poll(cx).is_ready();
+                        if due || !inbox.is_idle() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                    })
+                    .await;
+                }
+            }
+        }
+        self.end();
+    }
+
+    /// Takes what waits, and does a bounded portion of what is to do.
+    pub(crate) fn tick(&mut self, now: Instant) -> Tick {
+        let mut items = std::mem::take(&mut self.items);
+        let took = self.inbox().take(&mut items, self.active.is_empty() && self.dirty.is_empty());
+        for item in items.drain(..) {
+            self.handle(item, now);
+        }
+        self.items = items;
+        if self.items.capacity() > 4096 {
+            self.items = Vec::new();
+        }
+        if self.next_sweep.is_some_and(|at| at <= now) {
+            self.sweep(now);
+        }
+        let written = self.flush_dirty(WRITES_MAX, now);
+        self.deliver(WRITES_MAX.saturating_sub(written), now);
+        if took || !self.active.is_empty() || !self.dirty.is_empty() {
+            return Tick::More;
+        }
+        self.log.flush(now);
+        Tick::Sleep(self.next_sweep)
+    }
+
+    fn inbox(&self) -> &Inbox {
+        &self.hub.ports.inboxes[self.index]
+    }
+
+    fn handle(&mut self, item: Item, now: Instant) {
+        match item {
+            Item::Open(at, new) => self.open(at, *new, now),
+            Item::Commands(at, commands, bytes) => self.commands(at, commands, bytes, now),
+            Item::Attach(at, outlet) => {
+                if let Some(conn) = self.conn(at) {
+                    conn.outlet = Some(outlet);
+                    conn.blocked = false;
+                    self.mark_dirty(at.slot);
+                }
+            }
+            Item::Writable(at) => {
+                if let Some(conn) = self.conn(at) {
+                    conn.blocked = false;
+                    self.mark_dirty(at.slot);
+                }
+            }
+            Item::Heard(at) => {
+                if let Some(conn) = self.conn(at) {
+                    conn.life.heard_at = Some(now);
+                    conn.session.heard();
+                    self.note_deadline(at.slot);
+                }
+            }
+            Item::TransportPing(at, payload) => {
+                if let Some(conn) = self.conn(at) {
+                    conn.life.heard_at = Some(now);
+                    conn.session.heard();
+                    conn.pong = Some(payload);
+                    self.mark_dirty(at.slot);
+                    self.note_deadline(at.slot);
+                }
+            }
+            Item::Closed(at, reason) => self.converse(at, now, |session, _, effects| session.close(reason, effects)),
+            Item::Gone(at) => self.gone(at, now),
+            Item::Answer(at, ask, answer) => {
+                self.converse(at, now, |session, now, effects| session.handle_answer(ask, *answer, now, effects));
+            }
+            Item::AnswerAfter(at, ask, answer, topic) => self.answer_after(at, ask, answer, topic, now),
+            Item::Joined(joined) => self.joined(*joined, now),
+            Item::JoinFailed(member, entry, refusal) => {
+                self.converse(member.at, now, |session, now, effects| {
+                    if session.awaits(&entry.topic, member.subscription) {
+                        session.join_failed(&entry.topic, *refusal, now, effects);
+                    }
+                });
+            }
+            Item::Job(entry, job) => self.queue_job(&entry, job),
+            Item::Lagged(entry) => self.lagged(&entry),
+            Item::Refill(entry, jobs) => {
+                for job in jobs {
+                    self.queue_job(&entry, job);
+                }
+            }
+            Item::Drain(until) => self.begin_drain(until, now),
+        }
+    }
+
+    fn open(&mut self, at: SlotRef, new: NewOccupant, now: Instant) {
+        let slot = at.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, Slot::default);
+            self.deadlines.resize(slot + 1, None);
+        }
+        self.slots[slot].generation = at.generation;
+        match new {
+            NewOccupant::Stream { feed, topic } => self.slots[slot].occupant = Some(Occupant::Stream(feed, topic)),
+            NewOccupant::Connection(new) => self.open_connection(at, *new, now),
+        }
+    }
+
+    fn open_connection(&mut self, at: SlotRef, new: NewConnection, now: Instant) {
+        let NewConnection { session, codec, outlet, credit, head, transport, start, opened } = new;
+        let life = Life {
+            opened_at: now,
+            peer: head.peer,
+            path: head.path.as_str().into(),
+            transport,
+            frames_in: 0,
+            frames_out: 0,
+            heard_at: None,
+            user: None,
+        };
+        let conn = Conn {
+            session,
+            variant: Variant::of(&*codec.protocol, &*codec.framing),
+            codec,
+            outlet,
+            backlog: super::backlog::Backlog::default(),
+            counted_backlog: 0,
+            credit,
+            dirty: false,
+            blocked: false,
+            pong: None,
+            head: Some(head),
+            opened,
+            closing_until: None,
+            finished: false,
+            rule: "",
+            life,
+        };
+        self.slots[at.slot as usize].occupant = Some(Occupant::Connection(Box::new(conn)));
+        match start {
+            Start::AwaitConnect => self.note_deadline(at.slot),
+            Start::AtOnce { connect, subscriptions } => {
+                self.converse(at, now, |session, now, effects| session.open(connect, subscriptions, now, effects));
+            }
+        }
+    }
+
+    /// The connection's task is gone: whatever is left of it here goes too, and the slot is free.
+    fn gone(&mut self, at: SlotRef, now: Instant) {
+        if self.slots.get(at.slot as usize).is_none_or(|slot| slot.generation != at.generation) {
+            return;
+        }
+        self.converse(at, now, |session, _, effects| {
+            session.close(CloseReason::TransportBroke("the connection's task ended".into()), effects);
+        });
+        let slot = &mut self.slots[at.slot as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        match slot.occupant.take() {
+            None => return,
+            Some(Occupant::Stream(feed, topic)) => {
+                feed.end();
+                self.leave_stream(at, &topic);
+            }
+            Some(Occupant::Connection(conn)) => {
+                self.hub.stats.backlog_bytes.sub(conn.counted_backlog as u64);
+                self.hub.stats.connections.sub(1);
+                self.deadlines[at.slot as usize] = None;
+            }
+        }
+        self.hub.free_slot(at);
+        self.hub.connection_gone.notify_waiters();
+    }
+
+    /// The connection in a slot, if it is the one that is meant.
+    pub(super) fn conn(&mut self, at: SlotRef) -> Option<&mut Conn> {
+        let slot = self.slots.get_mut(at.slot as usize).filter(|slot| slot.generation == at.generation)?;
+        match &mut slot.occupant {
+            Some(Occupant::Connection(conn)) => Some(conn),
+            _ => None,
+        }
+    }
+
+    pub(super) fn at(&self, slot: u32) -> SlotRef {
+        SlotRef { shard: self.index as u16, slot, generation: self.slots[slot as usize].generation }
+    }
+
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        if let Some(Occupant::Connection(conn)) = self.slots.get_mut(slot as usize).and_then(|slot| slot.occupant.as_mut())
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    /// Takes over the next deadline of a connection.
+    pub(super) fn note_deadline(&mut self, slot: u32) {
+        let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant else { return };
+        let of_session = conn.session.next_timeout().map(Instant::from_std);
+        let deadline = of_session.into_iter().chain(conn.closing_until).min();
+        self.deadlines[slot as usize] = deadline;
+        self.sweep_by(deadline);
+    }
+
+    fn sweep_by(&mut self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.next_sweep = Some(self.next_sweep.map_or(deadline, |at| at.min(deadline)));
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.next_sweep = None;
+        for slot in 0..self.deadlines.len() {
+            if self.deadlines[slot].is_some_and(|at| at <= now) {
+                self.deadlines[slot] = None;
+                self.due(slot as u32, now);
+            }
+        }
+        while self.draining.last().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, at)) = self.draining.pop() {
+                self.converse(at, now, |session, _, effects| session.close(CloseReason::Shutdown { reconnect_after: None }, effects));
+            }
+        }
+        let next = self.deadlines.iter().flatten().min().copied().into_iter().chain(self.draining.last().map(|(at, _)| *at)).min();
+        self.next_sweep = next.map(|at| at.max(now + SWEEP_INTERVAL));
+    }
+
+    fn due(&mut self, slot: u32, now: Instant) {
+        let at = self.at(slot);
+        let Some(conn) = self.conn(at) else { return };
+        if conn.closing_until.is_some_and(|until| until <= now) {
+            // Dropping the outlet ends the pipe whether the client took everything or not.
+            conn.closing_until = None;
+            conn.outlet = None;
+            conn.backlog.clear();
+        }
+        self.converse(at, now, Session::handle_timeout);
+    }
+
+    fn begin_drain(&mut self, until: Instant, now: Instant) {
+        let occupied = |slot: &u32| matches!(self.slots[*slot as usize].occupant, Some(Occupant::Connection(_)));
+        let connections: Vec<SlotRef> = (0..self.slots.len() as u32).filter(occupied).map(|slot| self.at(slot)).collect();
+        let spread = until.saturating_duration_since(now);
+        let step = spread.checked_div(connections.len() as u32).unwrap_or_default();
+        self.draining = connections.iter().zip(0..).map(|(at, place)| (now + step * place, *at)).collect();
+        self.draining.reverse();
+        self.sweep_by(Some(now));
+    }
+
+    #[cfg(not(feature = "model"))]
+    fn end(&mut self) {
+        for slot in &mut self.slots {
+            match slot.occupant.take() {
+                Some(Occupant::Stream(feed, _)) => feed.end(),
+                Some(Occupant::Connection(mut conn)) => {
+                    if let Some(outlet) = &mut conn.outlet {
+                        outlet.finish();
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl super::conn::Occupant {
+    pub(super) fn feed(&self, item: StreamItem) {
+        if let Self::Stream(feed, _) = self {
+            feed.push(item);
+        }
+    }
+}

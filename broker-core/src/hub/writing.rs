@@ -1,0 +1,133 @@
+//! How a shard hands bytes to outlets, and ends connections.
+
+use std::io::ErrorKind;
+
+use bytes::Bytes;
+use tokio::time::{Duration, Instant};
+
+use super::{
+    conn::{Conn, Occupant},
+    shard::Shard,
+};
+use crate::{CloseFrame, CloseReason, FrameKind, FrameWriter, Push, panics};
+
+/// Backlog entries that one write gathers.
+const CHUNKS_MAX: usize = 64;
+/// Time for a closing connection to take what waits and to close from its side.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Shard {
+    /// Writes to connections that have something, in turn; at most `max` of them. Gives how many writes were made.
+    pub(super) fn flush_dirty(&mut self, max: usize, now: Instant) -> usize {
+        let mut written = 0;
+        while written < max {
+            let Some(slot) = self.dirty.pop_front() else { break };
+            let Some(Occupant::Connection(mut conn)) =
+                self.slots[slot as usize].occupant.take_if(|it| matches!(it, Occupant::Connection(_)))
+            else {
+                continue;
+            };
+            conn.dirty = false;
+            written += 1;
+            let broken = self.write(&mut conn);
+            self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
+            if let Some(broken) = broken {
+                let at = self.at(slot);
+                self.converse(at, now, |session, _, effects| session.close(CloseReason::TransportBroke(broken.into()), effects));
+            }
+        }
+        written
+    }
+
+    /// Writes what the outlet takes now. Gives what broke.
+    pub(super) fn write(&mut self, conn: &mut Conn) -> Option<String> {
+        let mut broken = None;
+        if let Some(outlet) = conn.outlet.as_mut().filter(|_| !conn.blocked) {
+            if let Some(payload) = conn.pong.take() {
+                let mut frame = Vec::with_capacity(payload.len() + 4);
+                conn.codec.framing.frame(FrameKind::Pong, &payload, &mut frame);
+                conn.backlog.push_frames(frame.into());
+            }
+            let mut chunks = std::mem::take(&mut self.chunks);
+            while !conn.backlog.is_empty() {
+                chunks.clear();
+                conn.backlog.chunks(CHUNKS_MAX, &mut chunks);
+                let len: usize = chunks.iter().map(Bytes::len).sum();
+                match outlet.try_write(&chunks) {
+                    Ok(taken) => {
+                        self.hub.stats.writes.add(1);
+                        self.hub.stats.bytes_written.add(taken as u64);
+                        conn.backlog.written(taken);
+                        conn.blocked = taken < len;
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => conn.blocked = true,
+                    Err(error) => {
+                        broken = Some(error.to_string());
+                        conn.blocked = true;
+                    }
+                }
+                if conn.blocked {
+                    break;
+                }
+            }
+            chunks.clear();
+            self.chunks = chunks;
+            if conn.session.is_closed() && conn.backlog.is_empty() && !conn.finished {
+                conn.finished = true;
+                outlet.finish();
+            }
+        }
+        let waiting = conn.backlog.bytes();
+        if waiting != conn.counted_backlog {
+            self.hub.stats.backlog_bytes.add(waiting as u64);
+            self.hub.stats.backlog_bytes.sub(conn.counted_backlog as u64);
+            conn.counted_backlog = waiting;
+        }
+        broken
+    }
+
+    /// The session has ended: says so to the client, the log and the application, and lets the outlet end.
+    pub(super) fn closed(&mut self, conn: &mut Conn, reason: CloseReason, now: Instant) {
+        self.hub.stats.closed(&reason);
+        if let Some(user) = &conn.life.user {
+            self.hub.stats.sessions.sub(1);
+            self.hub.user_gone(user);
+            self.disconnected(conn, &reason, now);
+        }
+        self.log.closed(conn, &reason, now);
+        conn.life.user = None;
+        conn.head = None;
+        match &reason {
+            CloseReason::TransportBroke(_) => {
+                conn.backlog.clear();
+                conn.outlet = None;
+                return;
+            }
+            // Room for the close is made by what the client did not read, or will not; a refused opening is told alone.
+            CloseReason::SlowConsumer { .. } | CloseReason::ClientLeft { .. } | CloseReason::Refused(_) => conn.backlog.clear(),
+            _ => {}
+        }
+        conn.closing_until = Some(now + CLOSING_TIMEOUT);
+        let frames = self.closing_frames(conn, &reason);
+        conn.backlog.push_frames(frames);
+    }
+
+    fn closing_frames(&self, conn: &Conn, reason: &CloseReason) -> Bytes {
+        let mut frames = Vec::new();
+        let framing = &*conn.codec.framing;
+        let close = if let CloseReason::ClientLeft { code } = reason {
+            // RFC 6455, 5.5.1: the answer to a close repeats its code.
+            CloseFrame { code: code.unwrap_or(1000), reason: "".into() }
+        } else {
+            let mut out = FrameWriter::new(framing, &mut frames);
+            let push = Push::Closing(reason.clone());
+            let told = panics::catch(&self.hub.stats, "codec", || conn.codec.protocol.encode_push(&push, &mut out));
+            if told.is_err() {
+                frames.clear();
+            }
+            conn.codec.protocol.close_frame(reason)
+        };
+        framing.close(&close, &mut frames);
+        frames.into()
+    }
+}

@@ -1,0 +1,315 @@
+//! The session's state machine: takes commands, answers and time, gives effects. No socket, lock, clock or chance in here.
+//!
+//! Commands about one topic are handled in their order: one that follows an open question about the same topic waits.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    effect::{AskId, Effect, Generation, Question},
+    limits::Mistakes,
+    rules::Rules,
+    subscription::Subscriptions,
+    timer::{Timers, due},
+};
+use crate::{CloseReason, Command, CommandId, Push, Refusal, RefusalKind, Reply, Request, SessionId, SessionInfo, Subscribe, Topic};
+
+/// Questions that one session may have open at a time; further commands wait.
+const QUESTIONS_MAX: usize = 64;
+/// Commands that may wait for open questions; a further one is refused.
+const WAITING_MAX: usize = 256;
+
+/// What a session must know of its protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manners {
+    /// Whether a refusal reaches the client when the command had no id; otherwise the session closes with it.
+    pub(crate) answers_without_id: bool,
+    /// Whether the client's first command must be connect; otherwise the session is opened at once.
+    pub(crate) awaits_connect: bool,
+}
+
+/// Who is connected, what it listens to, its deadlines and open questions.
+pub(crate) struct Session {
+    pub(super) info: Arc<SessionInfo>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) manners: Manners,
+    pub(super) phase: Phase,
+    /// Topics of the URL that are not live yet, while the opening is not told.
+    pub(super) opening: Option<VecDeque<Subscribe>>,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) timers: Timers,
+    /// Part of the first ping's delay, 0 to 1.
+    pub(super) chance: f32,
+    questions: Vec<Open>,
+    waiting: VecDeque<Command>,
+    last_ask: u32,
+    last_generation: u32,
+    mistakes: Mistakes,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// Nobody in particular yet.
+    Waiting,
+    /// The application is asked who it is.
+    Connecting,
+    Connected,
+    Closed,
+}
+
+/// A question whose answer is not here yet.
+pub(super) struct Open {
+    id: AskId,
+    topic: Option<Topic>,
+    pub(super) purpose: Purpose,
+}
+
+/// What an answer is for.
+pub(super) enum Purpose {
+    Connect(CommandId),
+    Refresh(CommandId),
+    Subscribe(Topic, Generation),
+    Command(CommandId),
+    /// The application published for the session: nobody waits for the answer.
+    Silent,
+}
+
+impl Session {
+    /// A session that waits for its connect command until the connect deadline. `chance`, 0 to 1, spreads the first ping.
+    pub(crate) fn new(id: SessionId, rules: Arc<Rules>, manners: Manners, chance: f32, now: Instant) -> Self {
+        let info = Arc::new(SessionInfo { session: id, user: "".into(), info: None, topic_info: None });
+        let timers = Timers { connect_at: Some(now + rules.settings.connect_timeout), ..Timers::default() };
+        Self {
+            info,
+            rules,
+            manners,
+            phase: Phase::Waiting,
+            opening: None,
+            subscriptions: Subscriptions::default(),
+            timers,
+            chance,
+            questions: Vec::new(),
+            waiting: VecDeque::new(),
+            last_ask: 0,
+            last_generation: 0,
+            mistakes: Mistakes::default(),
+        }
+    }
+
+    pub(crate) fn info(&self) -> &Arc<SessionInfo> {
+        &self.info
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Whether the topics of the URL are still being opened.
+    pub(crate) fn is_opening(&self) -> bool {
+        self.opening.is_some()
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Something was received: the client lives.
+    pub(crate) fn heard(&mut self) {
+        self.timers.pong_at = None;
+    }
+
+    pub(crate) fn handle_command(&mut self, command: Command, now: Instant, effects: &mut Vec<Effect>) {
+        let ping_was_open = self.timers.pong_at.is_some();
+        self.heard();
+        match (&command.request, self.phase) {
+            (_, Phase::Closed) => {}
+            (Request::Pong, _) => self.pong(ping_was_open, effects),
+            _ if self.must_wait(&command.request) && self.waiting.len() < WAITING_MAX => self.waiting.push_back(command),
+            _ if self.must_wait(&command.request) => {
+                let refusal = Refusal::new(RefusalKind::TooManyRequests, "too many commands wait for the answers to earlier ones");
+                self.refuse(command.id, refusal.retry_after(Duration::from_secs(1)), now, effects);
+            }
+            _ => self.dispatch(command, now, effects),
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        if due(&mut self.timers.connect_at, now) {
+            return self.close(CloseReason::NeverConnected, effects);
+        }
+        if due(&mut self.timers.expires_at, now) {
+            return self.close(CloseReason::CredentialsExpired, effects);
+        }
+        if due(&mut self.timers.pong_at, now) {
+            return self.close(CloseReason::NoPong, effects);
+        }
+        if due(&mut self.timers.expiring_at, now) {
+            let within = self.timers.expires_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+            effects.push(Effect::Push(Push::Expiring { within }));
+        }
+        if due(&mut self.timers.ping_at, now) {
+            effects.push(Effect::Push(Push::Ping));
+            self.timers.ping_at = Some(now + self.rules.settings.ping_interval);
+            self.timers.pong_at.get_or_insert(now + self.rules.settings.pong_timeout);
+        }
+    }
+
+    /// Ends the session: leaves every topic, then says why. Nothing follows.
+    pub(crate) fn close(&mut self, reason: CloseReason, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.phase = Phase::Closed;
+        self.timers = Timers::default();
+        self.questions = Vec::new();
+        self.waiting = VecDeque::new();
+        self.leave_all(effects);
+        if self.opening.take().is_some() {
+            let refusal = match &reason {
+                CloseReason::Refused(refusal) => (**refusal).clone(),
+                other => Refusal::unavailable(format!("the session ended before its topics were live: {}", other.cause())),
+            };
+            effects.push(Effect::Opened(Err(refusal)));
+        }
+        effects.push(Effect::Close(reason));
+    }
+
+    pub(super) fn dispatch(&mut self, command: Command, now: Instant, effects: &mut Vec<Effect>) {
+        let Command { id, request } = command;
+        match request {
+            Request::Unreadable(reason) => self.unreadable(reason, now, effects),
+            Request::Mistake(refusal) => self.refuse(id, refusal, now, effects),
+            Request::Connect(connect) => self.connect(id, connect, now, effects),
+            _ if self.phase != Phase::Connected => {
+                let refusal =
+                    Refusal::bad_request("the first command must be connect").hint("send connect, wait for its answer, then go on");
+                self.refuse(id, refusal, now, effects);
+            }
+            Request::Subscribe(subscribe) => self.subscribe(id, subscribe, now, effects),
+            Request::Unsubscribe { topic } => self.unsubscribe(id, topic, effects),
+            Request::Refresh { token } => self.refresh(id, token, effects),
+            Request::Ping { bare } => effects.push(Effect::Reply(id, Reply::Pong { bare })),
+            Request::Pong => {}
+            asking => self.ask_about(id, asking, now, effects),
+        }
+    }
+
+    /// Answers with a refusal; where the protocol cannot answer a command without id, the session ends with it.
+    pub(super) fn refuse(&mut self, id: CommandId, refusal: Refusal, now: Instant, effects: &mut Vec<Effect>) {
+        if self.is_opening() {
+            return self.close(CloseReason::Refused(Box::new(refusal)), effects);
+        }
+        if id == CommandId::None && !self.manners.answers_without_id {
+            let text = refusal.message.clone();
+            let reason = match refusal.kind {
+                RefusalKind::NotAvailable => CloseReason::NotAvailable(text),
+                RefusalKind::PermissionDenied => CloseReason::PermissionDenied(text),
+                RefusalKind::TooManyRequests => CloseReason::TooManyRequests,
+                RefusalKind::Unavailable => CloseReason::ServerError(text),
+                _ => CloseReason::BadRequest(text),
+            };
+            return self.close(reason, effects);
+        }
+        let malformed = matches!(refusal.kind, RefusalKind::BadRequest | RefusalKind::UnknownAction);
+        effects.push(Effect::Reply(id, Reply::Refused(refusal)));
+        if malformed && self.mistakes.add(now, self.rules.settings.mistakes_per_minute) {
+            self.close(CloseReason::TooManyMistakes, effects);
+        }
+    }
+
+    pub(super) fn ask(&mut self, topic: Option<Topic>, purpose: Purpose, question: Question, effects: &mut Vec<Effect>) {
+        self.last_ask = self.last_ask.wrapping_add(1);
+        let id = AskId(self.last_ask);
+        self.questions.push(Open { id, topic, purpose });
+        effects.push(Effect::Ask(id, question));
+    }
+
+    /// The purpose of an answer; `None`: it is void.
+    pub(super) fn take_question(&mut self, id: AskId) -> Option<Purpose> {
+        let at = self.questions.iter().position(|open| open.id == id)?;
+        let open = self.questions.swap_remove(at);
+        if self.questions.is_empty() && self.questions.capacity() > 4 {
+            self.questions = Vec::new();
+        }
+        Some(open.purpose)
+    }
+
+    pub(super) fn next_generation(&mut self) -> Generation {
+        self.last_generation = self.last_generation.wrapping_add(1);
+        Generation(self.last_generation)
+    }
+
+    /// Handles commands that waited and need not any more.
+    pub(super) fn go_on(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let mut at = 0;
+        while at < self.waiting.len() && self.phase != Phase::Closed {
+            let topic = topic_of(&self.waiting[at].request);
+            let behind = topic.is_some() && self.waiting.iter().take(at).any(|earlier| topic_of(&earlier.request) == topic);
+            if behind || self.blocked(&self.waiting[at].request) {
+                at += 1;
+                continue;
+            }
+            let Some(command) = self.waiting.remove(at) else { break };
+            self.dispatch(command, now, effects);
+            at = 0;
+        }
+    }
+
+    fn must_wait(&self, request: &Request) -> bool {
+        let topic = topic_of(request);
+        self.blocked(request) || topic.is_some() && self.waiting.iter().any(|earlier| topic_of(&earlier.request) == topic)
+    }
+
+    /// Whether an open question stands before this request.
+    fn blocked(&self, request: &Request) -> bool {
+        if matches!(request, Request::Unreadable(_) | Request::Mistake(_) | Request::Ping { .. } | Request::Unsubscribe { .. }) {
+            return false;
+        }
+        if self.phase == Phase::Connecting || self.is_opening() {
+            return true;
+        }
+        if self.questions.len() >= QUESTIONS_MAX {
+            return true;
+        }
+        let Some(topic) = topic_of(request) else { return false };
+        self.questions.iter().any(|open| open.topic.as_ref() == Some(topic))
+            || self.subscriptions.find(topic).is_some_and(|subscription| subscription.pending.is_some())
+    }
+
+    fn pong(&mut self, ping_was_open: bool, effects: &mut Vec<Effect>) {
+        // spec: centrifuge client protocol: an empty object answers a ping, and means nothing without one.
+        if !ping_was_open {
+            self.close(CloseReason::BadRequest("an empty command answers a ping, and no ping is open".into()), effects);
+        }
+    }
+
+    fn unreadable(&mut self, reason: CloseReason, now: Instant, effects: &mut Vec<Effect>) {
+        if self.manners.answers_without_id {
+            let text = match reason {
+                CloseReason::BadRequest(text) => text,
+                other => other.cause().into(),
+            };
+            self.refuse(CommandId::None, Refusal::bad_request(text), now, effects);
+        } else {
+            self.close(reason, effects);
+        }
+    }
+}
+
+/// The topic that a request must stay in order with.
+fn topic_of(request: &Request) -> Option<&Topic> {
+    match request {
+        Request::Subscribe(subscribe) => Some(&subscribe.topic),
+        Request::Publish { topic, .. }
+        | Request::Presence { topic }
+        | Request::PresenceStats { topic }
+        | Request::History { topic, .. } => Some(topic),
+        _ => None,
+    }
+}

@@ -1,0 +1,64 @@
+//! What every session of an engine goes by: options of topics, who may do what, bounds, which hooks there are.
+
+use std::sync::Arc;
+
+use crate::{Authorizer, Decision, Namespace, Namespaces, Payload, Refusal, RefusalKind, SessionInfo, Settings, Topic, Verb};
+
+/// Looks at data before it is published, and may refuse it.
+pub(crate) type PayloadCheck = fn(&Payload) -> Result<(), Refusal>;
+
+/// What every session of an engine goes by.
+pub(crate) struct Rules {
+    pub(crate) settings: Settings,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) payload_check: Option<PayloadCheck>,
+    pub(crate) hears_subscribe: bool,
+    pub(crate) hears_message: bool,
+    pub(crate) hears_call: bool,
+}
+
+impl Rules {
+    /// The options of a topic, or the refusal that names it.
+    pub(crate) fn namespace(&self, topic: &Topic) -> Result<&Arc<Namespace>, Refusal> {
+        self.namespaces.of(topic).ok_or_else(|| unknown_topic(topic))
+    }
+
+    /// Whether the subject may do this: `Ok(true)` must be asked.
+    pub(crate) fn decide(&self, subject: &SessionInfo, verb: Verb, topic: &Topic, namespace: &Namespace) -> Result<bool, Refusal> {
+        match self.authorizer.decide(subject, verb, topic, namespace) {
+            Decision::Allow => Ok(false),
+            Decision::Ask => Ok(true),
+            Decision::Deny(refusal) => Err(refusal),
+        }
+    }
+
+    /// The options of a topic and whether a decision must be asked for, or the refusal.
+    pub(crate) fn admit(&self, subject: &SessionInfo, verb: Verb, topic: &Topic) -> Result<(Arc<Namespace>, bool), Refusal> {
+        let namespace = self.namespace(topic)?;
+        let ask = self.decide(subject, verb, topic, namespace)?;
+        Ok((namespace.clone(), ask))
+    }
+
+    /// Whether the data may be published.
+    pub(crate) fn check_payload(&self, data: &Payload) -> Result<(), Refusal> {
+        self.payload_check.map_or(Ok(()), |check| check(data))
+    }
+}
+
+fn unknown_topic(topic: &Topic) -> Refusal {
+    let (what, rule) = match topic.namespace() {
+        Some(name @ ("group" | "user" | "session")) => {
+            (format!("topics of `{name}:` are the server's own"), "set by the server, not by clients".to_owned())
+        }
+        Some(name) => (format!("there is no namespace `{name}` for {topic}"), format!("add [namespaces.{name}]")),
+        None => (format!("{topic} has no namespace, and topics without one are not configured"), "add [default]".to_owned()),
+    };
+    Refusal::new(RefusalKind::UnknownTopic, what).rule(rule)
+}
+
+/// What is off in a namespace.
+pub(crate) fn not_available(what: &str, topic: &Topic, setting: &str) -> Refusal {
+    let section = topic.namespace().map_or("default".to_owned(), |name| format!("namespaces.{name}"));
+    Refusal::new(RefusalKind::NotAvailable, format!("{what} is off for {topic}")).rule(format!("set {section}.{setting}"))
+}

@@ -1,0 +1,70 @@
+//! The numbers of the engine: deadlines and bounds.
+
+use std::time::Duration;
+
+/// Deadlines and bounds of the engine. Every default is meant to be right for most.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Time between pings of the server. Default: 25 s.
+    pub ping_interval: Duration,
+    /// Silence after a ping that ends the connection. Default: 10 s.
+    pub pong_timeout: Duration,
+    /// Time for a connection to say who it is. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// Time for one call of a hook or of the backplane on behalf of a session. Default: 5 s.
+    pub hook_timeout: Duration,
+    /// Most connections of this node. Default: 100,000.
+    pub connections_max: usize,
+    /// Most subscriptions of one session. Default: 128.
+    pub subscriptions_max: usize,
+    /// Bytes that may wait for one connection before its namespace's slow-consumer policy acts. Default: 1 MiB.
+    pub backlog_max_bytes: usize,
+    /// Bytes of one topic's publications that may wait for one shard. Default: 4 MiB.
+    pub inbox_share_max_bytes: usize,
+    /// Most publications in the answer to one history command. Default: 300.
+    pub history_limit_max: usize,
+    /// Malformed commands of one session within a minute; the next one closes it. Default: 60.
+    pub mistakes_per_minute: u32,
+    /// Notice before credentials end. Default: 30 s.
+    pub expiring_notice: Duration,
+    /// Added to the end of credentials. Default: 0.
+    pub expiry_leeway: Duration,
+    /// How old a snapshot may be that is shared among subscribers. Default: 1 s.
+    pub snapshot_max_age: Duration,
+    /// Time a topic stays known after its last listener left. Default: 0.
+    pub linger: Duration,
+    /// Items that a `subscribe` stream inside the process may hold. Default: 1,024.
+    pub stream_max_len: usize,
+    /// Number of shards; 0: one per core that the process may use. Default: 0.
+    pub shards: usize,
+    /// Whether a session without credentials is let in when there is no connect hook. Default: no.
+    pub anonymous: bool,
+    /// Session log lines per second and shard; what is left out is counted. Default: 50.
+    pub session_log_lines_per_second: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            hook_timeout: Duration::from_secs(5),
+            connections_max: 100_000,
+            subscriptions_max: 128,
+            backlog_max_bytes: 1 << 20,
+            inbox_share_max_bytes: 4 << 20,
+            history_limit_max: 300,
+            mistakes_per_minute: 60,
+            expiring_notice: Duration::from_secs(30),
+            expiry_leeway: Duration::ZERO,
+            snapshot_max_age: Duration::from_secs(1),
+            linger: Duration::ZERO,
+            stream_max_len: 1024,
+            shards: 0,
+            anonymous: false,
+            session_log_lines_per_second: 50,
+        }
+    }
+}

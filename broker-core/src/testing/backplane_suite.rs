@@ -1,0 +1,131 @@
+//! What every backplane must do: run by each implementation with its own capabilities.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{Announcement, Backplane, Keep, LogQuery, Payload, Position, Publication, Publish, Sink, Topic};
+
+/// A sink that remembers.
+#[derive(Default)]
+struct Recorder {
+    publications: Mutex<HashMap<Topic, Vec<Arc<Publication>>>>,
+    announcements: Mutex<Vec<Topic>>,
+}
+
+impl Sink for Recorder {
+    fn publication(&self, publication: Arc<Publication>) {
+        self.publications.lock().entry(publication.topic.clone()).or_default().push(publication);
+    }
+
+    fn announcement(&self, topic: &Topic, _announcement: Announcement) {
+        self.announcements.lock().push(topic.clone());
+    }
+
+    fn link_restored(&self) {}
+}
+
+impl Recorder {
+    fn offsets(&self, topic: &Topic) -> Vec<u64> {
+        let all = self.publications.lock();
+        all.get(topic).map(|all| all.iter().filter_map(|one| Some(one.position?.offset)).collect()).unwrap_or_default()
+    }
+}
+
+/// Keep three, for long.
+const THREE: Keep = Keep { size: 3, ttl: Duration::from_secs(600) };
+
+fn publish(n: u64) -> Publish {
+    Publish::new(Payload::json(n.to_string()))
+}
+
+/// Runs the suite against a new backplane.
+///
+/// # Panics
+/// Where the backplane breaks its contract.
+pub async fn backplane_suite(backplane: Arc<dyn Backplane>) {
+    let recorder = Arc::new(Recorder::default());
+    let sink: Weak<dyn Sink> = Arc::downgrade(&recorder) as _;
+    backplane.start(sink);
+    let topic = |name: &str| -> Topic { name.parse().expect("a legal topic") };
+    let names = ["suite:order", "suite:trim", "suite:keys", "suite:plain", "suite:parallel"];
+    let interest: Vec<(Topic, bool)> = names.iter().map(|name| (topic(name), true)).collect();
+    backplane.interest(&interest).await.expect("interest is taken");
+
+    offsets_count_from_one_and_delivery_follows_the_log(&*backplane, &recorder, &topic("suite:order")).await;
+    history_is_trimmed_paged_and_reversed(&*backplane, &topic("suite:trim")).await;
+    a_retry_with_the_same_key_is_stored_once(&*backplane, &recorder, &topic("suite:keys")).await;
+    what_is_not_kept_has_no_position(&*backplane, &recorder, &topic("suite:plain")).await;
+    parallel_publishers_share_one_order(backplane.clone(), &recorder, &topic("suite:parallel")).await;
+}
+
+async fn offsets_count_from_one_and_delivery_follows_the_log(backplane: &dyn Backplane, recorder: &Recorder, topic: &Topic) {
+    let empty = backplane.history(topic, LogQuery::default(), THREE).await.expect("history answers");
+    assert_eq!(empty.top.offset, 0, "an empty history stands at 0");
+    for n in 1..=2 {
+        let position = backplane.publish(topic, publish(n), THREE).await.expect("a publish is taken").position;
+        assert_eq!(position, Some(Position { offset: n, epoch: empty.top.epoch }), "offsets count from 1 in the epoch that was handed out");
+    }
+    assert_eq!(recorder.offsets(topic), [1, 2], "delivery follows the log");
+}
+
+async fn history_is_trimmed_paged_and_reversed(backplane: &dyn Backplane, topic: &Topic) {
+    for n in 1..=5 {
+        backplane.publish(topic, publish(n), THREE).await.expect("a publish is taken");
+    }
+    let read = async |query: LogQuery| -> Vec<u64> {
+        let page = backplane.history(topic, query, THREE).await.expect("history answers");
+        assert_eq!(page.top.offset, 5, "the top is the newest ever appended");
+        page.publications.iter().filter_map(|publication| Some(publication.position?.offset)).collect()
+    };
+    assert_eq!(read(LogQuery::default()).await, [3, 4, 5]);
+    assert_eq!(read(LogQuery { limit: Some(0), ..LogQuery::default() }).await, [0u64; 0]);
+    assert_eq!(read(LogQuery { limit: Some(2), ..LogQuery::default() }).await, [3, 4]);
+    assert_eq!(read(LogQuery { after: Some(4), ..LogQuery::default() }).await, [5]);
+    assert_eq!(read(LogQuery { after: Some(1), ..LogQuery::default() }).await, [3, 4, 5]);
+    assert_eq!(read(LogQuery { after: Some(9), ..LogQuery::default() }).await, [0u64; 0]);
+    assert_eq!(read(LogQuery { reverse: true, limit: Some(2), after: None }).await, [5, 4]);
+    assert_eq!(read(LogQuery { reverse: true, limit: None, after: Some(5) }).await, [4, 3]);
+    backplane.remove_history(topic).await.expect("history is removed");
+    assert_eq!(read(LogQuery::default()).await, [0u64; 0], "positions go on after a removal");
+}
+
+async fn a_retry_with_the_same_key_is_stored_once(backplane: &dyn Backplane, recorder: &Recorder, topic: &Topic) {
+    let first = backplane.publish(topic, publish(1).idempotency_key("k"), THREE).await.expect("a publish is taken");
+    let again = backplane.publish(topic, publish(1).idempotency_key("k"), THREE).await.expect("a retry is answered");
+    assert!(!first.duplicate && again.duplicate);
+    assert_eq!(first.position, again.position, "a retry names the first one's position");
+    let other = backplane.publish(topic, publish(2).idempotency_key("l"), THREE).await.expect("a publish is taken");
+    assert!(!other.duplicate);
+    assert_eq!(recorder.offsets(topic), [1, 2], "the retry was not delivered");
+}
+
+async fn what_is_not_kept_has_no_position(backplane: &dyn Backplane, recorder: &Recorder, topic: &Topic) {
+    let published = backplane.publish(topic, publish(1), Keep::NOTHING).await.expect("a publish is taken");
+    assert_eq!(published.position, None);
+    let published = backplane.publish(topic, publish(2).skip_history(), THREE).await.expect("a publish is taken");
+    assert_eq!(published.position, None);
+    assert_eq!(recorder.publications.lock().get(topic).map(Vec::len), Some(2), "both were delivered");
+    let page = backplane.history(topic, LogQuery::default(), THREE).await.expect("history answers");
+    assert_eq!((page.top.offset, page.publications.len()), (0, 0));
+}
+
+async fn parallel_publishers_share_one_order(backplane: Arc<dyn Backplane>, recorder: &Recorder, topic: &Topic) {
+    let keep = Keep { size: 1000, ..THREE };
+    let publishers = (0..4).map(|_| {
+        let (backplane, topic) = (backplane.clone(), topic.clone());
+        tokio::spawn(async move {
+            for n in 0..100 {
+                backplane.publish(&topic, publish(n), keep).await.expect("a publish is taken");
+            }
+        })
+    });
+    for publisher in publishers.collect::<Vec<_>>() {
+        publisher.await.expect("no publisher panics");
+    }
+    assert_eq!(recorder.offsets(topic), (1..=400).collect::<Vec<u64>>(), "delivery follows the log");
+}

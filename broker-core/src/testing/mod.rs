@@ -1,0 +1,22 @@
+//! For tests: clients without sockets, and the suites that every backplane and presence passes.
+//!
+//! ```
+//! use broker_core::{Engine, Namespace, testing::Client};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::builder().default_namespace(Namespace::open()).with_settings(|s| s.anonymous = true).build()?;
+//! let mut client = Client::connect(&engine).await;
+//! client.subscribe("news");
+//! assert_eq!(client.next().await, "subscribed news at 0");
+//! # Ok(())
+//! # }
+//! ```
+
+mod backplane_suite;
+mod client;
+mod presence_suite;
+
+pub use backplane_suite::backplane_suite;
+pub use client::{Client, LineFraming, LineProtocol};
+pub use presence_suite::presence_suite;

@@ -1,0 +1,8 @@
+//! Behaviour of the engine, through its public API and clients without sockets.
+
+mod conversing;
+mod delivering;
+mod opening;
+mod slow;
+mod suites;
+mod threads;
