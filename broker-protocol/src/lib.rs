@@ -20,6 +20,8 @@ mod centrifuge;
 pub mod codes;
 mod json;
 mod plain;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 /// The numbers behind [`broker_core::Protocol::encoding`]: equal only where publications become the same bytes.
 mod encoding {

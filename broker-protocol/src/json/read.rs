@@ -91,7 +91,7 @@ impl<'a, const N: usize> Object<'a, N> {
 
     /// A string that must be there.
     pub(crate) fn required_text(&self, name: &str) -> Result<Cow<'a, str>, Refusal> {
-        self.text(name)?.ok_or_else(|| self.missing(name))
+        self.raw(name).map_or_else(|| Err(self.missing(name)), |value| self.parse_text(name, value))
     }
 
     /// A whole number.
@@ -169,9 +169,9 @@ pub(crate) fn kind_name(value: &str) -> &'static str {
     }
 }
 
-/// Checks that `json`, a slice of `frame`, is one JSON value, and gives it without the white space around it.
-pub(crate) fn syntax<'a>(frame: Frame<'a>, json: &'a str) -> Result<&'a str, Refusal> {
-    serde_json::from_str::<&RawValue>(json).map(RawValue::get).map_err(|error| syntax_refusal(frame, json, &error))
+/// The JSON value that a text is, without the white space around it; `None` where it is no JSON.
+pub(crate) fn syntax(text: &str) -> Option<&str> {
+    serde_json::from_str::<&RawValue>(text).ok().map(RawValue::get)
 }
 
 /// Refuses text that nests deeper than [`DEPTH_MAX`]. Also works on text that is no JSON.
@@ -264,7 +264,8 @@ enum Known<'a> {
     Other(Option<&'a str>),
 }
 
-/// Reads a key as bytes, so that a lone surrogate in a foreign key is tolerated as it is in a value.
+/// Reads a key as bytes, so that a lone surrogate in a foreign key is tolerated as it is in a value. A raw control character in a key is
+/// tolerated with it: no key goes further than this file.
 struct Key<const N: usize>(&'static [&'static str; N]);
 
 impl<const N: usize> Key<N> {

@@ -11,6 +11,9 @@ use crate::json::{Frame, Object, check_depth, id_token, json_payload, kind_name,
 /// Every key that a command may have.
 const COMMAND: [&str; 11] = [RESERVED, "id", "topic", "data", "since", "key", "idempotency_key", "limit", "reverse", "token", "method"];
 
+/// The longest key under which a retry is stored once, in bytes.
+const IDEMPOTENCY_KEY_MAX_LEN: usize = 255;
+
 /// What may be asked, for hints.
 const ACTIONS: &str = "subscribe, unsubscribe, publish, history, presence, authenticate, call, ping";
 
@@ -34,17 +37,15 @@ fn text_frame(text: &str) -> Command {
     if let Err(refusal) = check_depth(frame, text) {
         return mistake(text, refusal);
     }
-    if !text.trim_ascii_start().starts_with('{') {
-        let json = syntax(frame, text).ok();
-        return to_application(json.map_or_else(|| Payload::text(text), json_payload));
+    if text.trim_ascii_start().starts_with('{') {
+        match Object::read(frame, "", text, &COMMAND) {
+            Ok(object) if object.raw(RESERVED).is_some() => return command(object),
+            Err(refusal) if starts_with_key(text, RESERVED) => return mistake(text, refusal),
+            // Not ours, as far as anyone can tell: an application may have a language of its own.
+            _ => {}
+        }
     }
-    match Object::read(frame, "", text, &COMMAND) {
-        Ok(object) if object.raw(RESERVED).is_some() => command(object),
-        Ok(_) => to_application(json_payload(text.trim_ascii())),
-        Err(refusal) if starts_with_key(text, RESERVED) => mistake(text, refusal),
-        // Not ours, as far as anyone can tell: an application may have a language of its own.
-        Err(_) => to_application(Payload::text(text)),
-    }
+    to_application(syntax(text).map_or_else(|| Payload::text(text), json_payload))
 }
 
 /// The answer to a command that cannot be read, with its id where that can be.
@@ -119,13 +120,12 @@ fn publish(object: &CommandObject<'_>) -> Result<Request, Refusal> {
             .refuse("data", "has the key \"broker\" at its top level, which is reserved")
             .hint("rename the key, or put the data into another object"));
     }
+    let idempotency_key = object.text("idempotency_key")?;
+    if let Some(key) = idempotency_key.as_ref().filter(|key| key.len() > IDEMPOTENCY_KEY_MAX_LEN) {
+        return Err(object.refuse("idempotency_key", &format!("has {} bytes, at most {IDEMPOTENCY_KEY_MAX_LEN} are allowed", key.len())));
+    }
     let boxed = |text: Option<Cow<'_, str>>| text.map(|text| text.into_owned().into_boxed_str());
-    Ok(Request::Publish {
-        topic,
-        data: json_payload(raw),
-        key: boxed(object.text("key")?),
-        idempotency_key: boxed(object.text("idempotency_key")?),
-    })
+    Ok(Request::Publish { topic, data: json_payload(raw), key: boxed(object.text("key")?), idempotency_key: boxed(idempotency_key) })
 }
 
 /// Position or `0`; a number 0 means the same.
