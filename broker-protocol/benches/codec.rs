@@ -59,7 +59,7 @@ fn decode(c: &mut Criterion) {
 
 fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode publication of 128 B");
-    let data = format!(r#"{{"price":7.25,"currency":"EUR","note":"{}"}}"#, "x".repeat(128 - 43));
+    let data = format!(r#"{{"price":7.25,"currency":"EUR","note":"{:x<87}"}}"#, "");
     assert_eq!(data.len(), 128);
     let mut publication = Publication::new("orders:product.7".parse().unwrap(), Publish::new(Payload::json(data)));
     publication.position = Some("123456@Bx3kAb9z".parse::<Position>().unwrap());

@@ -51,9 +51,9 @@ impl<'a, const N: usize> Object<'a, N> {
     }
 
     /// Refuses an object in which a known key stands twice: whoever reads the other one would read another command.
-    pub(crate) fn distinct(self) -> Result<Self, Refusal> {
+    pub(crate) fn check_distinct(&self) -> Result<(), Refusal> {
         match self.twice {
-            None => Ok(self),
+            None => Ok(()),
             Some((name, value)) => Err(Refusal::bad_request(format!("the key {}{name} stands twice", self.path)).at(self.frame.at(value))),
         }
     }
@@ -77,6 +77,11 @@ impl<'a, const N: usize> Object<'a, N> {
     /// The value as it was written; `null` counts as absent.
     pub(crate) fn value(&self, name: &str) -> Option<&'a str> {
         self.raw(name).filter(|value| *value != "null")
+    }
+
+    /// The first name in order, from index `from` on, that has a value which is not `null`.
+    pub(crate) fn first_value(&self, from: usize) -> Option<(&'static str, &'a str)> {
+        self.names.iter().zip(self.values).skip(from).find_map(|(name, value)| Some((*name, value.filter(|value| *value != "null")?)))
     }
 
     /// A value of any type, as a payload.

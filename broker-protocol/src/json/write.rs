@@ -16,10 +16,20 @@ pub(crate) fn number(out: &mut Vec<u8>, number: u64) {
     serde_json::to_writer(out, &number).expect("a Vec takes every byte, and a u64 is always a JSON number");
 }
 
+/// What the bytes of a payload can be sent as: bytes that are no UTF-8 are binary, whatever their publisher called them.
+///
+/// A text frame that is no UTF-8 ends the connection of everyone who gets it, and again when they come back for it.
+pub(crate) fn sendable_kind(payload: &Payload) -> PayloadKind {
+    match payload.kind() {
+        PayloadKind::Json if std::str::from_utf8(payload.bytes()).is_err() => PayloadKind::Binary,
+        kind => kind,
+    }
+}
+
 /// Appends a payload as one JSON value: JSON as it is, text as a string, bytes as a string in base64.
 pub(crate) fn payload(out: &mut Vec<u8>, payload: &Payload) {
     let bytes = payload.bytes();
-    match payload.kind() {
+    match sendable_kind(payload) {
         // No bytes are no JSON value: the frame around must stay whole.
         PayloadKind::Json if bytes.is_empty() => out.extend_from_slice(b"null"),
         PayloadKind::Json => out.extend_from_slice(bytes),
@@ -151,6 +161,7 @@ mod tests {
         check(&Payload::binary(&b""[..]), r#""""#);
         check(&Payload::binary(&b"\0"[..]), r#""AA==""#);
         check(&Payload::binary(&b"\0\x01\xff"[..]), r#""AAH/""#);
+        check(&Payload::json(&b"\0\x01\xff"[..]), r#""AAH/""#);
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn text_frame(text: &str) -> Command {
     }
     if text.trim_ascii_start().starts_with('{') {
         match Object::read(frame, "", text, &COMMAND) {
-            Ok(object) if object.raw(RESERVED).is_some() => return command(object),
+            Ok(object) if object.raw(RESERVED).is_some() => return command(&object),
             Err(refusal) if starts_with_key(text, RESERVED) => return mistake(text, refusal),
             // Not ours, as far as anyone can tell: an application may have a language of its own.
             _ => {}
@@ -68,7 +68,7 @@ fn known_id(token: &str) -> CommandId {
     }
 }
 
-fn command(object: CommandObject<'_>) -> Command {
+fn command(object: &CommandObject<'_>) -> Command {
     let id = match object.raw("id") {
         None => no_id(),
         Some(token) if token.starts_with('"') || kind_name(token) == "a number" => known_id(token),
@@ -77,7 +77,7 @@ fn command(object: CommandObject<'_>) -> Command {
             return Command { id: no_id(), request: Request::Mistake(refusal) };
         }
     };
-    let request = object.distinct().and_then(|object| request(&object)).unwrap_or_else(Request::Mistake);
+    let request = object.check_distinct().and_then(|()| request(object)).unwrap_or_else(Request::Mistake);
     Command { id, request }
 }
 

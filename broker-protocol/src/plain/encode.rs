@@ -8,7 +8,7 @@ use broker_core::{
 use super::{Format, Plain, RESERVED};
 use crate::{
     codes::{self, UnsubscribeCode},
-    json::{ObjectWriter, base64, number, one_line},
+    json::{ObjectWriter, base64, number, one_line, sendable_kind},
 };
 
 /// Bytes of a frame around its payload, to allocate once.
@@ -237,7 +237,7 @@ fn write_live(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>
 }
 
 fn write_raw(data: &Payload, out: &mut FrameWriter<'_>) {
-    match data.kind() {
+    match sendable_kind(data) {
         PayloadKind::Json | PayloadKind::Text => out.text(data.bytes()),
         PayloadKind::Binary => out.binary(data.bytes()),
     }
@@ -262,7 +262,7 @@ fn write_publication(object: &mut ObjectWriter<'_>, publication: &Publication) {
 
 /// Data in an object: bytes have their own key.
 fn write_data(object: &mut ObjectWriter<'_>, data: &Payload) {
-    match data.kind() {
+    match sendable_kind(data) {
         PayloadKind::Json | PayloadKind::Text => object.payload("data", data),
         PayloadKind::Binary => base64(object.key("b64data"), data.bytes()),
     }

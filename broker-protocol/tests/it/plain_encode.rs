@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use broker_core::{
-    CloseReason, CommandId, Connected, Gap, GapReason, Payload, Push, Refusal, RefusalKind, Reply, Resume, SessionId, Since, Subscribed,
-    Tags, UnsubscribeReason,
+    CloseReason, CommandId, Connected, FrameWriter, Gap, GapReason, Payload, Protocol, Push, Refusal, RefusalKind, Reply, Resume,
+    SessionId, Since, Subscribed, Tags, UnsubscribeReason,
 };
-use broker_protocol::{Format, Plain};
+use broker_protocol::{CentrifugeJson, Format, Plain};
 
-use crate::support::{position, publication, push, reply, session, subscribed, topic};
+use crate::support::{Lines, position, publication, push, reply, session, subscribed, topic};
 
 const RAW: Plain = Plain { format: Format::Raw, notices: true, dev: false };
 const ENVELOPE: Plain = Plain { format: Format::Envelope, ..RAW };
@@ -214,6 +214,22 @@ fn publications_are_raw_or_in_an_envelope() {
     let bytes = Push::Publication(Arc::new(publication("a", Payload::binary(&b"abc"[..]), None)));
     let envelope = r#"{"broker":"publication","topic":"a","b64data":"YWJj","time":1763712000000}"#;
     check_push(&bytes, "binary:abc", envelope, "binary:abc", envelope);
+}
+
+#[test]
+fn a_poisoned_publication_is_sent_as_bytes_and_moves_the_position() {
+    let poison = Arc::new(publication("a", Payload::json(&b"\"\xc3"[..]), Some("2@e")));
+    let mut out = Vec::new();
+    RAW.encode_push(&Push::Publication(poison.clone()), &mut FrameWriter::new(&Lines, &mut out));
+    assert_eq!(out, b"binary:\"\xc3\n");
+    assert_eq!(
+        push(&ENVELOPE, &Push::Publication(poison.clone())),
+        "{\"broker\":\"publication\",\"topic\":\"a\",\"position\":\"2@e\",\"b64data\":\"IsM=\",\"time\":1763712000000}\n"
+    );
+    assert_eq!(
+        push(&CentrifugeJson, &Push::Publication(poison)),
+        "{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":\"IsM=\",\"offset\":2}}}\n"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use broker_core::{
 
 /// One line for each frame: what it carries stands after its kind.
 #[derive(Debug)]
-struct Lines;
+pub(crate) struct Lines;
 
 impl Framing for Lines {
     fn encoding(&self) -> u8 {

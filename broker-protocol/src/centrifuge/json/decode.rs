@@ -8,7 +8,7 @@ use broker_core::{
 
 use crate::json::{Frame, Object, check_depth, id_token};
 
-/// The requests, in the order in which the first one that is there counts.
+/// The id, then the requests, in the order in which the first one that is there counts.
 const COMMAND: [&str; 13] = [
     "id",
     "connect",
@@ -64,7 +64,10 @@ fn lines(frame: Frame<'_>, text: &str, commands: &mut Vec<Command>) {
 }
 
 fn one_line(frame: Frame<'_>, line: &str, commands: &mut Vec<Command>) {
-    if !line.trim_ascii().is_empty() {
+    // Every client sends it all the time.
+    if line == "{}" {
+        commands.push(Command { id: CommandId::None, request: Request::Pong });
+    } else if !line.trim_ascii().is_empty() {
         commands.push(command(frame, line).unwrap_or_else(|refusal| mistake(line, refusal)));
     }
 }
@@ -102,19 +105,19 @@ fn unreadable(refusal: &Refusal) -> Command {
 /// Reads one command. An error is a refusal for which no id is known yet.
 fn command(frame: Frame<'_>, line: &str) -> Result<Command, Refusal> {
     check_depth(frame, line)?;
-    let command = Object::read(frame, "", line, &COMMAND)?.distinct()?;
+    let command = object(frame, "", line, &COMMAND)?;
     if command.is_empty() {
         return Ok(Command { id: CommandId::None, request: Request::Pong });
     }
-    let name = COMMAND[1..].iter().copied().find(|name| command.value(name).is_some());
+    let asked = command.first_value(1);
     let id = match command.number("id")? {
         Some(id) if id > 0 => CommandId::Number(id),
-        _ if name == Some("send") => CommandId::None,
+        _ if asked.is_some_and(|(name, _)| name == "send") => CommandId::None,
         Some(_) => return Err(command.refuse("id", "must be greater than 0")),
         None => return Err(Refusal::bad_request("the command has no id")),
     };
-    let request = match name {
-        Some(name) => request(frame, name, command.value(name).expect("the name was found by its value")),
+    let request = match asked {
+        Some((name, json)) => request(frame, name, json),
         None => Err(no_request(&command)),
     };
     match request {
@@ -133,6 +136,18 @@ fn no_request<const N: usize>(command: &Object<'_, N>) -> Refusal {
     Refusal::new(RefusalKind::UnknownAction, message).hint(format!("one of {}", COMMAND[1..].join(", ")))
 }
 
+/// Reads an object in which every key stands once.
+fn object<'a, const N: usize>(
+    frame: Frame<'a>,
+    path: &'static str,
+    json: &'a str,
+    names: &'static [&'static str; N],
+) -> Result<Object<'a, N>, Refusal> {
+    let object = Object::read(frame, path, json, names)?;
+    object.check_distinct()?;
+    Ok(object)
+}
+
 fn request(frame: Frame<'_>, name: &str, json: &str) -> Result<Request, Refusal> {
     match name {
         "connect" => connect(frame, json),
@@ -144,16 +159,16 @@ fn request(frame: Frame<'_>, name: &str, json: &str) -> Result<Request, Refusal>
         "presence_stats" => Ok(Request::PresenceStats { topic: channel(frame, "presence_stats.", json)? }),
         "history" => history(frame, json),
         "rpc" => {
-            let rpc = Object::read(frame, "rpc.", json, &RPC)?.distinct()?;
+            let rpc = object(frame, "rpc.", json, &RPC)?;
             let method = rpc.text("method")?.unwrap_or_default().into_owned();
             Ok(Request::Call { method, data: rpc.payload("data").unwrap_or_else(null) })
         }
         "send" => {
-            let send = Object::read(frame, "send.", json, &SEND)?.distinct()?;
+            let send = object(frame, "send.", json, &SEND)?;
             Ok(Request::Message { data: send.payload("data").unwrap_or_else(null) })
         }
         "refresh" => {
-            let refresh = Object::read(frame, "refresh.", json, &REFRESH)?.distinct()?;
+            let refresh = object(frame, "refresh.", json, &REFRESH)?;
             let token = refresh.required_text("token")?;
             if token.is_empty() { Err(refresh.refuse("token", "is empty")) } else { Ok(Request::Refresh { token: token.into_owned() }) }
         }
@@ -167,7 +182,7 @@ fn null() -> Payload {
 }
 
 fn connect(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
-    let connect = Object::read(frame, "connect.", json, &CONNECT)?.distinct()?;
+    let connect = object(frame, "connect.", json, &CONNECT)?;
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
     Ok(Request::Connect(Connect {
         token: owned(connect.text("token")?).filter(|token| !token.is_empty()),
@@ -178,18 +193,18 @@ fn connect(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
 }
 
 fn channel(frame: Frame<'_>, path: &'static str, json: &str) -> Result<broker_core::Topic, Refusal> {
-    Object::read(frame, path, json, &CHANNEL)?.distinct()?.topic("channel")
+    object(frame, path, json, &CHANNEL)?.topic("channel")
 }
 
 fn publish(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
-    let publish = Object::read(frame, "publish.", json, &PUBLISH)?.distinct()?;
+    let publish = object(frame, "publish.", json, &PUBLISH)?;
     let topic = publish.topic("channel")?;
     let data = publish.payload("data").ok_or_else(|| publish.missing("data").hint("null is allowed"))?;
     Ok(Request::Publish { topic, data, key: None, idempotency_key: None })
 }
 
 fn subscribe(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
-    let object = Object::read(frame, "subscribe.", json, &SUBSCRIBE)?.distinct()?;
+    let object = self::object(frame, "subscribe.", json, &SUBSCRIBE)?;
     if object.signed("type")?.unwrap_or_default() != 0 {
         let mut refusal = object.refuse("type", "other than 0, a stream, is not available");
         refusal.kind = RefusalKind::NotAvailable;
@@ -209,11 +224,11 @@ fn subscribe(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
 }
 
 fn history(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
-    let history = Object::read(frame, "history.", json, &HISTORY)?.distinct()?;
+    let history = object(frame, "history.", json, &HISTORY)?;
     let since = match history.value("since") {
         None => None,
         Some(json) => {
-            let position = Object::read(frame, "history.since.", json, &SINCE)?.distinct()?;
+            let position = object(frame, "history.since.", json, &SINCE)?;
             Some(since(position.number("offset")?.unwrap_or_default(), &position.text("epoch")?.unwrap_or_default()))
         }
     };
