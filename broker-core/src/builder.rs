@@ -286,7 +286,7 @@ impl fmt::Debug for EngineBuilder {
     }
 }
 
-#[cfg(not(feature = "model"))]
+#[cfg(not(broker_model))]
 fn start_shards(runtime: &Handle, hub: &Arc<Hub>, shards: usize) {
     for index in 0..shards {
         runtime.spawn(Shard::new(index, hub.clone()).run());
@@ -294,7 +294,7 @@ fn start_shards(runtime: &Handle, hub: &Arc<Hub>, shards: usize) {
 }
 
 /// The model test drives shards itself.
-#[cfg(feature = "model")]
+#[cfg(broker_model)]
 fn start_shards(_runtime: &Handle, hub: &Arc<Hub>, shards: usize) {
     drop((0..shards).map(|index| Shard::new(index, hub.clone())));
 }

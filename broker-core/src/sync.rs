@@ -2,7 +2,7 @@
 //!
 //! What the model cannot see (the wakers of connections, the byte counters of inboxes) uses the standard types directly.
 
-#[cfg(not(feature = "model"))]
+#[cfg(not(broker_model))]
 mod imp {
     use std::task::Waker;
 
@@ -37,7 +37,7 @@ mod imp {
     }
 }
 
-#[cfg(feature = "model")]
+#[cfg(broker_model)]
 mod imp {
     use shuttle::sync::{Condvar, MutexGuard};
 

@@ -38,7 +38,7 @@ impl Directory {
     }
 }
 
-#[cfg(not(feature = "model"))]
+#[cfg(not(broker_model))]
 mod imp {
     use super::{Arc, Topic, TopicEntry};
 
@@ -65,7 +65,7 @@ mod imp {
     }
 }
 
-#[cfg(feature = "model")]
+#[cfg(broker_model)]
 mod imp {
     use std::collections::HashMap;
 

@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// Runs until the hub is closed. The caller's runtime polls it; a tick is bounded and gives way.
-    #[cfg(not(feature = "model"))]
+    #[cfg(not(broker_model))]
     pub(crate) async fn run(mut self) {
         let hub = self.hub.clone();
         let inbox = &hub.ports.inboxes[self.index];
@@ -368,7 +368,7 @@ impl Shard {
         self.sweep_by(Some(now));
     }
 
-    #[cfg(not(feature = "model"))]
+    #[cfg(not(broker_model))]
     fn end(&mut self) {
         for slot in &mut self.slots {
             match slot.occupant.take() {

@@ -37,7 +37,7 @@ impl SlotPool {
 mod tests {
     use super::*;
 
-    #[cfg(not(feature = "model"))]
+    #[cfg(not(broker_model))]
     #[test]
     fn a_slot_comes_back_with_another_generation_and_is_freed_once() {
         let pool = SlotPool::default();

@@ -19,7 +19,8 @@ pub enum CommandId {
     None,
     /// A number.
     Number(u64),
-    /// Any other value, as it was written: for JSON protocols the JSON text of a string or number.
+    /// Any other value, as it was written: for JSON protocols the JSON text of a string or number. Empty: the client gave no id, but is
+    /// answered.
     Verbatim(Box<str>),
 }
 
@@ -63,7 +64,7 @@ pub enum Request {
         topic: Topic,
         /// From where.
         since: Option<Since>,
-        /// Most publications in the answer; `None`: only the position is asked.
+        /// Most publications in the answer; `None`: only the position is asked; `usize::MAX`: as many as the server gives.
         limit: Option<usize>,
         /// Newest first.
         reverse: bool,

@@ -14,7 +14,7 @@ use broker_core::{
 };
 use tokio::sync::Notify;
 
-pub fn open_engine() -> EngineBuilder {
+pub(crate) fn open_engine() -> EngineBuilder {
     Engine::builder()
         .default_namespace(Namespace::open().history(10, Duration::from_secs(60)))
         .namespace("plain", plain())
@@ -23,7 +23,7 @@ pub fn open_engine() -> EngineBuilder {
 }
 
 /// Open, with so much history, without join and leave.
-pub fn quiet(history_size: usize) -> Namespace {
+pub(crate) fn quiet(history_size: usize) -> Namespace {
     let mut namespace = Namespace::open().history(history_size, Duration::from_secs(600));
     namespace.join_leave = false;
     namespace
@@ -36,11 +36,11 @@ fn plain() -> Namespace {
     namespace
 }
 
-pub fn topic(name: &str) -> Topic {
+pub(crate) fn topic(name: &str) -> Topic {
     name.parse().unwrap()
 }
 
-pub fn json(text: &str) -> Publish {
+pub(crate) fn json(text: &str) -> Publish {
     Publish::new(Payload::json(text.to_owned()))
 }
 

@@ -1,0 +1,9 @@
+//! Small JSON tools that the codecs share: objects read without copying, ids out of broken text, appends to a buffer. No wire format.
+
+mod read;
+mod salvage;
+mod write;
+
+pub(crate) use read::{Frame, Object, check_depth, json_payload, kind_name, syntax};
+pub(crate) use salvage::{id_token, starts_with_key};
+pub(crate) use write::{ObjectWriter, base64, number, one_line, payload, sendable_kind, text};

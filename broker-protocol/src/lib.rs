@@ -1,0 +1,34 @@
+//! The wire formats of Broker, as pure codecs: bytes in, commands out; replies and pushes in, frames out.
+//!
+//! No I/O and no state of a connection lives here. Each protocol implements [`broker_core::Protocol`]:
+//!
+//! - [`CentrifugeJson`]: what the published Centrifuge client SDKs speak.
+//! - [`Plain`]: for clients without an SDK, a bare `new WebSocket(url)`.
+//!
+//! Numbers and words on the wire stand in one table, [`codes`].
+//!
+//! ```
+//! use broker_core::{Inbound, Protocol, Request};
+//! use broker_protocol::CentrifugeJson;
+//!
+//! let mut commands = Vec::new();
+//! CentrifugeJson.decode(Inbound::Text(r#"{"id":1,"subscribe":{"channel":"news"}}"#), &mut commands);
+//! assert!(matches!(&commands[0].request, Request::Subscribe(subscribe) if subscribe.topic.as_str() == "news"));
+//! ```
+
+mod centrifuge;
+pub mod codes;
+mod json;
+mod plain;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+/// The numbers behind [`broker_core::Protocol::encoding`]: equal only where publications become the same bytes.
+mod encoding {
+    pub(crate) const CENTRIFUGE_JSON: u8 = 1;
+    pub(crate) const PLAIN_RAW: u8 = 2;
+    pub(crate) const PLAIN_ENVELOPE: u8 = 3;
+}
+
+pub use centrifuge::CentrifugeJson;
+pub use plain::{Format, Plain, holds_reserved_key};

@@ -1,0 +1,12 @@
+//! The codecs as their users see them: frames in, commands out; replies and pushes in, frames out.
+
+mod centrifuge_decode;
+mod centrifuge_encode;
+mod codes;
+#[cfg(feature = "testing")]
+mod generated;
+mod hostile;
+mod plain_decode;
+mod plain_encode;
+mod robustness;
+mod support;
