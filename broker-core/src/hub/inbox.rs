@@ -149,7 +149,6 @@ impl Inbox {
     }
 
     /// Whether the shard may sleep: nothing came since it found the list empty.
-    #[cfg(not(broker_model))]
     pub(crate) fn is_idle(&self) -> bool {
         self.state.lock().status == Status::Idle
     }

@@ -13,6 +13,8 @@ mod errands;
 mod inbox;
 mod life_log;
 mod members;
+#[cfg(all(test, broker_model))]
+mod model;
 mod ports;
 mod resume;
 mod shard;

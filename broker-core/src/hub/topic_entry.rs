@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// Publications that are kept while a read is in flight; more means another read.
-const RING_MAX: usize = 256;
+const RING_MAX: usize = if cfg!(broker_model) { 2 } else { 256 };
 /// Publications that wait for a read in flight; more means another read.
-const PENDING_MAX: usize = 256;
+const PENDING_MAX: usize = if cfg!(broker_model) { 2 } else { 256 };
 /// Reads that may serve one joiner before it is told that it was not recovered (J6).
 const TRIES_MAX: u8 = 3;
 /// Failed reads in a row after which those who wait are refused.

@@ -129,8 +129,14 @@ impl Session {
     }
 
     pub(super) fn unsubscribe(&mut self, id: CommandId, topic: Topic, effects: &mut Vec<Effect>) {
-        if let Some(subscription) = self.subscriptions.remove(&topic) {
+        if let Some(mut subscription) = self.subscriptions.remove(&topic) {
+            // Every command is answered, also one that another has made pointless.
+            let pointless = subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command));
             self.leave(subscription, effects);
+            if let Some(subscribe) = pointless {
+                let refusal = Refusal::unavailable("the client unsubscribed before the subscription was live");
+                effects.push(Effect::Reply(subscribe, Reply::Refused(refusal)));
+            }
         }
         effects.push(Effect::Reply(id, Reply::Unsubscribed { topic }));
     }

@@ -197,17 +197,7 @@ impl Client {
 
     /// Opens a connection. One that is opened at once has no way out until [`Client::attach`].
     pub fn open_with(engine: &Engine, protocol: LineProtocol, start: Start) -> Self {
-        let pipe = Arc::new(Pipe::default());
-        let opening = Opening {
-            protocol: Arc::new(protocol),
-            framing: Arc::new(LineFraming),
-            outlet: matches!(start, Start::AwaitConnect).then(|| Box::new(PipeOutlet(pipe.clone())) as Box<dyn Outlet>),
-            head: Head::new("/test"),
-            transport: "test",
-            start,
-        };
-        let connection = engine.open(opening).expect("a test engine has room");
-        Self { connection, pipe }
+        open_protocol(engine, Arc::new(protocol), start)
     }
 
     /// Attaches the way out of a connection that was opened at once.
@@ -291,6 +281,11 @@ impl Client {
         Some(line)
     }
 
+    /// Whether a line waits.
+    pub fn has_lines(&self) -> bool {
+        self.pipe.state.lock().bytes.contains(&b'\n')
+    }
+
     /// The next `n` lines.
     pub async fn take(&mut self, n: usize) -> Vec<String> {
         let mut lines = Vec::with_capacity(n);
@@ -316,6 +311,21 @@ impl Client {
     pub fn writes(&self) -> usize {
         self.pipe.state.lock().writes
     }
+}
+
+/// Opens a connection that speaks any protocol.
+pub(crate) fn open_protocol(engine: &Engine, protocol: Arc<dyn Protocol>, start: Start) -> Client {
+    let pipe = Arc::new(Pipe::default());
+    let opening = Opening {
+        protocol: protocol,
+        framing: Arc::new(LineFraming),
+        outlet: matches!(start, Start::AwaitConnect).then(|| Box::new(PipeOutlet(pipe.clone())) as Box<dyn Outlet>),
+        head: Head::new("/test"),
+        transport: "test",
+        start,
+    };
+    let connection = engine.open(opening).expect("a test engine has room");
+    Client { connection, pipe }
 }
 
 /// A publish command.

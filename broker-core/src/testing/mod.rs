@@ -15,8 +15,12 @@
 
 mod backplane_suite;
 mod client;
+#[cfg(all(test, broker_model))]
+mod model_client;
 mod presence_suite;
 
 pub use backplane_suite::backplane_suite;
 pub use client::{Client, LineFraming, LineProtocol};
+#[cfg(all(test, broker_model))]
+pub(crate) use model_client::ModelClient;
 pub use presence_suite::presence_suite;

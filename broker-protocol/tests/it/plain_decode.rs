@@ -12,7 +12,10 @@ fn check(frame: &str, expected: &str) {
 
 #[test]
 fn commands_are_objects_with_the_key_broker() {
-    check(r#"{"broker":"subscribe","id":1,"topic":"orders","since":"17@Bx3k","rate":4}"#, "#1 subscribe orders since=17@Bx3k join_leave=true");
+    check(
+        r#"{"broker":"subscribe","id":1,"topic":"orders","since":"17@Bx3k","rate":4}"#,
+        "#1 subscribe orders since=17@Bx3k join_leave=true",
+    );
     check(r#"{"broker":"subscribe","id":1,"topic":"orders","since":"0"}"#, "#1 subscribe orders since=beginning join_leave=true");
     check(r#"{"broker":"subscribe","id":1,"topic":"orders","since":0}"#, "#1 subscribe orders since=beginning join_leave=true");
     check(r#"{"broker":"subscribe","id":1,"topic":"orders","since":null}"#, "#1 subscribe orders join_leave=true");

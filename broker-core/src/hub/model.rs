@@ -1,0 +1,478 @@
+//! The model test of ordering and joining: the real hub, shards and sessions under shuttle's scheduler, with a backplane that loses, doubles
+//! and reorders what it delivers, fails reads, and begins new epochs.
+//!
+//! Checked at each client: one contiguous order between signals, no doubles, the right payload at every position, nothing before the answer to
+//! subscribe or after the one to unsubscribe; and when all is quiet: everybody at the head, nothing waiting, empty topics gone.
+//! Run by `cargo xtask model`; a schedule that fails is printed and can be replayed.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use shuttle::{
+    rand::{Rng, thread_rng},
+    thread,
+};
+use tokio::time::Instant;
+
+use super::{Hub, NewHub, Shard, shard::Tick};
+use crate::{
+    Announcement, Backplane, ByNamespace, Capabilities, Connect, Engine, Epoch, Keep, LogPage, LogQuery, MemoryControl, MemoryPresence,
+    Namespace, Namespaces, Payload, Position, Publication, Publish, PublishFailed, Published, Request, Settings, Since, Sink, SlowConsumer,
+    Subscribe, Topic, Unavailable, hooks::Hooks, session::Rules, sync::Mutex, testing::ModelClient,
+};
+
+const TOPICS: [&str; 3] = ["cut:a", "drop:a", "plain:a"];
+const SHARDS: usize = 2;
+const HISTORY: usize = 3;
+
+/// What was appended where: the truth that clients are compared with.
+type Truth = HashMap<(Topic, Epoch, u64), String>;
+
+/// A backplane with a bus that misbehaves, or (`reliable`) one that delivers under its lock as the memory backplane does.
+struct Bus {
+    reliable: bool,
+    logs: Mutex<HashMap<Topic, Log>>,
+    /// On their way to this node.
+    flying: Mutex<VecDeque<Arc<Publication>>>,
+    sink: OnceLock<Weak<dyn Sink>>,
+    failures_left: Mutex<usize>,
+}
+
+struct Log {
+    epoch: Epoch,
+    top: u64,
+    entries: VecDeque<Arc<Publication>>,
+    truth: Truth,
+}
+
+impl Bus {
+    fn sink(&self) -> Option<Arc<dyn Sink>> {
+        self.sink.get().and_then(Weak::upgrade)
+    }
+
+    fn with_log<T>(&self, topic: &Topic, work: impl FnOnce(&mut Log) -> T) -> T {
+        let mut logs = self.logs.lock();
+        let log = logs.entry(topic.clone()).or_insert_with(|| Log {
+            epoch: Epoch::from_random(thread_rng().r#gen()),
+            top: 0,
+            entries: VecDeque::new(),
+            truth: HashMap::new(),
+        });
+        work(log)
+    }
+
+    /// The history begins a new life, with or without what was kept.
+    fn switch_epoch(&self, topic: &Topic) {
+        self.with_log(topic, |log| {
+            log.epoch = Epoch::from_random(thread_rng().r#gen());
+            log.entries.clear();
+        });
+    }
+
+    /// Delivers one publication that is on its way, or loses it, or doubles it.
+    fn fly(&self) -> bool {
+        let mut flying = self.flying.lock();
+        if flying.is_empty() {
+            return false;
+        }
+        let at = if thread_rng().gen_bool(0.05) { thread_rng().gen_range(0..flying.len()) } else { 0 };
+        let publication = flying.remove(at).expect("the index is in range");
+        drop(flying);
+        let sink = self.sink().expect("the hub lives as long as the test");
+        // Without a log nothing can be refilled, so nothing is lost there.
+        let times = match thread_rng().gen_range(0..20) {
+            0..3 if publication.position.is_some() => 0,
+            3..6 if publication.position.is_some() => 2,
+            _ => 1,
+        };
+        for _ in 0..times {
+            sink.publication(publication.clone());
+        }
+        true
+    }
+}
+
+#[async_trait]
+impl Backplane for Bus {
+    fn start(&self, sink: Weak<dyn Sink>) {
+        assert!(self.sink.set(sink).is_ok(), "started once");
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::none().history()
+    }
+
+    async fn publish(&self, topic: &Topic, publish: Publish, keep: Keep) -> Result<Published, PublishFailed> {
+        let mut publication = Publication::new(topic.clone(), publish);
+        let deliver = |publication: Arc<Publication>| {
+            if self.reliable {
+                self.sink().expect("the hub lives as long as the test").publication(publication);
+            } else {
+                self.flying.lock().push_back(publication);
+            }
+        };
+        if keep.size == 0 {
+            self.with_log(topic, |_| deliver(Arc::new(publication)));
+            return Ok(Published::at(None));
+        }
+        Ok(self.with_log(topic, |log| {
+            log.top += 1;
+            let position = Position { offset: log.top, epoch: log.epoch };
+            publication.position = Some(position);
+            let publication = Arc::new(publication);
+            log.truth.insert((topic.clone(), log.epoch, log.top), String::from_utf8_lossy(publication.data.bytes()).into_owned());
+            log.entries.push_back(publication.clone());
+            while log.entries.len() > keep.size {
+                log.entries.pop_front();
+            }
+            deliver(publication);
+            Published::at(Some(position))
+        }))
+    }
+
+    async fn announce(&self, _topic: &Topic, _announcement: Announcement) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    async fn interest(&self, _changes: &[(Topic, bool)]) -> Result<(), Unavailable> {
+        thread::yield_now();
+        Ok(())
+    }
+
+    async fn history(&self, topic: &Topic, query: LogQuery, _keep: Keep) -> Result<LogPage, Unavailable> {
+        {
+            let mut failures = self.failures_left.lock();
+            if *failures > 0 && thread_rng().gen_bool(0.2) {
+                *failures -= 1;
+                return Err(Unavailable("planted".to_owned()));
+            }
+        }
+        let page = self.with_log(topic, |log| LogPage {
+            top: Position { offset: log.top, epoch: log.epoch },
+            publications: log
+                .entries
+                .iter()
+                .filter(|entry| query.after.is_none_or(|after| entry.position.is_some_and(|position| position.offset > after)))
+                .take(query.limit.unwrap_or(usize::MAX))
+                .cloned()
+                .collect(),
+        });
+        // The answer travels: others go on meanwhile.
+        thread::yield_now();
+        Ok(page)
+    }
+
+    async fn remove_history(&self, _topic: &Topic) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+/// What a client believes, line by line.
+struct Checker {
+    topic: Topic,
+    /// Whether the answer to subscribe has come, and the one to unsubscribe has not.
+    live: bool,
+    at: Option<Position>,
+    /// Publications of a failed resume or snapshot are not followed: the position is set by the answer.
+    asked: bool,
+    closed: bool,
+}
+
+impl Checker {
+    /// One line of `ModelClient`.
+    fn line(&mut self, line: &str, truth: &Truth) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[0] {
+            "subscribed" => {
+                assert!(self.asked && !self.live, "an answer to a subscribe that was asked: {line}");
+                self.live = true;
+                self.asked = false;
+                let top = words[2].parse().ok();
+                // Recovered: what was missed follows. Otherwise the position is the top.
+                self.at = match words[3].strip_prefix("recovered:") {
+                    Some(since) => since.parse().ok(),
+                    None => top,
+                };
+            }
+            "publication" => {
+                assert!(self.live, "a publication outside a subscription: {line}");
+                let Ok(position) = words[2].parse::<Position>() else { return };
+                let before = self.at.expect("a topic with positions is joined at one");
+                let next = Position { offset: before.offset + 1, ..before };
+                assert_eq!(position, next, "contiguous between signals");
+                let truth = truth.get(&(self.topic.clone(), position.epoch, position.offset));
+                assert_eq!(truth.map(String::as_str), Some(words[3]), "the right payload");
+                self.at = Some(position);
+            }
+            "gap" => {
+                assert!(self.live, "a gap outside a subscription: {line}");
+                if let (Ok(from), Some(at)) = (words[2].parse::<Position>(), self.at) {
+                    assert_eq!(from, Position { offset: at.offset + 1, ..at }, "a gap begins where the last publication was");
+                }
+                if let Ok(to) = words[3].parse() {
+                    self.at = Some(to);
+                }
+            }
+            "unsubscribed" => self.live = false,
+            "refused" => self.asked = false,
+            "closed" => {
+                self.live = false;
+                self.closed = true;
+            }
+            "connected" | "finished" => {}
+            other => panic!("unknown line {other}"),
+        }
+    }
+}
+
+struct World {
+    hub: Arc<Hub>,
+    bus: Arc<Bus>,
+    engine: Engine,
+}
+
+impl World {
+    fn new(reliable: bool) -> Self {
+        let open = |history: usize, policy| {
+            let mut namespace = Namespace::open().history(history, Duration::from_secs(600)).slow_consumer(policy);
+            namespace.presence = false;
+            namespace.join_leave = false;
+            namespace
+        };
+        let mut namespaces = Namespaces::new();
+        namespaces.set("cut", open(HISTORY, SlowConsumer::Disconnect));
+        namespaces.set("drop", open(HISTORY, SlowConsumer::DropOldest));
+        namespaces.set("plain", open(0, SlowConsumer::DropOldest));
+        let settings =
+            Settings { anonymous: true, inbox_share_max_bytes: 450, backlog_max_bytes: 160, shards: SHARDS, ..Settings::default() };
+        let rules = Rules {
+            settings,
+            namespaces,
+            authorizer: Arc::new(ByNamespace),
+            payload_check: None,
+            hears_subscribe: false,
+            hears_message: false,
+            hears_call: false,
+        };
+        let bus = Arc::new(Bus {
+            reliable,
+            logs: Mutex::default(),
+            flying: Mutex::default(),
+            sink: OnceLock::new(),
+            failures_left: Mutex::new(2),
+        });
+        let (occupancy, _) = tokio::sync::mpsc::unbounded_channel();
+        let hub = Arc::new(Hub::new(NewHub {
+            rules: Arc::new(rules),
+            hooks: Hooks::default(),
+            backplane: bus.clone(),
+            presence: Arc::new(MemoryPresence::new()),
+            runtime: None,
+            shards: SHARDS,
+            node_name: "model".into(),
+            version: "0",
+            occupancy,
+        }));
+        let sink: Weak<dyn Sink> = Arc::downgrade(&hub) as _;
+        bus.start(sink);
+        let engine = Engine::from_parts(hub.clone(), Arc::new(MemoryControl::new()));
+        Self { hub, bus, engine }
+    }
+
+    fn truth(&self, topic: &Topic) -> Truth {
+        self.bus.with_log(topic, |log| log.truth.clone())
+    }
+
+    fn top(&self, topic: &Topic) -> Position {
+        self.bus.with_log(topic, |log| Position { offset: log.top, epoch: log.epoch })
+    }
+}
+
+/// One client on one topic: subscribes, resumes, leaves, comes back, reads slowly.
+fn live(world: &World, topic: &Topic, steps: usize) -> (ModelClient, Checker) {
+    let connect = || {
+        let client = ModelClient::open(&world.engine, thread_rng().gen_bool(0.5).then_some(200));
+        client.send(Request::Connect(Connect::default()));
+        client
+    };
+    let mut client = connect();
+    let mut checker = Checker { topic: topic.clone(), live: false, at: None, asked: false, closed: false };
+    for _ in 0..steps {
+        read(world, &mut client, &mut checker);
+        match thread_rng().gen_range(0..6) {
+            0..3 if !checker.live && !checker.asked && !checker.closed => {
+                checker.asked = true;
+                let since = checker.at.filter(|_| thread_rng().gen_bool(0.7));
+                let mut subscribe = Subscribe::new(topic.clone());
+                subscribe.since = since.map(Since::Position);
+                client.send(Request::Subscribe(subscribe));
+            }
+            3 if checker.live || checker.asked => client.send(Request::Unsubscribe { topic: topic.clone() }),
+            4 if thread_rng().gen_bool(0.3) || checker.closed => {
+                // What the old connection still sends is nobody's business; its slot is used again.
+                client = connect();
+                checker = Checker { live: false, asked: false, closed: false, ..checker };
+            }
+            _ => thread::yield_now(),
+        }
+    }
+    (client, checker)
+}
+
+fn read(world: &World, client: &mut ModelClient, checker: &mut Checker) {
+    let truth = world.truth(&checker.topic);
+    while let Some(line) = client.try_next() {
+        if line == "finished" {
+            checker.live = false;
+            checker.closed = true;
+            return;
+        }
+        // The position may be newer than the copy of the truth.
+        let truth = if line.starts_with("publication") { world.truth(&checker.topic) } else { truth.clone() };
+        checker.line(&line, &truth);
+    }
+}
+
+fn run_shard(hub: Arc<Hub>, index: usize, now: Instant) {
+    let mut shard = Shard::new(index, hub.clone());
+    while !hub.is_closed() {
+        match shard.tick(now) {
+            Tick::More => thread::yield_now(),
+            Tick::Sleep(_) if hub.is_closed() => break,
+            Tick::Sleep(_) => hub.ports.inboxes[index].signal().wait(),
+        }
+    }
+}
+
+fn publish(world: &World, publisher: usize, count: usize) {
+    for n in 0..count {
+        let topic: Topic = TOPICS[thread_rng().gen_range(0..TOPICS.len())].parse().expect("a legal topic");
+        let namespace = world.hub.rules.namespaces.of(&topic).expect("configured").clone();
+        let publish = Publish::new(Payload::text(format!("p{publisher}n{n}")));
+        let mut publishing: crate::hooks::BoxFuture<()> = {
+            let hub = world.hub.clone();
+            Box::pin(async move {
+                // Overloaded is an answer like any other.
+                let _ = hub.publish(&topic, &namespace, publish).await;
+            })
+        };
+        assert!(super::errands::poll_once(&mut publishing).is_ready());
+        world.hub.run_errands();
+    }
+}
+
+/// Reads everything until nothing moves any more.
+fn settle(world: &World, clients: &mut [(ModelClient, Checker)]) {
+    let mut quiet = 0;
+    while quiet < 3 {
+        world.hub.run_errands();
+        let mut moved = false;
+        for (client, checker) in clients.iter_mut() {
+            client.set_capacity(None);
+            moved |= client.has_lines();
+            read(world, client, checker);
+        }
+        let idle = world.hub.ports.inboxes.iter().all(super::inbox::Inbox::is_idle);
+        quiet = if moved || !idle || world.hub.ports.has_errands() { 0 } else { quiet + 1 };
+        thread::yield_now();
+    }
+}
+
+fn schedule() {
+    let reliable = thread_rng().gen_bool(0.25);
+    let world = Arc::new(World::new(reliable));
+    let now = Instant::now();
+    let shards: Vec<_> = (0..SHARDS)
+        .map(|index| {
+            let hub = world.hub.clone();
+            thread::spawn(move || run_shard(hub, index, now))
+        })
+        .collect();
+    let mut others = Vec::new();
+    for publisher in 0..2 {
+        let world = world.clone();
+        others.push(thread::spawn(move || publish(&world, publisher, 6)));
+    }
+    let bus = world.clone();
+    others.push(thread::spawn(move || {
+        for _ in 0..20 {
+            bus.bus.fly();
+            bus.hub.run_errands();
+            match thread_rng().gen_range(0..30) {
+                0 => bus.bus.switch_epoch(&TOPICS[0].parse().expect("a legal topic")),
+                1 => bus.hub.link_restored(),
+                _ => thread::yield_now(),
+            }
+        }
+    }));
+    let users: Vec<_> = (0..3)
+        .map(|user| {
+            let world = world.clone();
+            thread::spawn(move || live(&world, &TOPICS[user].parse().expect("a legal topic"), 14))
+        })
+        .collect();
+    for other in others {
+        other.join().expect("publishers and bus end");
+    }
+    let mut clients: Vec<_> = users.into_iter().map(|user| user.join().expect("clients end")).collect();
+    while world.bus.fly() {
+        world.hub.run_errands();
+    }
+    settle(&world, &mut clients);
+    // The last publication of a burst may be lost on the bus: a look at the top finds it.
+    world.hub.link_restored();
+    settle(&world, &mut clients);
+    for (_, checker) in &clients {
+        if checker.live && checker.topic.as_str() != "plain:a" {
+            assert_eq!(checker.at, Some(world.top(&checker.topic)), "{} is at the head", checker.topic);
+        }
+        assert!(!checker.asked || checker.closed, "every subscribe was answered");
+    }
+    for (mut client, mut checker) in clients {
+        client.send(Request::Unsubscribe { topic: checker.topic.clone() });
+        settle_one(&world, &mut client, &mut checker);
+        drop(client);
+    }
+    settle(&world, &mut []);
+    assert_eq!(world.hub.directory.len(), 0, "empty topics are gone");
+    world.hub.close();
+    for index in 0..SHARDS {
+        world.hub.ports.wake(index);
+    }
+    for shard in shards {
+        shard.join().expect("shards end");
+    }
+}
+
+fn settle_one(world: &World, client: &mut ModelClient, checker: &mut Checker) {
+    while !checker.closed && (checker.live || client.has_lines()) {
+        read(world, client, checker);
+        thread::yield_now();
+    }
+}
+
+fn schedules() -> usize {
+    std::env::var("BROKER_MODEL_SCHEDULES").ok().and_then(|schedules| schedules.parse().ok()).unwrap_or(2_000)
+}
+
+#[test]
+fn random_schedules() {
+    let mut config = shuttle::Config::new();
+    config.stack_size = 1 << 17;
+    config.max_steps = shuttle::MaxSteps::FailAfter(200_000);
+    let scheduler = shuttle::scheduler::RandomScheduler::new(schedules());
+    shuttle::Runner::new(scheduler, config).run(schedule);
+}
+
+#[test]
+fn schedules_with_few_preemptions() {
+    let mut config = shuttle::Config::new();
+    config.stack_size = 1 << 17;
+    config.max_steps = shuttle::MaxSteps::ContinueAfter(200_000);
+    let scheduler = shuttle::scheduler::PctScheduler::new(5, schedules());
+    shuttle::Runner::new(scheduler, config).run(schedule);
+}
