@@ -348,9 +348,14 @@ fn run_shard(hub: Arc<Hub>, index: usize, now: Instant) {
     }
 }
 
+fn any_topic() -> Topic {
+    let at = if thread_rng().gen_bool(0.5) { 0 } else { thread_rng().gen_range(0..TOPICS.len()) };
+    TOPICS[at].parse().expect("a legal topic")
+}
+
 fn publish(world: &World, publisher: usize, count: usize) {
     for n in 0..count {
-        let topic: Topic = TOPICS[thread_rng().gen_range(0..TOPICS.len())].parse().expect("a legal topic");
+        let topic = any_topic();
         let namespace = world.hub.rules.namespaces.of(&topic).expect("configured").clone();
         let publish = Publish::new(Payload::text(format!("p{publisher}n{n}")));
         let mut publishing: crate::hooks::BoxFuture<()> = {
@@ -395,11 +400,11 @@ fn schedule() {
     let mut others = Vec::new();
     for publisher in 0..2 {
         let world = world.clone();
-        others.push(thread::spawn(move || publish(&world, publisher, 6)));
+        others.push(thread::spawn(move || publish(&world, publisher, 12)));
     }
     let bus = world.clone();
     others.push(thread::spawn(move || {
-        for _ in 0..20 {
+        for _ in 0..40 {
             bus.bus.fly();
             bus.hub.run_errands();
             match thread_rng().gen_range(0..30) {
@@ -410,9 +415,9 @@ fn schedule() {
         }
     }));
     let users: Vec<_> = (0..3)
-        .map(|user| {
+        .map(|_| {
             let world = world.clone();
-            thread::spawn(move || live(&world, &TOPICS[user].parse().expect("a legal topic"), 14))
+            thread::spawn(move || live(&world, &any_topic(), 24))
         })
         .collect();
     for other in others {
