@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{Gap, Position, Topic};
+use crate::{Gap, GapReason, Position, Topic};
 
 /// The publications of one pass over a topic, encoded for one variant.
 #[derive(Debug)]
@@ -149,26 +149,25 @@ impl Backlog {
         }
     }
 
-    /// Takes the oldest publications of a topic out until at least `excess` bytes are gone or none is left; a gap takes their place.
+    /// Adds a signal that publications of a topic are missing. Never dropped, but it may grow.
+    pub(crate) fn push_gap(&mut self, topic: &Topic, gap: Gap, frames: Bytes) {
+        self.bytes += frames.len();
+        self.entries.push_back(Entry::Gap(topic.clone(), gap, frames));
+    }
+
+    /// Takes the oldest publications of a topic out until at least `excess` bytes are gone or none is left; one gap takes their place, and
+    /// that of every gap between or before them.
     ///
     /// Gives the number of publications that went.
     pub(crate) fn drop_oldest(&mut self, topic: &Topic, excess: usize, encode: &mut dyn FnMut(Gap) -> Bytes) -> u64 {
         let Some(dropped) = self.take_oldest(topic, excess) else { return 0 };
-        let mut gap = Gap { from: dropped.from, to: dropped.to, reason: crate::GapReason::SlowConsumer };
-        // The oldest go first, so no publication of the topic stands between its gap and what went.
-        let earlier = self.entries.iter().take(dropped.at).position(|entry| matches!(entry, Entry::Gap(of, _, _) if of == topic));
-        let at = earlier.unwrap_or(dropped.at);
-        if let Some(Entry::Gap(_, before, frames)) = earlier.and_then(|at| self.entries.remove(at)) {
-            gap.from = before.from;
-            self.bytes -= frames.len();
-        }
-        let frames = encode(gap);
+        let frames = encode(dropped.gap);
         self.bytes += frames.len();
-        self.entries.insert(at, Entry::Gap(topic.clone(), gap, frames));
+        self.entries.insert(dropped.at, Entry::Gap(topic.clone(), dropped.gap, frames));
         dropped.count
     }
 
-    /// Takes every waiting publication of a topic out. Gives the number that went, and the first and last position.
+    /// Takes every waiting publication of a topic out, and says what is missing then.
     pub(crate) fn drop_all(&mut self, topic: &Topic) -> Option<Dropped> {
         self.take_oldest(topic, usize::MAX)
     }
@@ -178,30 +177,31 @@ impl Backlog {
         let mut gone = 0;
         let mut at = 0;
         while at < self.entries.len() && gone < excess {
-            let Entry::Batch(batch, from) = &mut self.entries[at] else {
-                at += 1;
-                continue;
-            };
-            if batch.topic != *topic {
-                at += 1;
-                continue;
-            }
-            let first = *from;
-            let start = batch.start(first);
-            let mut next = first;
-            while (next as usize) < batch.publications.len() && gone < excess {
-                gone += batch.publications[next as usize].end as usize - batch.start(next);
-                next += 1;
-            }
-            let last = batch.publications[next as usize - 1];
-            self.bytes -= last.end as usize - start;
-            let so_far = dropped.get_or_insert(Dropped { at, from: batch.publications[first as usize].position, to: None, count: 0 });
-            so_far.to = last.position;
-            so_far.count += u64::from(next - first);
-            if (next as usize) < batch.publications.len() {
-                *from = next;
-            } else {
-                self.entries.remove(at);
+            match &mut self.entries[at] {
+                Entry::Batch(batch, from) if batch.topic == *topic => {
+                    let first = *from;
+                    let start = batch.start(first);
+                    let mut next = first;
+                    while (next as usize) < batch.publications.len() && gone < excess {
+                        gone += batch.publications[next as usize].end as usize - batch.start(next);
+                        next += 1;
+                    }
+                    let last = batch.publications[next as usize - 1];
+                    self.bytes -= last.end as usize - start;
+                    let gap = Gap { from: batch.publications[first as usize].position, to: last.position, reason: GapReason::SlowConsumer };
+                    Dropped::add(&mut dropped, at, gap, u64::from(next - first));
+                    if (next as usize) < batch.publications.len() {
+                        *from = next;
+                    } else {
+                        self.entries.remove(at);
+                    }
+                }
+                Entry::Gap(of, gap, frames) if of == topic => {
+                    Dropped::add(&mut dropped, at, *gap, 0);
+                    self.bytes -= frames.len();
+                    self.entries.remove(at);
+                }
+                _ => at += 1,
             }
         }
         dropped
@@ -218,10 +218,26 @@ impl Backlog {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Dropped {
     /// Index where the first of them stood.
-    pub(crate) at: usize,
-    pub(crate) from: Option<Position>,
-    pub(crate) to: Option<Position>,
+    at: usize,
+    /// What is missing with them.
+    pub(crate) gap: Gap,
     pub(crate) count: u64,
+}
+
+impl Dropped {
+    /// What is missing grows at its end. A gap between epochs stays one.
+    fn add(dropped: &mut Option<Self>, at: usize, gap: Gap, count: u64) {
+        match dropped {
+            None => *dropped = Some(Self { at, gap, count }),
+            Some(so_far) => {
+                so_far.gap.to = gap.to;
+                so_far.count += count;
+                if gap.reason != GapReason::SlowConsumer {
+                    so_far.gap.reason = gap.reason;
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -263,6 +279,24 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_between_epochs_is_part_of_the_gap_that_swallows_it() {
+        let mut backlog = Backlog::default();
+        let a: Topic = "a".parse().unwrap();
+        let next = Position { offset: 5, epoch: Epoch::from_random(2) };
+        backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
+        backlog.push_gap(&a, Gap { from: None, to: Some(next), reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"));
+        backlog.push_batch(&batch("a", 6, &["[six]"]), 0);
+        let mut told = Vec::new();
+        let mut encode = |gap: Gap| {
+            told.push(gap);
+            Bytes::from_static(b"<gap>")
+        };
+        assert_eq!(backlog.drop_oldest(&a, 8, &mut encode), 2);
+        assert_eq!(text(&backlog), "<gap>");
+        assert_eq!((told[0].from.unwrap().offset, told[0].to.unwrap().offset, told[0].reason), (3, 6, GapReason::Epoch));
+    }
+
+    #[test]
     fn the_oldest_publications_go_and_a_started_frame_stays() {
         let mut backlog = Backlog::default();
         backlog.push_batch(&batch("a", 1, &["[one]", "[two]", "[three]"]), 0);
@@ -278,7 +312,7 @@ mod tests {
         assert_eq!(backlog.drop_oldest(&a, 1, &mut encode), 1);
         assert_eq!(text(&backlog), "ne]<gap 2-4>[other][five]");
         assert_eq!(backlog.drop_all(&a).map(|dropped| dropped.count), Some(1));
-        assert_eq!(text(&backlog), "ne]<gap 2-4>[other]");
+        assert_eq!(text(&backlog), "ne][other]", "whoever takes all tells what is missing");
         assert_eq!(backlog.drop_all(&"a".parse().unwrap()), None);
         assert_eq!(backlog.bytes(), text(&backlog).len());
     }

@@ -55,7 +55,7 @@ struct Pass {
 enum Passed {
     Publications { publications: Vec<(u64, Arc<Publication>)>, batches: Vec<Option<Arc<Batch>>>, unreadable: Option<Gap> },
     Announcement { after: u64, announcement: Arc<Announcement>, frames: Vec<Option<Bytes>> },
-    Gap { seq: u64, gap: Gap, frames: Vec<Option<Bytes>> },
+    Gap { after: u64, seq: u64, gap: Gap, frames: Vec<Option<Bytes>> },
 }
 
 impl Shard {
@@ -222,12 +222,19 @@ impl Shard {
                     self.push_shared(member.slot, frames);
                 }
             }
-            Passed::Gap { seq, gap, frames } => {
+            Passed::Gap { after, seq, gap, frames } => {
                 if *seq > member.last {
-                    let push = || Push::Gap { topic: entry.topic.clone(), gap: *gap };
-                    let frames = per_group(frames, at).get_or_insert_with(|| self.encode_shared(codec, push())).clone();
+                    let push = |gap| Push::Gap { topic: entry.topic.clone(), gap };
+                    let mut gap = *gap;
+                    let frames = if member.last > *after {
+                        // Joined in the midst of it: the beginning is another one, and is left out.
+                        gap.from = None;
+                        self.encode_shared(codec, push(gap))
+                    } else {
+                        per_group(frames, at).get_or_insert_with(|| self.encode_shared(codec, push(gap))).clone()
+                    };
                     self.hub.stats.gaps.add(1);
-                    self.push_shared(member.slot, frames);
+                    self.push_gap(member.slot, &entry.topic, gap, frames);
                     if codec.protocol.gap_ends_subscription() {
                         self.ended.push((member.slot, entry.topic.clone()));
                     }
@@ -274,6 +281,14 @@ impl Shard {
         }
     }
 
+    fn push_gap(&mut self, slot: u32, topic: &Topic, gap: Gap, frames: Bytes) {
+        if let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant {
+            conn.backlog.push_gap(topic, gap, frames);
+            conn.life.frames_out = conn.life.frames_out.saturating_add(1);
+            self.mark_dirty(slot);
+        }
+    }
+
     /// The backlog is over its bound: what can be written is, then the namespace's policy acts.
     fn overflow(&mut self, slot: u32, entry: &Arc<TopicEntry>) {
         let max = self.hub.rules.settings.backlog_max_bytes;
@@ -286,8 +301,7 @@ impl Shard {
                 SlowConsumer::DropOldest if ends => {
                     let dropped = conn.backlog.drop_all(&entry.topic);
                     dropped.map_or(0, |dropped| {
-                        let gap = Gap { from: dropped.from, to: dropped.to, reason: GapReason::SlowConsumer };
-                        self.push(&mut conn, &Push::Gap { topic: entry.topic.clone(), gap });
+                        self.push(&mut conn, &Push::Gap { topic: entry.topic.clone(), gap: dropped.gap });
                         self.ended.push((slot, entry.topic.clone()));
                         dropped.count
                     })
@@ -394,7 +408,7 @@ impl ShardTopic {
                             continue;
                         }
                         Job::Announcement { after, announcement } => Passed::Announcement { after, announcement, frames: Vec::new() },
-                        Job::Gap { seq, gap } => Passed::Gap { seq, gap, frames: Vec::new() },
+                        Job::Gap { after, seq, gap } => Passed::Gap { after, seq, gap, frames: Vec::new() },
                     }
                 }
             };

@@ -87,8 +87,8 @@ pub(crate) enum Job {
     Publication { seq: u64, publication: Arc<Publication> },
     /// Someone came or went; for members that had joined at `after`.
     Announcement { after: u64, announcement: Arc<Announcement> },
-    /// Publications are missing for every member.
-    Gap { seq: u64, gap: Gap },
+    /// Publications after number `after` up to `seq` are missing. A member that joined in between misses less than `gap` says.
+    Gap { after: u64, seq: u64, gap: Gap },
 }
 
 impl Job {

@@ -92,6 +92,8 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 struct Lag {
     position: Option<Position>,
+    /// The number of the last thing that went there.
+    seq: u64,
     run: u64,
 }
 
@@ -499,7 +501,7 @@ impl TopicEntry {
             state.retired = Some(current.epoch);
             state.position = Some(page.top);
             let gap = Gap { from: None, to: Some(page.top), reason: GapReason::Epoch };
-            return self.signal(state, ports, gap);
+            return self.signal(state, ports, gap, current);
         }
         for publication in &page.publications {
             let Some(position) = publication.position else { continue };
@@ -528,7 +530,7 @@ impl TopicEntry {
             to: Some(Position { offset: last, epoch }),
             reason: GapReason::Trimmed,
         };
-        self.signal(state, ports, gap);
+        self.signal(state, ports, gap, current);
     }
 
     /// The next publication in order, for every member.
@@ -555,13 +557,12 @@ impl TopicEntry {
         state.run += 1;
     }
 
-    /// Tells every member that publications are missing.
-    fn signal(self: &Arc<Self>, state: &mut State, ports: &Ports, gap: Gap) {
-        let before = state.position;
+    /// Tells every member that publications are missing after `before`.
+    fn signal(self: &Arc<Self>, state: &mut State, ports: &Ports, gap: Gap, before: Position) {
         state.seq += 1;
         state.snapshots.invalidate();
-        let job = Job::Gap { seq: state.seq, gap };
-        self.emit(state, ports, &job, before);
+        let job = Job::Gap { after: state.seq - 1, seq: state.seq, gap };
+        self.emit(state, ports, &job, Some(before));
         state.run += 1;
     }
 
@@ -594,7 +595,8 @@ impl TopicEntry {
             self.shares[shard].fetch_add(weight, Relaxed);
             ports.push(shard, Item::Job(self.clone(), job));
         } else if let OnFull::Lag(position) = on_full {
-            state.lags[shard] = Some(Lag { position, run: state.run });
+            // The item that does not fit has its number already.
+            state.lags[shard] = Some(Lag { position, seq: state.seq - 1, run: state.run });
             ports.push(shard, Item::Lagged(self.clone()));
         }
     }
@@ -699,7 +701,7 @@ impl TopicEntry {
             let from = lag.position.map(|position| Position { offset: position.offset + 1, ..position });
             let from = from.filter(|from| state.position.is_some_and(|position| position.epoch == from.epoch));
             let gap = Gap { from, to: state.position.filter(|_| self.keeps_log), reason: GapReason::SlowConsumer };
-            vec![Job::Gap { seq: state.seq, gap }]
+            vec![Job::Gap { after: lag.seq, seq: state.seq, gap }]
         };
         let weight: usize = jobs.iter().map(Job::weight_bytes).sum();
         self.shares[shard].fetch_add(weight, Relaxed);

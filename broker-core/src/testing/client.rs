@@ -317,7 +317,7 @@ impl Client {
 pub(crate) fn open_protocol(engine: &Engine, protocol: Arc<dyn Protocol>, start: Start) -> Client {
     let pipe = Arc::new(Pipe::default());
     let opening = Opening {
-        protocol: protocol,
+        protocol,
         framing: Arc::new(LineFraming),
         outlet: matches!(start, Start::AwaitConnect).then(|| Box::new(PipeOutlet(pipe.clone())) as Box<dyn Outlet>),
         head: Head::new("/test"),
