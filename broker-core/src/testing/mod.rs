@@ -18,9 +18,11 @@ mod client;
 #[cfg(all(test, broker_model))]
 mod model_client;
 mod presence_suite;
+mod session;
 
 pub use backplane_suite::backplane_suite;
 pub use client::{Client, LineFraming, LineProtocol};
 #[cfg(all(test, broker_model))]
 pub(crate) use model_client::ModelClient;
 pub use presence_suite::presence_suite;
+pub use session::LoneSession;

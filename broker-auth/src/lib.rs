@@ -1,0 +1,31 @@
+//! Who is behind a session: connection tokens, JSON Web Tokens that the application signs and the client brings along.
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//! use broker_auth::{Claims, HmacTokens, TokenOptions};
+//!
+//! let tokens = HmacTokens::new("a secret of at least 32 bytes, kept", TokenOptions::default())?;
+//! let now = SystemTime::now();
+//!
+//! // The application makes a token when its user asks for one ...
+//! let token = tokens.create(&Claims::user("ris1").expires_at(now + Duration::from_secs(600)));
+//! // ... and the broker reads it when the user's client connects.
+//! assert_eq!(tokens.verify(&token, now).unwrap().user.as_str(), "ris1");
+//! # Ok::<(), broker_auth::WeakSecret>(())
+//! ```
+//!
+//! No policy lives here: whether a token is needed, and what a user may do, is decided elsewhere.
+//!
+//! # Cryptography
+//! `rust_crypto` (default) builds everywhere; `aws_lc_rs` is faster for the algorithms with key pairs and wins where both are on.
+//! Without either, there is nothing to verify with and this crate is empty.
+
+#![cfg(any(feature = "rust_crypto", feature = "aws_lc_rs"))]
+
+mod claims;
+mod hmac;
+mod secret;
+
+pub use claims::{Claims, InvalidInfo};
+pub use hmac::{HmacTokens, TokenOptions};
+pub use secret::WeakSecret;

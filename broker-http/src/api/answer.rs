@@ -1,0 +1,211 @@
+//! Results of the server API as JSON, in the shapes that Centrifugo's published clients expect. Errors are written elsewhere.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use broker_core::{HistoryPage, NodeInfo, Payload, PayloadKind, Position, PresenceStats, Publication, Refusal, SessionInfo, TopicCount};
+
+use super::{call::ChannelsCall, method::Method};
+use crate::failure::write_error;
+
+/// The result of one method, as one JSON value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Answer(Vec<u8>);
+
+impl Answer {
+    /// Length of the result, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Done, nothing to say.
+    pub(crate) fn empty() -> Self {
+        Self(b"{}".to_vec())
+    }
+
+    /// `publish`: where it stands, if it stands anywhere.
+    pub(crate) fn published(position: Option<Position>) -> Self {
+        let Some(position) = position else { return Self::empty() };
+        Self(format!(r#"{{"offset":{},"epoch":"{}"}}"#, position.offset, position.epoch).into_bytes())
+    }
+
+    /// `broadcast`: one answer each, in the order of the topics.
+    pub(crate) fn broadcast(responses: Vec<Result<Self, Refusal>>, dev: bool) -> Self {
+        let mut out = br#"{"responses":["#.to_vec();
+        separated(&mut out, responses, |out, response| response_into(response, dev, out));
+        out.extend_from_slice(b"]}");
+        Self(out)
+    }
+
+    /// `presence`: who listens, by session.
+    pub(crate) fn presence(sessions: &[impl AsRef<SessionInfo>]) -> Self {
+        let mut out = br#"{"presence":{"#.to_vec();
+        separated(&mut out, sessions, |out, info| {
+            let info = info.as_ref();
+            out.extend_from_slice(format!(r#""{}":"#, info.session).as_bytes());
+            session_info(out, info);
+        });
+        out.extend_from_slice(b"}}");
+        Self(out)
+    }
+
+    /// `presence_stats`: how many listen.
+    pub(crate) fn presence_stats(stats: PresenceStats) -> Self {
+        Self(format!(r#"{{"num_clients":{},"num_users":{}}}"#, stats.sessions, stats.users).into_bytes())
+    }
+
+    /// `history`: publications, and the top of the history at that moment.
+    pub(crate) fn history(page: &HistoryPage) -> Self {
+        let mut out = br#"{"publications":["#.to_vec();
+        separated(&mut out, &page.publications, |out, item| publication(out, item));
+        out.extend_from_slice(format!(r#"],"epoch":"{}","offset":{}}}"#, page.position.epoch, page.position.offset).as_bytes());
+        Self(out)
+    }
+
+    /// `channels`: topics with their listeners, by name; `more` where the limit left some out.
+    pub(crate) fn channels(mut topics: Vec<TopicCount>, call: &ChannelsCall) -> Self {
+        if let Some(pattern) = &call.pattern {
+            topics.retain(|count| pattern.matches(count.topic.as_str()));
+        }
+        topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        let more = topics.len() > call.limit;
+        topics.truncate(call.limit);
+        let mut out = br#"{"channels":{"#.to_vec();
+        separated(&mut out, topics, |out, count| {
+            text(out, count.topic.as_str());
+            out.extend_from_slice(format!(r#":{{"num_clients":{}}}"#, count.sessions).as_bytes());
+        });
+        out.extend_from_slice(if more { br#"},"more":true}"# } else { b"}}" });
+        Self(out)
+    }
+
+    /// `info`: the nodes.
+    pub(crate) fn info(nodes: &[NodeInfo]) -> Self {
+        let mut out = br#"{"nodes":["#.to_vec();
+        separated(&mut out, nodes, |out, node| {
+            out.extend_from_slice(br#"{"uid":"#);
+            text(out, &node.id);
+            out.extend_from_slice(br#","name":"#);
+            text(out, &node.name);
+            out.extend_from_slice(br#","version":"#);
+            text(out, node.version);
+            let counts = format!(
+                r#","num_clients":{},"num_users":{},"num_channels":{},"num_subs":{},"uptime":{}}}"#,
+                node.sessions,
+                node.users,
+                node.topics,
+                node.subscriptions,
+                node.uptime.as_secs()
+            );
+            out.extend_from_slice(counts.as_bytes());
+        });
+        out.extend_from_slice(b"]}");
+        Self(out)
+    }
+
+    /// `batch`: one answer each, in the order of the commands, under the names of their methods.
+    pub(crate) fn replies(replies: Vec<Result<(Method, Self), Refusal>>, dev: bool) -> Self {
+        let mut out = br#"{"replies":["#.to_vec();
+        separated(&mut out, replies, |out, reply| match reply {
+            Ok((method, answer)) => {
+                out.extend_from_slice(format!(r#"{{"{}":"#, method.name()).as_bytes());
+                out.extend_from_slice(&answer.0);
+                out.push(b'}');
+            }
+            Err(refusal) => error_into(&refusal, dev, out),
+        });
+        out.extend_from_slice(b"]}");
+        Self(out)
+    }
+
+    /// The body of an answer to one method alone.
+    pub(crate) fn into_body(self, method: Method) -> Vec<u8> {
+        // As Centrifugo has it: a batch has no result around its replies.
+        if method == Method::Batch {
+            return self.0;
+        }
+        let mut out = br#"{"result":"#.to_vec();
+        out.extend_from_slice(&self.0);
+        out.push(b'}');
+        out
+    }
+}
+
+fn response_into(response: Result<Answer, Refusal>, dev: bool, out: &mut Vec<u8>) {
+    match response {
+        Ok(answer) => {
+            out.extend_from_slice(br#"{"result":"#);
+            out.extend_from_slice(&answer.0);
+            out.push(b'}');
+        }
+        Err(refusal) => error_into(&refusal, dev, out),
+    }
+}
+
+fn error_into(refusal: &Refusal, dev: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"error":"#);
+    write_error(refusal, dev, out);
+    out.push(b'}');
+}
+
+fn separated<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+}
+
+fn publication(out: &mut Vec<u8>, publication: &Publication) {
+    out.extend_from_slice(br#"{"data":"#);
+    payload(out, &publication.data);
+    if let Some(position) = publication.position {
+        out.extend_from_slice(format!(r#","offset":{}"#, position.offset).as_bytes());
+    }
+    if let Some(publisher) = &publication.publisher {
+        out.extend_from_slice(br#","info":"#);
+        session_info(out, publisher);
+    }
+    if let Some(tags) = &publication.tags {
+        out.extend_from_slice(br#","tags":{"#);
+        separated(out, tags.iter(), |out, (name, value)| {
+            text(out, name);
+            out.push(b':');
+            text(out, value);
+        });
+        out.push(b'}');
+    }
+    if let Some(key) = &publication.key {
+        out.extend_from_slice(br#","key":"#);
+        text(out, key);
+    }
+    out.extend_from_slice(format!(r#","time":{}}}"#, publication.published_at_ms).as_bytes());
+}
+
+/// The value of `data`, with `b64data` beside it for bytes.
+fn payload(out: &mut Vec<u8>, payload: &Payload) {
+    match payload.kind() {
+        PayloadKind::Json => out.extend_from_slice(payload.bytes()),
+        PayloadKind::Text => text(out, &String::from_utf8_lossy(payload.bytes())),
+        PayloadKind::Binary => {
+            out.extend_from_slice(br#"null,"b64data":""#);
+            out.extend_from_slice(STANDARD.encode(payload.bytes()).as_bytes());
+            out.push(b'"');
+        }
+    }
+}
+
+fn session_info(out: &mut Vec<u8>, info: &SessionInfo) {
+    out.extend_from_slice(format!(r#"{{"client":"{}","user":"#, info.session).as_bytes());
+    text(out, info.user.as_str());
+    for (name, json) in [("conn_info", &info.info), ("chan_info", &info.topic_info)] {
+        if let Some(json) = json {
+            out.extend_from_slice(format!(r#","{name}":"#).as_bytes());
+            out.extend_from_slice(json);
+        }
+    }
+    out.push(b'}');
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("text can always be written to memory");
+}
