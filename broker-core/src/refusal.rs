@@ -5,7 +5,8 @@ use std::{borrow::Cow, time::Duration};
 /// Why a command was refused. The session goes on.
 ///
 /// Three readers: the client gets kind, message, `at` and `hint`; the operator also gets `rule` in the log.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
 #[non_exhaustive]
 pub struct Refusal {
     /// What went wrong, one of a stable list.

@@ -59,8 +59,9 @@ pub struct CloseCode {
 }
 
 /// Every close code that the broker sends of its own accord, but not the application's.
-pub const CLOSES: [CloseCode; 23] = [
+pub const CLOSES: [CloseCode; 24] = [
     close_row(1002, "protocol violation"),
+    close_row(1007, "text is not UTF-8"),
     close_row(1009, "message too large"),
     close_row(3000, "connection closed"),
     close_row(3001, "shutdown"),
@@ -108,7 +109,7 @@ pub fn close(reason: &CloseReason) -> CloseFrame {
         }
         CloseReason::Refused(refusal) => (self::refusal(refusal.kind).close, refusal.message.as_ref().into()),
         CloseReason::TransportBroke(_) => (3009, "".into()),
-        CloseReason::NotUtf8 => (1007, "the text is not UTF-8".into()),
+        CloseReason::NotUtf8 => (1007, "".into()),
         CloseReason::TransportViolation(detail) => (1002, detail.as_ref().into()),
         CloseReason::TooLarge { max_bytes } => (1009, format!("at most {max_bytes} bytes are allowed").into()),
         CloseReason::Shutdown { .. } => (3001, "".into()),

@@ -46,6 +46,7 @@ fn every_close_reason_has_its_code_and_text() {
     check(&CloseReason::ClientLeft { code: Some(4321) }, 4321, "");
     check(&CloseReason::TransportBroke("reset".into()), 3009, "write error");
     check(&CloseReason::TransportViolation("text is no UTF-8".into()), 1002, "protocol violation: text is no UTF-8");
+    check(&CloseReason::NotUtf8, 1007, "text is not UTF-8");
     check(&CloseReason::TooLarge { max_bytes: 65536 }, 1009, "message too large: at most 65536 bytes are allowed");
     check(&CloseReason::Shutdown { reconnect_after: Some(Duration::from_secs(1)) }, 3001, "shutdown");
     check(&CloseReason::ServerError("panicked at src/secret.rs".into()), 3004, "internal server error");

@@ -1,0 +1,4 @@
+//! How the transport behaves, seen from outside.
+
+mod reading;
+mod serving;

@@ -1,0 +1,189 @@
+//! The handle that a program holds: publishes, listens, takes connections, drains. How it is configured lives in `builder`.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use broker_core::{
+    Connect, Engine, Head, HistoryError, HistoryPage, HistoryQuery, NodeInfo, PresenceError, PresenceStats, Publish, PublishError,
+    Published, Refusal, SessionInfo, Stats, SubscribeError, Topic, TopicCount, TopicStream,
+};
+use broker_ws::{WsLimits, say_goodbye, serve_io};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::watch,
+};
+
+use crate::{
+    Builder, LocalClient, local,
+    service::{BrokerService, Opened, Refused, as_frames, open, origin::Origins, routes::Routes},
+};
+
+/// A broker inside the process. Cloning copies a pointer; when the last handle and service are gone, the engine ends.
+///
+/// Starts no runtime, no listener, no logger.
+#[derive(Clone)]
+pub struct Broker {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What handle and services have in common.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) routes: Routes,
+    pub(crate) origins: Origins,
+    pub(crate) limits: Arc<WsLimits>,
+    /// Clients are told which rule refused them.
+    pub(crate) dev: bool,
+    /// True from the beginning of a drain.
+    pub(crate) draining: watch::Sender<bool>,
+}
+
+impl Broker {
+    /// Begins to configure a broker.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Publishes to a topic. `Ok` means that the backplane has it.
+    ///
+    /// Cancelled, it may have happened or not; with an [idempotency key](Publish::idempotency_key) it can be tried again.
+    pub async fn publish(&self, topic: &Topic, publish: Publish) -> Result<Published, PublishError> {
+        self.shared.engine.publish(topic, publish).await
+    }
+
+    /// Publishes the same to several topics; one result each, in their order. Cancelled, it has happened for a part of them.
+    pub async fn broadcast(&self, topics: &[Topic], publish: Publish) -> Vec<Result<Published, PublishError>> {
+        self.shared.engine.broadcast(topics, publish).await
+    }
+
+    /// Listens to a topic inside the process, without a session: a bounded stream of publications and gaps.
+    /// Its first item says that it is live.
+    pub fn subscribe(&self, topic: &Topic) -> Result<TopicStream, SubscribeError> {
+        self.shared.engine.subscribe(topic)
+    }
+
+    /// A handle of one topic whose publications are values of one type, as JSON.
+    #[cfg(feature = "json")]
+    pub fn topic<T>(
+        &self,
+        name: impl TryInto<Topic, Error = broker_core::InvalidTopic>,
+    ) -> Result<crate::TypedTopic<T>, broker_core::InvalidTopic> {
+        Ok(crate::TypedTopic::new(self.clone(), name.try_into()?))
+    }
+
+    /// Reads the history of a topic. Cancel-safe.
+    pub async fn history(&self, topic: &Topic, query: HistoryQuery) -> Result<HistoryPage, HistoryError> {
+        self.shared.engine.history(topic, query).await
+    }
+
+    /// Forgets the history of a topic; positions go on. Cancelled, it may have happened or not.
+    pub async fn remove_history(&self, topic: &Topic) -> Result<(), HistoryError> {
+        self.shared.engine.remove_history(topic).await
+    }
+
+    /// Who listens to a topic, in no order. Cancel-safe.
+    pub async fn presence(&self, topic: &Topic) -> Result<Vec<Arc<SessionInfo>>, PresenceError> {
+        self.shared.engine.presence(topic).await
+    }
+
+    /// How many listen to a topic. Cancel-safe.
+    pub async fn presence_stats(&self, topic: &Topic) -> Result<PresenceStats, PresenceError> {
+        self.shared.engine.presence_stats(topic).await
+    }
+
+    /// Topics with listeners, in no order. Cancel-safe.
+    pub async fn topics(&self) -> Vec<TopicCount> {
+        self.shared.engine.topics().await
+    }
+
+    /// Every node that answers in time. Cancel-safe.
+    pub async fn info(&self) -> Vec<NodeInfo> {
+        self.shared.engine.info().await
+    }
+
+    /// What the engine counts.
+    pub fn stats(&self) -> &Stats {
+        self.shared.engine.stats()
+    }
+
+    /// The engine under the handle, for transports and APIs that are built on it.
+    pub fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    /// A [`tower_service::Service`] that serves WebSockets: mount it in a framework, or give it to hyper. Never fails.
+    ///
+    /// Needs HTTP/1.1 connections that allow upgrades: axum's do, hyper's with `with_upgrades`.
+    pub fn service(&self) -> BrokerService {
+        BrokerService::new(self.clone())
+    }
+
+    /// Accepts connections until [`Broker::drain`] begins, and serves them: no framework, the cheapest path.
+    ///
+    /// Returns when the last HTTP answer is out; WebSockets live on by themselves until the drain closes them. Where the listener is bound to
+    /// loopback, pages from this machine may connect. Dropping the future stops accepting.
+    pub async fn serve(&self, listener: TcpListener) {
+        let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let service = if on_loopback { self.service().on_loopback() } else { self.service() };
+        broker_ws::serve(listener, service, Arc::clone(&self.shared.limits), self.drained()).await;
+    }
+
+    /// Ready when a drain has begun.
+    fn drained(&self) -> impl Future<Output = ()> + use<> {
+        let mut draining = self.shared.draining.subscribe();
+        async move {
+            // An error means that the broker itself is gone.
+            let _ = draining.wait_for(|draining| *draining).await;
+        }
+    }
+
+    /// Serves a WebSocket that is upgraded already, over any pipe: of a framework that is no tower service, behind TLS of your own, in tests.
+    ///
+    /// `head` is that of the request: its path and query say what is meant, as in [`BrokerService`]. Answer the handshake, and check the
+    /// origin, before. Returns when the connection has a task of its own; a refusal has been told over the socket then.
+    /// Cancel-safe: pipe and connection are dropped.
+    pub async fn accept<Io>(&self, io: Io, head: Head) -> Result<(), Refusal>
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let limits = Arc::clone(&self.shared.limits);
+        match open(&self.shared, head).await {
+            Ok(Opened { connection, protocol, .. }) => {
+                serve_io(io, connection, protocol, limits).await;
+                Ok(())
+            }
+            Err(Refused { refusal, protocol, .. }) => {
+                let frames = as_frames(refusal.clone(), &*protocol);
+                say_goodbye(io, &frames, &limits).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Connects a client inside the process, through every rule and hook, without a socket: for tests.
+    ///
+    /// Cancel-safe.
+    pub async fn connect_local(&self, connect: Connect) -> Result<LocalClient, Refusal> {
+        local::connect(&self.shared.engine, connect).await
+    }
+
+    /// Ends in good order: [`Broker::serve`] stops accepting, new connections are refused, those that are open are closed with 3001, spread over
+    /// half the time, so that their clients connect elsewhere. Returns when they are gone or the time is over.
+    ///
+    /// Cancelled, the closing goes on.
+    pub async fn drain(&self, timeout: Duration) {
+        self.shared.draining.send_replace(true);
+        self.shared.engine.drain(timeout).await;
+    }
+
+    /// Whether a drain has begun.
+    pub fn is_draining(&self) -> bool {
+        self.shared.engine.is_draining()
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("engine", &self.shared.engine).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,87 @@
+//! Live topics inside your own service: publish from any handler, subscribe from any browser.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use axum::{Router, extract::State, routing::post};
+//! use broker::{Broker, Identity, Namespace, Payload, Publish, Topic, Verb};
+//!
+//! #[tokio::main]
+//! async fn main() -> anyhow::Result<()> {
+//!     let chat = Namespace::default().history(100, Duration::from_secs(3600)).allow(Verb::Subscribe);
+//!     let broker = Broker::builder()
+//!         .on_connect(|request| async move { Ok(Identity::user(request.head.cookie("user").unwrap_or_default())) })
+//!         .namespace("chat", chat.allow_anonymous())
+//!         .build()?;
+//!     let app = Router::new().nest_service("/live", broker.service()).route("/say", post(say)).with_state(broker.clone());
+//!     let stop = async move { tokio::signal::ctrl_c().await.ok(); broker.drain(Duration::from_secs(10)).await };
+//!     axum::serve(tokio::net::TcpListener::bind("127.0.0.1:3000").await?, app).with_graceful_shutdown(stop).await?;
+//!     Ok(())
+//! }
+//!
+//! async fn say(State(broker): State<Broker>, json: String) {
+//!     let topic = Topic::try_from("chat:lobby").expect("the name is legal");
+//!     broker.publish(&topic, Publish::new(Payload::json(json))).await.ok();
+//! }
+//! ```
+//!
+//! In the browser, without an SDK: `new WebSocket("ws://127.0.0.1:3000/live/ws/chat:lobby").onmessage = (event) => console.log(event.data)`.
+//!
+//! # Topics and namespaces
+//!
+//! A [`Topic`] is a name to publish to and to listen on. The text before its first `:` selects a [`Namespace`], which says how much history is
+//! kept, who may do what, and what happens to clients that do not read. A topic needs no creation; a namespace that nobody configured does
+//! not exist.
+//!
+//! # Ways in for clients
+//!
+//! - [`Broker::service`]: a [`tower_service::Service`] for axum, hyper and everything that speaks tower, under any prefix.
+//! - [`Broker::serve`]: a listener, no framework.
+//! - [`Broker::accept`]: any pipe that is upgraded already.
+//! - [`Broker::connect_local`]: a client without a socket, for tests.
+//!
+//! # Who is it?
+//!
+//! The hook [`Builder::on_connect`] sees the request's [`Head`], with the host's own cookies, and answers with an [`Identity`] or a [`Refusal`].
+//! Where the host's middleware left something in the request's extensions, it is found in [`Head::original`], an [`http::request::Parts`].
+//! A browser tells the page's origin: pages of the same host may connect, others need [`Builder::allow_origin`].
+//!
+//! # Inside the process
+//!
+//! [`Broker::publish`] from any task. [`Broker::subscribe`] is a bounded stream of publications and gaps. [`Broker::topic`] gives a handle
+//! whose publications are values of a type of yours.
+//!
+//! # The end
+//!
+//! [`Broker::drain`] closes connections with 3001, spread over time, so that their clients connect elsewhere. Frameworks do not wait for
+//! WebSockets: drain inside their shutdown, as above.
+
+mod broker;
+mod builder;
+mod local;
+mod service;
+#[cfg(feature = "json")]
+mod typed;
+
+pub use broker_core::{
+    Action, Authorizer, Backplane, ByNamespace, CallRequest, CloseReason, Connect, ConnectRequest, ControlBus, Decision, Disconnected,
+    Engine, Epoch, Gap, GapReason, Grant, Head, HistoryError, HistoryPage, HistoryQuery, Identity, InvalidPosition, InvalidTopic,
+    MessageRequest, Namespace, Namespaces, NodeInfo, Payload, PayloadKind, Position, Presence, PresenceError, PresenceStats, Publication,
+    Publish, PublishError, PublishRequest, Published, Recovery, Refusal, RefusalKind, SessionId, SessionInfo, Settings, Since,
+    SlowConsumer, SnapshotFailed, Stats, StreamItem, Subscribe, SubscribeError, SubscribeRequest, Tags, Topic, TopicCount, TopicStream,
+    UserId, Verb, Verbs,
+};
+pub use broker_protocol::Format;
+pub use broker_ws::{Peer, WsLimits};
+
+pub use self::{
+    broker::Broker,
+    builder::{BuildError, Builder},
+    local::{LocalClient, LocalPublication, LocalRefused},
+    service::{
+        BrokerService, ResponseBody,
+        origin::InvalidOrigin,
+        routes::{InvalidRoute, Route},
+    },
+};
+#[cfg(feature = "json")]
+pub use typed::{PublishValueError, TypedItem, TypedStream, TypedTopic};

@@ -1,0 +1,76 @@
+//! Where a request of the plain protocol may carry its token, and how it is kept out of everything that is written down.
+
+use broker_core::Head;
+
+use super::query::{Query, without};
+
+/// Parameters that are never logged or handed on in a query.
+const SECRETS: [&str; 2] = ["token", "ticket"];
+
+/// The subprotocol that announces a token as the next one offered; it is the one that is answered.
+pub(crate) const BEARER: &str = "bearer";
+
+/// The token of a request, and the subprotocol to answer where it came that way.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Credentials {
+    pub(crate) token: Option<String>,
+    pub(crate) subprotocol: Option<&'static str>,
+}
+
+/// Looks where a token may be, what a client sets on purpose first: `Authorization`, subprotocols, `?token=`, cookie `broker_token`.
+pub(crate) fn credentials(head: &Head, query: &Query) -> Credentials {
+    let offers = head.headers.iter().filter(|(name, _)| name == "sec-websocket-protocol");
+    let offered: Vec<&str> = offers.flat_map(|(_, value)| value.split(',')).map(str::trim).collect();
+    let announced = offered.windows(2).find(|pair| pair[0].eq_ignore_ascii_case(BEARER)).map(|pair| pair[1]);
+    let token = bearer(head)
+        .or(announced)
+        .or_else(|| query.first("token"))
+        .or_else(|| head.cookie("broker_token"))
+        .filter(|token| !token.is_empty())
+        .map(str::to_owned);
+    Credentials { token, subprotocol: announced.map(|_| BEARER) }
+}
+
+/// The query as hooks and logs may see it.
+pub(crate) fn without_secrets(query: &str) -> String {
+    without(query, &SECRETS)
+}
+
+fn bearer(head: &Head) -> Option<&str> {
+    let (scheme, token) = head.header("authorization")?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_wherever_it_may_be() {
+        check(&[], "", None, None);
+        check(&[("authorization", "Bearer abc")], "", Some("abc"), None);
+        check(&[("authorization", "bearer  abc")], "", Some("abc"), None);
+        check(&[("authorization", "Basic abc")], "", None, None);
+        check(&[("sec-websocket-protocol", "bearer, abc")], "", Some("abc"), Some("bearer"));
+        check(&[("sec-websocket-protocol", "bearer")], "", None, None);
+        check(&[("sec-websocket-protocol", "mqtt")], "", None, None);
+        check(&[], "token=abc", Some("abc"), None);
+        check(&[], "token=", None, None);
+        check(&[("cookie", "a=b; broker_token=abc")], "", Some("abc"), None);
+    }
+
+    #[test]
+    fn what_is_set_on_purpose_beats_the_cookie() {
+        let cookie = ("cookie", "broker_token=cookie");
+        check(&[cookie], "token=query", Some("query"), None);
+        check(&[cookie, ("authorization", "Bearer header")], "token=query", Some("header"), None);
+    }
+
+    #[track_caller]
+    fn check(headers: &[(&'static str, &'static str)], query: &str, token: Option<&str>, subprotocol: Option<&str>) {
+        let mut head = Head::new("/ws");
+        head.headers.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let found = credentials(&head, &Query::parse(query).unwrap());
+        assert_eq!((found.token.as_deref(), found.subprotocol), (token, subprotocol));
+    }
+}

@@ -1,0 +1,85 @@
+//! From a request's head to an open connection of the engine, whatever pipe it will have.
+
+use std::sync::Arc;
+
+use broker_core::{Connect, Connection, Head, OpenRefused, Opening, Protocol, Refusal, RefusalKind, Start};
+use broker_protocol::{CentrifugeJson, Plain};
+use broker_ws::WebSocketFraming;
+
+use super::{
+    credentials::{Credentials, credentials, without_secrets},
+    plain::{PlainRequest, protocol},
+    query::Query,
+    routes::{Routes, Target},
+};
+use crate::broker::Shared;
+
+/// A connection whose topics are live and whose pipe is missing.
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
+    pub(crate) protocol: Arc<dyn Protocol>,
+    /// The subprotocol to answer.
+    pub(crate) subprotocol: Option<&'static str>,
+}
+
+/// A connection that must not be.
+pub(crate) struct Refused {
+    pub(crate) refusal: Refusal,
+    /// How the refusal is said over the socket.
+    pub(crate) protocol: Arc<dyn Protocol>,
+    pub(crate) subprotocol: Option<&'static str>,
+}
+
+/// Opens what the head asks for. Cancel-safe: a connection that is not handed out is closed.
+pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refused> {
+    let written = std::mem::take(&mut head.query);
+    let found = target(&shared.routes, &head.path, &written);
+    head.query = without_secrets(&written);
+    let query = Query::parse(&written).unwrap_or_default();
+    if found == Ok(Target::Centrifuge) {
+        let protocol: Arc<dyn Protocol> = Arc::new(CentrifugeJson);
+        let opened = open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol));
+        return match opened {
+            Ok(connection) => Ok(Opened { connection, protocol, subprotocol: None }),
+            Err(refusal) => Err(Refused { refusal, protocol, subprotocol: None }),
+        };
+    }
+    let Credentials { token, subprotocol } = credentials(&head, &query);
+    let request = found.and_then(|target| match target {
+        Target::Plain { topics, format } => PlainRequest::read(topics, format, &query, shared.dev),
+        Target::Centrifuge => unreachable!("answered above"),
+    });
+    let request = match request {
+        Ok(request) => request,
+        Err(refusal) => {
+            let words = protocol(broker_protocol::Format::Raw, &query, shared.dev).unwrap_or(Plain { dev: shared.dev, ..Plain::default() });
+            return Err(Refused { refusal, protocol: Arc::new(words), subprotocol });
+        }
+    };
+    let protocol: Arc<dyn Protocol> = Arc::new(request.protocol);
+    let start = Start::AtOnce { connect: Connect { token, ..Connect::default() }, subscriptions: request.subscriptions };
+    let refused = |refusal| Refused { refusal, protocol: Arc::clone(&protocol), subprotocol };
+    let mut connection = open_with(shared, head, start, Arc::clone(&protocol)).map_err(refused)?;
+    connection.opened().await.map_err(refused)?;
+    Ok(Opened { connection, protocol, subprotocol })
+}
+
+/// What a path and a query mean.
+pub(crate) fn target(routes: &Routes, path: &str, query: &str) -> Result<Target, Refusal> {
+    let query = Query::parse(query).map_err(|error| Refusal::bad_request(format!("in the query: {error}")))?;
+    routes.resolve(path, &query)
+}
+
+/// Whether the refusal is about the path, and not about what stands in it.
+pub(crate) fn is_unknown_route(refusal: &Refusal) -> bool {
+    refusal.kind == RefusalKind::UnknownTopic
+}
+
+fn open_with(shared: &Shared, head: Head, start: Start, protocol: Arc<dyn Protocol>) -> Result<Connection, Refusal> {
+    let opening = Opening { protocol, framing: Arc::new(WebSocketFraming), outlet: None, head, transport: "websocket", start };
+    shared.engine.open(opening).map_err(|refused| refusal(&refused))
+}
+
+fn refusal(refused: &OpenRefused) -> Refusal {
+    Refusal::unavailable(refused.to_string()).retry_after(std::time::Duration::from_secs(1))
+}

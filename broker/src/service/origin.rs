@@ -1,0 +1,215 @@
+//! Which pages may open a connection: a browser tells the page's origin, and a foreign one is refused.
+
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use http::{
+    HeaderMap,
+    header::{HOST, ORIGIN},
+};
+
+/// The rules about origins.
+#[derive(Debug, Default)]
+pub(crate) struct Origins {
+    allowed: Vec<Pattern>,
+    any: bool,
+    loopback: bool,
+    /// Whether a refusal was logged: once is a hint, more is noise.
+    told: AtomicBool,
+}
+
+/// What the rules say about a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// No browser page asks.
+    NoOrigin,
+    /// A page asks that may.
+    Allowed,
+    /// A page asks that may not.
+    Foreign,
+}
+
+impl Origins {
+    /// Allows one more origin: `https://app.example.com`, `https://*.example.com` for every host below, or `*` for all.
+    pub(crate) fn allow(&mut self, origin: &str) -> Result<(), InvalidOrigin> {
+        if origin == "*" {
+            tracing::warn!("every web page may open connections: allowed origins contain `*`");
+            self.any = true;
+            return Ok(());
+        }
+        let (is_suffix, plain) = match origin.split_once("://*.") {
+            Some((scheme, host)) => (true, format!("{scheme}://{host}")),
+            None => (false, origin.to_owned()),
+        };
+        let origin = Origin::parse(&plain).filter(|origin| !origin.host.contains('*')).ok_or_else(|| InvalidOrigin(origin.to_owned()))?;
+        self.allowed.push(Pattern { origin, is_suffix });
+        Ok(())
+    }
+
+    /// Allows pages from this machine: for development, and for servers that listen on loopback only.
+    pub(crate) fn allow_loopback(&mut self) {
+        self.loopback = true;
+    }
+
+    pub(crate) fn judge(&self, headers: &HeaderMap, listens_on_loopback: bool) -> Verdict {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let Some(first) = origins.next() else { return Verdict::NoOrigin };
+        let text = first.to_str().unwrap_or_default();
+        let is_allowed = origins.next().is_none() && (self.any || self.allows(text, headers, listens_on_loopback));
+        if is_allowed {
+            return Verdict::Allowed;
+        }
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let shown: String = text.chars().filter(char::is_ascii_graphic).take(128).collect();
+            tracing::warn!(origin = shown, hint = "add the origin to the allowed origins", "a foreign web page was refused; told once");
+        }
+        Verdict::Foreign
+    }
+
+    fn allows(&self, origin: &str, headers: &HeaderMap, listens_on_loopback: bool) -> bool {
+        let Some(origin) = Origin::parse(origin) else { return false };
+        let is_same_host = || {
+            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+            host.and_then(|host| Origin::parse(&format!("{}://{host}", origin.scheme))).is_some_and(|host| host == origin)
+        };
+        self.allowed.iter().any(|pattern| pattern.matches(&origin))
+            || ((self.loopback || listens_on_loopback) && origin.is_loopback())
+            || is_same_host()
+    }
+}
+
+/// The text is no origin.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is not an origin; write scheme and host, as in `https://app.example.com`, with the port where it is not the usual one")]
+pub struct InvalidOrigin(String);
+
+#[derive(Debug)]
+struct Pattern {
+    origin: Origin,
+    is_suffix: bool,
+}
+
+impl Pattern {
+    fn matches(&self, origin: &Origin) -> bool {
+        let host = if self.is_suffix {
+            origin.host.strip_suffix(&self.origin.host).is_some_and(|below| below.len() > 1 && below.ends_with('.'))
+        } else {
+            origin.host == self.origin.host
+        };
+        host && origin.scheme == self.origin.scheme && origin.port == self.origin.port
+    }
+}
+
+/// Scheme, host and port, in lower case.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+impl Origin {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let (scheme, authority) = text.split_once("://")?;
+        if !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')) || scheme.is_empty() {
+            return None;
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
+            _ => (authority, None),
+        };
+        let is_address = host.starts_with('[') && host.ends_with(']');
+        let is_legal = |byte: u8| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'*') || (is_address && matches!(byte, b'[' | b']' | b':'))
+        };
+        if host.is_empty() || !host.bytes().all(is_legal) {
+            return None;
+        }
+        let usual = match scheme {
+            "http" | "ws" => Some(80),
+            "https" | "wss" => Some(443),
+            _ => None,
+        };
+        Some(Self { scheme: scheme.to_owned(), host: host.to_owned(), port: port.or(usual) })
+    }
+
+    fn is_loopback(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.ends_with(".localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_origin_no_page_asks() {
+        assert_eq!(Origins::default().judge(&HeaderMap::new(), false), Verdict::NoOrigin);
+    }
+
+    #[test]
+    fn only_listed_origins_and_the_own_host_are_let_in() {
+        let mut origins = Origins::default();
+        for origin in ["https://app.example.com", "https://*.example.org", "http://dev:8080"] {
+            origins.allow(origin).unwrap();
+        }
+        for (origin, expected) in [
+            ("https://app.example.com", true),
+            ("https://APP.example.com", true),
+            ("https://app.example.com:443", true),
+            ("https://app.example.com.evil", false),
+            ("https://evil-app.example.com", false),
+            ("https://app.example.com:8443", false),
+            ("http://app.example.com", false),
+            ("https://a.example.org", true),
+            ("https://a.b.example.org", true),
+            ("https://example.org", false),
+            ("https://.example.org", false),
+            ("https://evilexample.org", false),
+            ("https://example.org.evil", false),
+            ("http://dev:8080", true),
+            ("http://dev", false),
+            ("http://broker.test:9000", true),
+            ("http://broker.test", false),
+            ("http://localhost:3000", false),
+            ("null", false),
+            ("", false),
+            ("https://", false),
+            ("https://app.example.com/path", false),
+            ("https://user@app.example.com", false),
+        ] {
+            check(&origins, origin, false, expected);
+        }
+    }
+
+    #[test]
+    fn pages_of_this_machine_are_let_in_where_that_is_wanted() {
+        let origins = Origins::default();
+        for origin in ["http://localhost:3000", "http://127.0.0.1:5173", "https://[::1]", "http://app.localhost"] {
+            check(&origins, origin, true, true);
+            check(&origins, origin, false, false);
+        }
+        check(&origins, "http://localhost.evil", true, false);
+        check(&origins, "null", true, false);
+    }
+
+    #[test]
+    fn what_is_no_origin_cannot_be_allowed() {
+        for text in ["", "app.example.com", "https://a/b", "https://*", "https://a.*.com"] {
+            assert!(Origins::default().allow(text).is_err(), "{text}");
+        }
+    }
+
+    #[track_caller]
+    fn check(origins: &Origins, origin: &str, listens_on_loopback: bool, expected: bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(ORIGIN, origin.parse().unwrap());
+        headers.insert(HOST, "broker.test:9000".parse().unwrap());
+        let verdict = origins.judge(&headers, listens_on_loopback);
+        assert_eq!(verdict, if expected { Verdict::Allowed } else { Verdict::Foreign }, "{origin}");
+    }
+}

@@ -1,0 +1,160 @@
+//! The same smoke test in every host: connect, subscribe, publish, receive.
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use axum::Router;
+use broker::{Broker, Connect, Head, Payload, Publish};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+
+use crate::client::{Client, Server};
+
+#[tokio::test]
+async fn without_a_framework() {
+    let server = Server::dev().await;
+    smoke(&server.broker, server.addr, "").await;
+}
+
+#[tokio::test]
+async fn inside_axum_under_a_prefix() {
+    let broker = Broker::builder().dev().build().unwrap();
+    let app = Router::new().nest_service("/live", broker.service());
+    let (listener, addr) = bound().await;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    smoke(&broker, addr, "/live").await;
+}
+
+#[tokio::test]
+async fn inside_plain_hyper() {
+    let broker = Broker::builder().dev().build().unwrap();
+    let (listener, addr) = bound().await;
+    let service = broker.service();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades());
+        }
+    });
+    smoke(&broker, addr, "").await;
+}
+
+#[tokio::test]
+async fn inside_hyper_over_a_pipe_that_is_no_tcp_socket() {
+    let broker = Broker::builder().dev().build().unwrap();
+    let service = TowerToHyperService::new(broker.service());
+    let serve = |io| {
+        let service = service.clone();
+        tokio::spawn(async move {
+            let builder = auto::Builder::new(TokioExecutor::new());
+            builder.serve_connection_with_upgrades(TokioIo::new(io), service).await.unwrap();
+        });
+    };
+    let (io, pipe) = tokio::io::duplex(1_000);
+    serve(io);
+    let plain = Client::over(pipe, "ws://broker.test/ws/news?format=envelope", &[]).await.unwrap();
+    let (io, pipe) = tokio::io::duplex(1_000);
+    serve(io);
+    let centrifuge = Client::over(pipe, "ws://broker.test/connection/websocket", &[]).await.unwrap();
+    converse(&broker, plain, centrifuge).await;
+}
+
+#[tokio::test]
+async fn over_pipes_that_are_upgraded_already() {
+    let broker = Broker::builder().dev().build().unwrap();
+    let open = async |path: &str, query: &str| {
+        let (io, pipe) = tokio::io::duplex(1_000);
+        let mut head = Head::new(path);
+        query.clone_into(&mut head.query);
+        broker.accept(io, head).await.unwrap();
+        Client::upgraded(pipe).await
+    };
+    let plain = open("/ws/news", "format=envelope").await;
+    let centrifuge = open("/connection/websocket", "").await;
+    converse(&broker, plain, centrifuge).await;
+}
+
+#[tokio::test]
+async fn without_a_socket() {
+    let broker = Broker::builder().dev().build().unwrap();
+    let mut client = broker.connect_local(Connect::default()).await.unwrap();
+    client.subscribe("news").await.unwrap();
+    let position = broker.publish(&"news".parse().unwrap(), Publish::new(Payload::json(r#"{"n":1}"#))).await.unwrap().position;
+    client.publish("news", r#"{"n":2}"#).await.unwrap();
+    let first = client.next_publication().await.unwrap();
+    assert_eq!((first.topic.as_str(), first.data.as_str(), first.position), ("news", r#"{"n":1}"#, position));
+    assert_eq!(client.next_publication().await.unwrap().data, r#"{"n":2}"#);
+    client.unsubscribe("news").await.unwrap();
+    assert_eq!(client.subscribe("a b").await.unwrap_err().word, "bad_request");
+}
+
+#[tokio::test]
+async fn a_service_needs_a_body_of_no_particular_type() {
+    use tower::ServiceExt;
+    let broker = Broker::builder().dev().build().unwrap();
+    let request = http::Request::get("/ws/news").body("any body").unwrap();
+    let response = broker.service().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
+    assert_eq!(response.status(), 426);
+}
+
+async fn smoke(broker: &Broker, addr: SocketAddr, prefix: &str) {
+    let plain = Client::open(addr, &format!("{prefix}/ws/news/?format=envelope"), &[]).await.unwrap();
+    let centrifuge = Client::open(addr, &format!("{prefix}/connection/websocket"), &[]).await.unwrap();
+    converse(broker, plain, centrifuge).await;
+}
+
+/// A client of each protocol listens to `news`; the host publishes, then each of them.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(broker: &Broker, mut plain: Client<S>, mut centrifuge: Client<S>) {
+    assert_eq!(plain.json().await["broker"], "connected");
+    assert_eq!(plain.json().await["broker"], "subscribed");
+    centrifuge.send(r#"{"id":1,"connect":{}}"#).await;
+    assert!(centrifuge.json().await["connect"]["client"].is_string());
+    centrifuge.send(r#"{"id":2,"subscribe":{"channel":"news"}}"#).await;
+    assert!(centrifuge.json().await["subscribe"].is_object());
+
+    broker.publish(&"news".parse().unwrap(), Publish::new(Payload::json(r#"{"n":1}"#))).await.unwrap();
+    assert_eq!(publication(&mut plain).await, r#"{"n":1}"#);
+    assert_eq!(push(&mut centrifuge).await, r#"{"n":1}"#);
+
+    plain.send(r#"{"broker":"publish","id":9,"topic":"news","data":{"n":2}}"#).await;
+    assert_eq!(push(&mut centrifuge).await, r#"{"n":2}"#);
+    assert_eq!(publication(&mut plain).await, r#"{"n":2}"#);
+
+    centrifuge.send(r#"{"id":3,"publish":{"channel":"news","data":{"n":3}}}"#).await;
+    assert_eq!(publication(&mut plain).await, r#"{"n":3}"#);
+    assert_eq!(push(&mut centrifuge).await, r#"{"n":3}"#);
+}
+
+/// The data of the next publication; answers and joins are left out.
+async fn publication<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>) -> String {
+    loop {
+        let frame = client.json().await;
+        if frame["broker"] == "publication" {
+            return frame["data"].to_string();
+        }
+    }
+}
+
+async fn push<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>) -> String {
+    loop {
+        for line in client.text().await.lines() {
+            let frame: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some(data) = frame["push"]["pub"].get("data") {
+                return data.to_string();
+            }
+        }
+    }
+}
+
+async fn bound() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
