@@ -179,7 +179,12 @@ impl Link {
                 self.socket.feed(Message::text(message)).await?;
             }
             self.socket.send(Message::Close(Some(CloseFrame { code: code.into(), reason: Utf8Bytes::default() }))).await?;
-            while let Some(Ok(_)) = self.socket.next().await {}
+            // The server's close frame is the last thing of interest.
+            while let Some(Ok(message)) = self.socket.next().await {
+                if message.is_close() {
+                    break;
+                }
+            }
             Ok::<(), Error>(())
         };
         // Whether the server hears it or not, this side is done.
