@@ -51,7 +51,7 @@ pub struct Publication {
 }
 
 /// Publications that this subscription did not get.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Gap {
     /// Why.

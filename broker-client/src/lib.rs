@@ -50,6 +50,8 @@ mod position;
 mod queue;
 mod registry;
 mod subscription;
+#[cfg(feature = "terminal")]
+pub mod terminal;
 mod transport;
 mod wire;
 

@@ -1,9 +1,12 @@
 //! The client over real sockets, against a server that does what each test says.
 
+#![allow(clippy::large_futures, reason = "a test's future is moved once")]
+
 mod calls;
 mod fake;
 mod pressure;
 mod reconnect;
+mod terminal;
 
 use std::{future::Future, time::Duration};
 
