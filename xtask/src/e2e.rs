@@ -1,5 +1,6 @@
 //! `cargo xtask test` and `e2e`: the suites with real clients against the real binary, and the count at the end.
 
+use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -79,15 +80,24 @@ fn suites(filter: &str) -> Result<Vec<(String, Count)>> {
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    must(&mut cargo(&["build", "--package", "broker-server", "--bin", "broker"]))?;
     fs::create_dir_all(workspace::artifacts())?;
-    let mut means = Means::default();
+    let mut means = Means { broker: broker()?, ..Means::default() };
     chosen.into_iter().map(|(name, runner, file)| Ok(((*name).to_owned(), means.run(name, *runner, file)?))).collect()
+}
+
+/// The binary under test: the one that `BROKER_BIN` names, or the workspace's, which is built.
+fn broker() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("BROKER_BIN") {
+        return Ok(path.into());
+    }
+    must(&mut cargo(&["build", "--package", "broker-server", "--bin", "broker"]))?;
+    Ok(workspace::target().join("debug/broker"))
 }
 
 /// What the runners need, looked for when the first suite wants it.
 #[derive(Default)]
 struct Means {
+    broker: PathBuf,
     node: Option<Result<(), String>>,
     chromium: Option<Result<PathBuf, String>>,
     python: Option<Result<PathBuf, String>>,
@@ -110,7 +120,7 @@ impl Means {
                 return Ok(Count::BROKEN);
             }
         };
-        suite.env("BROKER_BIN", workspace::target().join("debug/broker")).env("E2E_ARTIFACTS", workspace::artifacts());
+        suite.env("BROKER_BIN", &self.broker).env("E2E_ARTIFACTS", workspace::artifacts());
         let Some(status) = bounded(&mut suite, SUITE_TIMEOUT)? else {
             eprintln!("{name} took longer than {SUITE_TIMEOUT:?} and was ended");
             return Ok(Count::BROKEN);
