@@ -51,6 +51,8 @@ async function openPage(url) {
         });
         socket.onopen = () => resolve('open');
         socket.onmessage = (event) => {
+          // Who comes and goes may stand anywhere among the frames of an envelope.
+          if (/^\{"broker":"(join|leave)"/.test(event.data)) return;
           frames.push(event.data instanceof Blob ? 'a binary frame' : event.data);
           settle();
         };
