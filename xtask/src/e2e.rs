@@ -81,7 +81,7 @@ fn suites(filter: &str) -> Result<Vec<(String, Count)>> {
         return Ok(Vec::new());
     }
     fs::create_dir_all(workspace::artifacts())?;
-    let mut means = Means { broker: broker()?, ..Means::default() };
+    let mut means = Means { broker: broker()?, application: application()?, ..Means::default() };
     chosen.into_iter().map(|(name, runner, file)| Ok(((*name).to_owned(), means.run(name, *runner, file)?))).collect()
 }
 
@@ -94,10 +94,20 @@ fn broker() -> Result<PathBuf> {
     Ok(workspace::target().join("debug/broker"))
 }
 
+/// The application of `tests/e2e/application`: the one that `APPLICATION_BIN` names, or the workspace's, which is built.
+fn application() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("APPLICATION_BIN") {
+        return Ok(path.into());
+    }
+    must(&mut cargo(&["build", "--package", "e2e-application"]))?;
+    Ok(workspace::target().join("debug/e2e-application"))
+}
+
 /// What the runners need, looked for when the first suite wants it.
 #[derive(Default)]
 struct Means {
     broker: PathBuf,
+    application: PathBuf,
     node: Option<Result<(), String>>,
     chromium: Option<Result<PathBuf, String>>,
     python: Option<Result<PathBuf, String>>,
@@ -120,7 +130,7 @@ impl Means {
                 return Ok(Count::BROKEN);
             }
         };
-        suite.env("BROKER_BIN", &self.broker).env("E2E_ARTIFACTS", workspace::artifacts());
+        suite.env("BROKER_BIN", &self.broker).env("APPLICATION_BIN", &self.application).env("E2E_ARTIFACTS", workspace::artifacts());
         let Some(status) = bounded(&mut suite, SUITE_TIMEOUT)? else {
             eprintln!("{name} took longer than {SUITE_TIMEOUT:?} and was ended");
             return Ok(Count::BROKEN);

@@ -537,7 +537,7 @@ export const scenarios = {
   },
 
   async 'rpc is answered by the application'(t) {
-    const client = await t.connected({}, 'rpc');
+    const client = await t.connected({}, 'application');
     same((await client.rpc('echo', { n: 1 })).data, { n: 1 }, 'answer');
     same((await client.rpc('echo', null)).data ?? null, null, 'answer to null');
     same((await refused(client.rpc('no such method', {}), 'rpc')).code, 104, 'code of an unknown method');

@@ -16,8 +16,7 @@ after(async () => {
 });
 
 for (const name of Object.keys(scenarios)) {
-  const skip = name.startsWith('rpc is answered') && !process.env.BROKER_RPC_URL && 'BROKER_RPC_URL is not set';
-  test(`centrifuge in Chromium: ${name}`, { skip }, async () => {
+  test(`centrifuge in Chromium: ${name}`, async () => {
     const page = await browser.newPage();
     try {
       await page.exposeFunction('callWorld', (method, args) => world.calls[method](...args));

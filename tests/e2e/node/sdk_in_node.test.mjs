@@ -13,8 +13,7 @@ before(async () => {
 after(() => world?.stop());
 
 for (const name of Object.keys(scenarios)) {
-  const skip = name.startsWith('rpc is answered') && !process.env.BROKER_RPC_URL && 'BROKER_RPC_URL is not set';
-  test(`centrifuge in Node: ${name}`, { skip }, async () => {
+  test(`centrifuge in Node: ${name}`, async () => {
     const call = (method, ...args) => world.calls[method](...args);
     await runScenario(name, { Centrifuge, WebSocket, world: { facts: world.facts, call } });
   });

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from harness import SECRET, Broker
+from harness import SECRET, Broker, Server, binary
 
 _number = itertools.count()
 
@@ -43,6 +43,13 @@ def broker():
 def pinging():
     """A dev server with short deadlines."""
     with Broker("--dev", env={"BROKER_CLIENT__PING_INTERVAL": "1s", "BROKER_CLIENT__PONG_TIMEOUT": "500ms"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def application():
+    """The application of `tests/e2e/application`, which has the hooks that a plain server has not."""
+    with Server([binary("APPLICATION_BIN")]) as running:
         yield running
 
 

@@ -18,9 +18,9 @@ POLL = 0.02
 SECRET = "a-secret-of-the-end-to-end-tests-0123456789"
 
 
-def binary():
-    path = os.environ.get("BROKER_BIN")
-    assert path, "BROKER_BIN is not set: run the suites with `cargo xtask e2e`"
+def binary(variable="BROKER_BIN"):
+    path = os.environ.get(variable)
+    assert path, f"{variable} is not set: run the suites with `cargo xtask e2e`"
     return path
 
 
@@ -29,15 +29,14 @@ def clean_environment(**more):
     return {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")} | more
 
 
-class Broker:
-    """One `broker serve` on free ports, ended by its process id."""
+class Server:
+    """One process that prints `listening on http://..`, ended by its process id."""
 
-    def __init__(self, *args, env=None, api_key="dev", cwd=None):
-        self.api_key = api_key
+    def __init__(self, command, env=None, cwd=None):
         self._log = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [binary(), "serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0", *args],
+            command,
             env=clean_environment(**(env or {})),
             cwd=cwd,
             stdin=subprocess.DEVNULL,
@@ -48,7 +47,6 @@ class Broker:
         self._reader.start()
         try:
             self.http = self.wait_for_log(r"listening on (http://[\d.:\[\]]+)").group(1)
-            self.internal = self.wait_for_log(r"internal on (http://[\d.:\[\]]+)").group(1)
         except BaseException:
             self.process.kill()
             raise
@@ -81,25 +79,6 @@ class Broker:
                 assert left > 0 and not ended, f"no {pattern!r} in the log of the server:\n{''.join(self._log)}"
                 self._changed.wait(min(left, 0.5))
 
-    def post(self, path, body, headers=None):
-        """One POST; answers status, headers and the parsed body."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", "X-API-Key": self.api_key} | (headers or {})
-        return fetch(urllib.request.Request(self.http + path, data=data, headers=headers))
-
-    def api(self, method, **body):
-        """One call of the server API that must succeed; answers its result."""
-        status, _, answer = self.post(f"/api/{method}", body)
-        assert status == 200 and "result" in answer, f"{method} {body}: {status} {answer}"
-        return answer["result"]
-
-    def publish(self, topic, data, **more):
-        return self.api("publish", channel=topic, data=data, **more)
-
-    def get(self, path, internal=False, headers=None):
-        base = self.internal if internal else self.http
-        return fetch(urllib.request.Request(base + path, headers=headers or {}))
-
     def stop(self):
         """Ends it as an operator would; answers the exit code."""
         self.process.terminate()
@@ -118,6 +97,35 @@ class Broker:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.stop()
+
+
+class Broker(Server):
+    """One `broker serve` on free ports, with its API."""
+
+    def __init__(self, *args, env=None, api_key="dev", cwd=None):
+        self.api_key = api_key
+        command = [binary(), "serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0", *args]
+        super().__init__(command, env=env, cwd=cwd)
+        self.internal = self.wait_for_log(r"internal on (http://[\d.:\[\]]+)").group(1)
+
+    def post(self, path, body, headers=None):
+        """One POST; answers status, headers and the parsed body."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "X-API-Key": self.api_key} | (headers or {})
+        return fetch(urllib.request.Request(self.http + path, data=data, headers=headers))
+
+    def api(self, method, **body):
+        """One call of the server API that must succeed; answers its result."""
+        status, _, answer = self.post(f"/api/{method}", body)
+        assert status == 200 and "result" in answer, f"{method} {body}: {status} {answer}"
+        return answer["result"]
+
+    def publish(self, topic, data, **more):
+        return self.api("publish", channel=topic, data=data, **more)
+
+    def get(self, path, internal=False, headers=None):
+        base = self.internal if internal else self.http
+        return fetch(urllib.request.Request(base + path, headers=headers or {}))
 
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -1,7 +1,6 @@
 """The PyPI package `centrifuge-python`, unmodified, over JSON."""
 
 import asyncio
-import os
 import time
 from contextlib import asynccontextmanager
 
@@ -270,9 +269,8 @@ async def test_rpc_without_a_handler_is_refused(broker):
         assert client.state is ClientState.CONNECTED
 
 
-@pytest.mark.skipif("BROKER_RPC_URL" not in os.environ, reason="BROKER_RPC_URL is not set")
-async def test_rpc_is_answered_by_the_application():
-    async with sdk(os.environ["BROKER_RPC_URL"]) as client:
+async def test_rpc_is_answered_by_the_application(application):
+    async with sdk(application.centrifuge) as client:
         assert (await client.rpc("echo", {"n": 1})).data == {"n": 1}
         with pytest.raises(ReplyError) as refusal:
             await client.rpc("no such method", {})

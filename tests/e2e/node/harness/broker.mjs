@@ -6,10 +6,14 @@ import { once } from 'node:events';
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 20_000;
 
-/** The binary under test; `cargo xtask e2e` sets it. */
-export function brokerBinary() {
-  const path = process.env.BROKER_BIN;
-  if (!path) throw new Error('BROKER_BIN is not set: run the suites with `cargo xtask e2e`');
+// A character behind the address, so that half a line is not taken for a whole one.
+const OPEN = /listening on (http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
+const INTERNAL = /internal on (http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
+
+/** The program that an environment variable names; `cargo xtask e2e` sets it. */
+function program(variable) {
+  const path = process.env[variable];
+  if (!path) throw new Error(`${variable} is not set: run the suites with \`cargo xtask e2e\``);
   return path;
 }
 
@@ -18,15 +22,21 @@ export function brokerBinary() {
  *
  * The addresses come from the lines `listening on http://..` and `internal on http://..` that the server prints.
  */
-export async function startBroker({ args = ['--dev'], env = {}, apiKey = 'dev' } = {}) {
-  const child = spawn(
-    brokerBinary(),
-    ['serve', '--listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0', ...args],
-    { env: { ...withoutBrokerSettings(process.env), ...env }, stdio: ['ignore', 'pipe', 'pipe'] },
-  );
+export function startBroker({ args = ['--dev'], env = {}, apiKey = 'dev' } = {}) {
+  const bound = ['serve', '--listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0', ...args];
+  return start(program('BROKER_BIN'), bound, env, apiKey, [OPEN, INTERNAL]);
+}
+
+/** Runs the application of `tests/e2e/application`, which has the hooks that a plain server has not. */
+export function startApplication() {
+  return start(program('APPLICATION_BIN'), [], {}, '', [OPEN]);
+}
+
+async function start(path, args, env, apiKey, addresses) {
+  const child = spawn(path, args, { env: { ...withoutBrokerSettings(process.env), ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   const exited = once(child, 'exit').then(([code, signal]) => ({ code, signal }));
-  const url = await new Promise((resolve, reject) => {
+  const [open, internal] = await new Promise((resolve, reject) => {
     const deadline = setTimeout(() => fail('did not say where it listens'), START_TIMEOUT_MS);
     const fail = (why) => {
       clearTimeout(deadline);
@@ -35,11 +45,10 @@ export async function startBroker({ args = ['--dev'], env = {}, apiKey = 'dev' }
     };
     const read = (chunk) => {
       log += chunk;
-      const open = /listening on (http:\/\/[\d.:[\]]+)/.exec(log);
-      const internal = /internal on (http:\/\/[\d.:[\]]+)/.exec(log);
-      if (open && internal) {
+      const found = addresses.map((address) => address.exec(log)?.[1]);
+      if (found.every(Boolean)) {
         clearTimeout(deadline);
-        resolve({ open: open[1], internal: internal[1] });
+        resolve(found);
       }
     };
     child.stdout.setEncoding('utf8').on('data', read);
@@ -48,16 +57,16 @@ export async function startBroker({ args = ['--dev'], env = {}, apiKey = 'dev' }
     exited.then(({ code, signal }) => fail(`ended with ${code ?? signal}`));
   });
 
-  const broker = {
-    http: url.open,
-    internal: url.internal,
-    port: Number(new URL(url.open).port),
+  return {
+    http: open,
+    internal,
+    port: Number(new URL(open).port),
     pid: child.pid,
     exited,
     log: () => log,
     /** One call of the server API; resolves to the parsed answer. */
     async api(method, body) {
-      const answer = await fetch(`${url.open}/api/${method}`, {
+      const answer = await fetch(`${open}/api/${method}`, {
         method: 'POST',
         headers: { 'Content-Type': 'application/json', 'X-API-Key': apiKey },
         body: JSON.stringify(body),
@@ -73,10 +82,9 @@ export async function startBroker({ args = ['--dev'], env = {}, apiKey = 'dev' }
       return ended;
     },
   };
-  return broker;
 }
 
 /** The environment without settings of a broker that the caller may have exported. */
 function withoutBrokerSettings(env) {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('BROKER_') || name === 'BROKER_BIN'));
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('BROKER_')));
 }

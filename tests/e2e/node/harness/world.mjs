@@ -1,19 +1,23 @@
 // The servers and the broken networks that the scenarios run against, behind calls that a page can make too.
 
-import { startBroker } from './broker.mjs';
+import { startApplication, startBroker } from './broker.mjs';
 import { startProxy } from './proxy.mjs';
 import { SECRET, token } from './token.mjs';
 
 const websocket = (port) => `ws://127.0.0.1:${port}/connection/websocket`;
 
-/** Starts the servers: `open` for everything, `pinging` with short deadlines. Both accept tokens and need none. */
+/**
+ * Starts the servers: `open` for everything and `pinging` with short deadlines, which accept tokens and need none, and `application` with a
+ * handler for calls.
+ */
 export async function startWorld() {
   const args = ['--dev', '--token-hmac-secret', SECRET];
-  const [open, pinging] = await Promise.all([
+  const [open, pinging, application] = await Promise.all([
     startBroker({ args }),
     startBroker({ args, env: { BROKER_CLIENT__PING_INTERVAL: '1s', BROKER_CLIENT__PONG_TIMEOUT: '500ms' } }),
+    startApplication(),
   ]);
-  const servers = { open, pinging };
+  const servers = { open, pinging, application };
   const proxies = { open: await startProxy(open.port), pinging: await startProxy(pinging.port) };
 
   return {
@@ -25,7 +29,7 @@ export async function startWorld() {
         pinging: websocket(pinging.port),
         'open through the proxy': websocket(proxies.open.port),
         'pinging through the proxy': websocket(proxies.pinging.port),
-        rpc: process.env.BROKER_RPC_URL ?? null,
+        application: websocket(application.port),
       },
       now: Math.floor(Date.now() / 1000),
     },
