@@ -142,7 +142,10 @@ impl Means {
 
     fn node_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
         self.node.get_or_insert_with(|| needs::node().map_err(|error| format!("{error:#}"))).clone()?;
-        let mut suite = command("node", &["--test", "--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=junit"]);
+        let mut suite = command(
+            "node",
+            &["--test", "--test-timeout=90000", "--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=junit"],
+        );
         suite.arg(format!("--test-reporter-destination={}", report.display())).arg(format!("tests/e2e/{file}"));
         if runner == Runner::Chromium {
             let chromium = self.chromium.get_or_insert_with(|| needs::chromium().map_err(|error| format!("{error:#}"))).clone()?;

@@ -21,6 +21,6 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn say(State(broker): State<Broker>, Path(room): Path<String>, text: String) -> Result<(), StatusCode> {
-    let room = broker.topic::<String>(format!("room:{room}").as_str()).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let room = broker.topic::<String>(format!("room:{room}")).map_err(|_| StatusCode::BAD_REQUEST)?;
     room.publish(&text).await.map(drop).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }

@@ -4,11 +4,12 @@ import json
 import re
 import signal
 import subprocess
+import time
 import tomllib
 
 import pytest
 
-from harness import Broker, binary, clean_environment
+from harness import PATIENCE, Broker, binary, clean_environment
 
 
 def run(*arguments, cwd=None, env=None, stdin=None):
@@ -157,8 +158,10 @@ def test_pub_and_sub_talk_to_each_other(broker, topic):
         text=True,
     )
     try:
+        end = time.monotonic() + PATIENCE
         while broker.api("presence_stats", channel=topic)["num_clients"] == 0:
             assert listener.poll() is None, "sub ended"
+            assert time.monotonic() < end, "sub does not subscribe"
         code, _, err = run("pub", topic, '{"n":1}', "--url", broker.centrifuge)
         assert code == 0, err
         assert json.loads(listener.stdout.readline()) == {"n": 1}
