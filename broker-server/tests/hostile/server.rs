@@ -38,8 +38,9 @@ impl Server {
             let line = line.unwrap_or_else(|| panic!("the server ended:\n{log}"));
             log.push_str(&line);
             log.push('\n');
-            if let Some((_, after)) = line.split_once("listening on http://") {
-                break after.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if let ["listen", url] = words[..] {
+                break url.trim_start_matches("http://").to_owned();
             }
         };
         let log = tokio::spawn(async move {

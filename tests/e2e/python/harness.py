@@ -30,7 +30,7 @@ def clean_environment(**more):
 
 
 class Server:
-    """One process that prints `listening on http://..`, ended by its process id."""
+    """One process that prints `listen http://..`, ended by its process id."""
 
     def __init__(self, command, env=None, cwd=None):
         self._log = []
@@ -46,7 +46,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.http = self.wait_for_log(r"listening on (http://[\d.:\[\]]+)").group(1)
+            self.http = self.wait_for_log(r"listen(?:ing on)? +(http://[\d.:\[\]]+)").group(1)
         except BaseException:
             self.process.kill()
             raise
@@ -106,7 +106,7 @@ class Broker(Server):
         self.api_key = api_key
         command = [binary(), "serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0", *args]
         super().__init__(command, env=env, cwd=cwd)
-        self.internal = self.wait_for_log(r"internal on (http://[\d.:\[\]]+)").group(1)
+        self.internal = self.wait_for_log(r"internal(?: on)? +(http://[\d.:\[\]]+)").group(1)
 
     def post(self, path, body, headers=None):
         """One POST; answers status, headers and the parsed body."""

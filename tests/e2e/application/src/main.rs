@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
         })
         .build()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    println!("listening on http://{}", listener.local_addr()?);
+    println!("listen http://{}", listener.local_addr()?);
     let mut end = signal(SignalKind::terminate())?;
     tokio::select! {
         () = broker.serve(listener) => {}

@@ -7,8 +7,8 @@ const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 20_000;
 
 // A character behind the address, so that half a line is not taken for a whole one.
-const OPEN = /listening on (http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
-const INTERNAL = /internal on (http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
+const OPEN = /listen(?:ing on)? +(http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
+const INTERNAL = /internal(?: on)? +(http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
 
 /** The program that an environment variable names; `cargo xtask e2e` sets it. */
 function program(variable) {
@@ -20,7 +20,7 @@ function program(variable) {
 /**
  * Runs `broker serve` with `args` and resolves when both listeners are bound.
  *
- * The addresses come from the lines `listening on http://..` and `internal on http://..` that the server prints.
+ * The addresses come from the lines `listen http://..` and `internal http://..` of what the server prints at its start.
  */
 export function startBroker({ args = ['--dev'], env = {}, apiKey = 'dev' } = {}) {
   const bound = ['serve', '--listen', '127.0.0.1:0', '--internal-listen', '127.0.0.1:0', ...args];
