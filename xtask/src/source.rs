@@ -35,6 +35,11 @@ pub(crate) fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or(line)
 }
 
+/// The text in front of its module of tests, which stands at the bottom.
+pub(crate) fn without_tests(text: &str) -> &str {
+    text.split("\n#[cfg(test)]\nmod ").next().unwrap_or(text)
+}
+
 /// Whether `word` stands in `code` and is not part of a longer name.
 pub(crate) fn names(code: &str, word: &str) -> bool {
     let part_of_name = |byte: Option<char>| byte.is_some_and(|c| c.is_alphanumeric() || c == '_');
