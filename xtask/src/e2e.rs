@@ -1,0 +1,181 @@
+//! `cargo xtask test` and `e2e`: the suites with real clients against the real binary, and the count at the end.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::process::{self, bounded, cargo, command, must};
+use crate::report::Count;
+use crate::{needs, workspace};
+
+/// The longest that one suite may take.
+const SUITE_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// What runs a suite.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Runner {
+    Node,
+    Chromium,
+    Python,
+}
+
+/// The suites: name, what runs them, file below `tests/e2e`.
+const SUITES: &[(&str, Runner, &str)] = &[
+    ("centrifuge in Node", Runner::Node, "node/sdk_in_node.test.mjs"),
+    ("server life with centrifuge", Runner::Node, "node/server_life.test.mjs"),
+    ("centrifuge in Chromium", Runner::Chromium, "node/sdk_in_chromium.test.mjs"),
+    ("WebSocket in Chromium", Runner::Chromium, "node/websocket_in_chromium.test.mjs"),
+    ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
+    ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
+    ("cent", Runner::Python, "python/test_cent.py"),
+    ("websockets", Runner::Python, "python/test_websockets.py"),
+    ("curl", Runner::Python, "python/test_curl.py"),
+    ("command line", Runner::Python, "python/test_command_line.py"),
+];
+
+/// `cargo xtask test`: everything, from the packages it needs to the count.
+pub(crate) fn test() -> Result<bool> {
+    let of_cargo = cargo_tests()?;
+    let mut counts = vec![("cargo test".to_owned(), of_cargo)];
+    counts.extend(suites("")?);
+    Ok(summary(&counts))
+}
+
+/// `cargo xtask e2e`: the suites whose name contains `filter`.
+pub(crate) fn only(filter: &str) -> Result<bool> {
+    let counts = suites(filter)?;
+    let names: Vec<&str> = SUITES.iter().map(|(name, ..)| *name).collect();
+    ensure!(!counts.is_empty(), "no suite is called {filter:?}; there are: {}", names.join(", "));
+    Ok(summary(&counts))
+}
+
+/// `cargo xtask hostile`: the generated cases over real sockets, as many as asked for.
+pub(crate) fn hostile(cases: u32) -> Result<bool> {
+    let mut test = cargo(&["test", "--release", "--package", "broker-server", "--test", "hostile", "--", "--nocapture"]);
+    process::passes(test.env("HOSTILE_CASES", cases.to_string()))
+}
+
+/// `cargo test` of the workspace, shown while it runs and counted.
+fn cargo_tests() -> Result<Count> {
+    eprintln!("\n$ cargo test --workspace");
+    let mut child = cargo(&["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let mut text = String::new();
+    for line in BufReader::new(child.stdout.take().expect("standard output is piped")).lines() {
+        let line = line?;
+        println!("{line}");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok(Count::of_cargo(&text).with_exit(child.wait()?.success()))
+}
+
+/// Builds the binary, then runs the suites whose name contains `filter`, one after the other.
+fn suites(filter: &str) -> Result<Vec<(String, Count)>> {
+    let chosen: Vec<_> = SUITES.iter().filter(|(name, ..)| name.contains(filter)).collect();
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    fs::create_dir_all(workspace::artifacts())?;
+    let mut means = Means { broker: broker()?, application: application()?, ..Means::default() };
+    chosen.into_iter().map(|(name, runner, file)| Ok(((*name).to_owned(), means.run(name, *runner, file)?))).collect()
+}
+
+/// The binary under test: the one that `BROKER_BIN` names, or the workspace's, which is built.
+fn broker() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("BROKER_BIN") {
+        return Ok(path.into());
+    }
+    must(&mut cargo(&["build", "--package", "broker-server", "--bin", "broker"]))?;
+    Ok(workspace::target().join("debug/broker"))
+}
+
+/// The application of `tests/e2e/application`: the one that `APPLICATION_BIN` names, or the workspace's, which is built.
+fn application() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("APPLICATION_BIN") {
+        return Ok(path.into());
+    }
+    must(&mut cargo(&["build", "--package", "e2e-application"]))?;
+    Ok(workspace::target().join("debug/e2e-application"))
+}
+
+/// What the runners need, looked for when the first suite wants it.
+#[derive(Default)]
+struct Means {
+    broker: PathBuf,
+    application: PathBuf,
+    node: Option<Result<(), String>>,
+    chromium: Option<Result<PathBuf, String>>,
+    python: Option<Result<PathBuf, String>>,
+}
+
+impl Means {
+    /// Runs one suite. One whose needs cannot be met counts as failed, with the reason, and the others go on.
+    fn run(&mut self, name: &str, runner: Runner, file: &str) -> Result<Count> {
+        let report = workspace::artifacts().join(format!("{}.xml", name.replace(' ', "-")));
+        let _ = fs::remove_file(&report);
+        let started = Instant::now();
+        let built = match runner {
+            Runner::Node | Runner::Chromium => self.node_suite(runner, file, &report),
+            Runner::Python => self.python_suite(file, &report),
+        };
+        let mut suite = match built {
+            Ok(suite) => suite,
+            Err(reason) => {
+                eprintln!("\n{name} cannot run: {reason}");
+                return Ok(Count::BROKEN);
+            }
+        };
+        suite.env("BROKER_BIN", &self.broker).env("APPLICATION_BIN", &self.application).env("E2E_ARTIFACTS", workspace::artifacts());
+        let Some(status) = bounded(&mut suite, SUITE_TIMEOUT)? else {
+            eprintln!("{name} took longer than {SUITE_TIMEOUT:?} and was ended");
+            return Ok(Count::BROKEN);
+        };
+        let count = fs::read_to_string(&report).map_or(Count::BROKEN, |xml| Count::of_junit(&xml)).with_exit(status.success());
+        eprintln!("{name}: {count} in {:.1} s", started.elapsed().as_secs_f64());
+        Ok(count)
+    }
+
+    fn node_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
+        self.node.get_or_insert_with(|| needs::node().map_err(|error| format!("{error:#}"))).clone()?;
+        let mut suite = command(
+            "node",
+            &["--test", "--test-timeout=90000", "--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=junit"],
+        );
+        suite.arg(format!("--test-reporter-destination={}", report.display())).arg(format!("tests/e2e/{file}"));
+        if runner == Runner::Chromium {
+            let chromium = self.chromium.get_or_insert_with(|| needs::chromium().map_err(|error| format!("{error:#}"))).clone()?;
+            suite.env("CHROMIUM", chromium);
+        }
+        Ok(suite)
+    }
+
+    fn python_suite(&mut self, file: &str, report: &Path) -> Result<Command, String> {
+        let prepare = || needs::curl().and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
+        let interpreter = self.python.get_or_insert_with(prepare).clone()?;
+        let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
+        suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
+        Ok(suite)
+    }
+}
+
+/// Prints one line a suite and the closing line; `false` when something failed.
+fn summary(counts: &[(String, Count)]) -> bool {
+    let mut sum = Count::default();
+    println!();
+    for (name, count) in counts {
+        let skipped = if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
+        println!("{name:<30} {count}{skipped}");
+        sum += *count;
+    }
+    if sum.skipped > 0 {
+        println!("{} tests were skipped; each says why in its suite's output", sum.skipped);
+    }
+    println!("{sum}");
+    let _ = std::io::stdout().flush();
+    sum.failed == 0
+}

@@ -1,0 +1,57 @@
+//! The project's own commands, run as `cargo xtask <command>`. What they do lives in the modules; here they are only named.
+
+mod architecture;
+mod check;
+mod e2e;
+mod needs;
+mod process;
+mod report;
+mod sizes;
+mod source;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask <command>
+
+  check                 what every change must pass: format, lints, tests, documentation, architecture
+  test                  installs what the tests need, builds, runs `cargo test` and the end-to-end suites
+  e2e [FILTER]          the end-to-end suites whose name contains FILTER
+  architecture          only the architecture rules and the report of long files and functions
+  hostile [--cases N]   generated hostile input over real sockets beside a healthy client (10,000 cases by default)
+  bench-fanout          CPU per delivery of the whole process against a bare send() loop
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a command; `false` means that it ran and something it looked at is wrong.
+fn run(arguments: &[&str]) -> Result<bool> {
+    match arguments {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        ["check"] => check::check(),
+        ["test"] => e2e::test(),
+        ["e2e"] => e2e::only(""),
+        ["e2e", filter] => e2e::only(filter),
+        ["architecture"] => check::architecture_only(),
+        ["hostile"] => e2e::hostile(10_000),
+        ["hostile", "--cases", cases] => e2e::hostile(cases.parse()?),
+        ["bench-fanout", ..] => bail!("there is no fan-out bench in this workspace yet"),
+        [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
+    }
+}

@@ -1,0 +1,94 @@
+//! What the end-to-end tests need and cargo does not bring: Debian packages, npm packages, a Python environment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{self, command, exists, must};
+use crate::workspace;
+
+/// Node with the packages of `tests/e2e/node/package-lock.json` beside the suites.
+pub(crate) fn node() -> Result<()> {
+    debian(&[("node", "nodejs"), ("npm", "npm")])?;
+    let version = process::output(&mut command("node", &["--version"]))?;
+    let major: u32 = version.trim().trim_start_matches('v').split('.').next().unwrap_or_default().parse().unwrap_or(0);
+    if major < 20 {
+        bail!("Node 20 or newer is needed, this is {}", version.trim());
+    }
+    let folder = workspace::root().join("tests/e2e/node");
+    once(&folder.join("package-lock.json"), &folder.join("node_modules"), |_| {
+        must(command("npm", &["ci", "--no-progress"]).current_dir(&folder))
+    })
+}
+
+/// A Python environment with the packages of `tests/e2e/python/requirements.txt`; answers its interpreter.
+pub(crate) fn python() -> Result<PathBuf> {
+    debian(&[("python3", "python3")])?;
+    let requirements = workspace::root().join("tests/e2e/python/requirements.txt");
+    let environment = workspace::artifacts().join("venv");
+    let interpreter = environment.join("bin/python");
+    once(&requirements, &environment, |environment| {
+        if !process::passes(command("python3", &["-m", "venv"]).arg(environment))? {
+            install(&["python3-venv"])?;
+            must(command("python3", &["-m", "venv"]).arg(environment))?;
+        }
+        must(command(&interpreter, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&requirements))
+    })?;
+    Ok(interpreter)
+}
+
+/// A Chromium; answers its path. `CHROMIUM` names another one.
+pub(crate) fn chromium() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CHROMIUM") {
+        return Ok(path.into());
+    }
+    let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    let find = || known.iter().map(PathBuf::from).find(|path| path.exists());
+    if let Some(path) = find() {
+        return Ok(path);
+    }
+    install(&["chromium"])?;
+    find().context("the Debian package chromium brought no browser: set CHROMIUM to the path of one")
+}
+
+/// `curl`, which some suites call.
+pub(crate) fn curl() -> Result<()> {
+    debian(&[("curl", "curl")])
+}
+
+/// Installs the packages whose program is missing.
+fn debian(programs: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = programs.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// Installs Debian packages where this is allowed, and says what to do where it is not.
+fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if !exists("apt-get") {
+        bail!("missing: {list}. Install it with the package manager of this system and start again");
+    }
+    let id = process::output(Command::new("id").arg("-u"))?;
+    if id.trim() != "0" {
+        bail!("missing: {list}. Only root may install packages: run `sudo apt-get install {list}` and start again");
+    }
+    must(&mut command("apt-get", &["update"]))?;
+    let mut install = command("apt-get", &["install", "--yes", "--no-install-recommends"]);
+    must(install.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Makes `product` from `list` unless it was made from the same text already. A half-made product is made again.
+fn once(list: &Path, product: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let wanted = fs::read_to_string(list).with_context(|| format!("cannot read {}", list.display()))?;
+    let mark = product.join(".made-from");
+    if fs::read_to_string(&mark).is_ok_and(|made_from| made_from == wanted) {
+        return Ok(());
+    }
+    if product.exists() {
+        fs::remove_dir_all(product).with_context(|| format!("cannot remove {}", product.display()))?;
+    }
+    make(product)?;
+    fs::write(&mark, wanted).with_context(|| format!("cannot write {}", mark.display()))
+}
