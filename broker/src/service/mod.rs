@@ -52,9 +52,16 @@ impl BrokerService {
     }
 
     /// Lets pages from this machine in, because nobody else can reach the listener.
-    pub(crate) fn on_loopback(mut self) -> Self {
+    pub fn on_loopback(mut self) -> Self {
         self.listens_on_loopback = true;
         self
+    }
+
+    /// Whether pages of this origin may connect: for other services beside this one, which follow the same list.
+    ///
+    /// Pages of the host that a request goes to may connect too; only the request tells which that is.
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.broker.shared.origins.lets_in(origin, self.listens_on_loopback)
     }
 
     /// Answers at once where that is possible; only connections whose topics must be live first are waited for.

@@ -68,6 +68,11 @@ impl Origins {
         Verdict::Foreign
     }
 
+    /// Whether the list has this origin, whatever host the request goes to.
+    pub(crate) fn lets_in(&self, origin: &str, listens_on_loopback: bool) -> bool {
+        self.any || self.allows(origin, &HeaderMap::new(), listens_on_loopback)
+    }
+
     fn allows(&self, origin: &str, headers: &HeaderMap, listens_on_loopback: bool) -> bool {
         let Some(origin) = Origin::parse(origin) else { return false };
         let is_same_host = || {
@@ -193,6 +198,7 @@ mod tests {
             check(&origins, origin, true, true);
             check(&origins, origin, false, false);
         }
+        assert!(origins.lets_in("http://localhost:3000", true) && !origins.lets_in("http://localhost:3000", false));
         check(&origins, "http://localhost.evil", true, false);
         check(&origins, "null", true, false);
     }

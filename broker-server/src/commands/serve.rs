@@ -1,0 +1,209 @@
+//! `broker serve`: from a configuration to a running broker, and to its end in good order.
+
+use std::{
+    io::{Write as _, stdout},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use broker::{Broker, WsLimits};
+use broker_auth::{HmacTokens, TokenOptions};
+use broker_http::{Api, ApiKeys, ApiOptions, Origins};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tracing::{info, warn};
+
+use crate::{
+    COMMIT, VERSION,
+    config::{Config, Loaded, Secret},
+    credentials::{identify, trial_token},
+    http::{Internal, Public},
+    logging,
+    pages::Pages,
+    start_block::StartBlock,
+};
+
+/// Time that answers which are being written get after the drain.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// Most connections of the internal listener.
+const INTERNAL_CONNECTIONS: usize = 256;
+
+pub(super) fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    logging::start(loaded.config.server.log_level, loaded.config.server.log_format);
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the system gives no threads")?;
+    let code = runtime.block_on(serve(loaded));
+    // Sockets whose clients did not say goodbye in time are cut here.
+    runtime.shutdown_background();
+    code
+}
+
+async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let file = loaded.file().map(ToOwned::to_owned);
+    let config = loaded.config;
+    let hmac_secret = given_or_random(config.client.hmac_secret.as_ref())?;
+    let api_key = given_or_random(config.api.key.as_ref())?;
+    let tokens = HmacTokens::new(hmac_secret.expose(), TokenOptions::default()).context("client.token.hmac_secret cannot sign tokens")?;
+    let tokens = Arc::new(tokens);
+
+    let listener = bind(config.server.listen, "server.listen", "--listen").await?;
+    let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
+    let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
+    let limits = WsLimits::default().message_max(config.client.message_max).connections_max(config.client.connections_max);
+    let broker = broker(&config, tokens.clone(), limits.clone(), listen)?;
+
+    let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
+    let pages_that_may = sockets.clone();
+    let api = ApiOptions::default()
+        .keys(ApiKeys::one(api_key.expose()))
+        .origins(Origins::by(move |origin| pages_that_may.allows_origin(origin)))
+        .body_max_bytes(config.api.body_max)
+        .dev(config.is_dev);
+    let api = Api::new(broker.engine().clone(), api);
+    let pages = config.is_dev.then(|| Pages::new(if api_key.expose() == "dev" { "dev" } else { "YOUR-API-KEY" }));
+    let public = Public::new(&broker, sockets, api, pages);
+    let internal = Internal::new(broker.clone());
+
+    let (stop, stopped) = watch::channel(false);
+    let public = broker_ws::serve(listener, public, Arc::new(limits), until(stopped.clone()));
+    let internal_limits = Arc::new(WsLimits::default().connections_max(INTERNAL_CONNECTIONS));
+    let internal = broker_ws::serve(internal_listener, internal, internal_limits, until(stopped));
+    let serving = tokio::spawn(async { tokio::join!(public, internal) });
+
+    let mut signals = Signals::listen()?;
+    let mut made = Vec::new();
+    if config.api.key.is_none() {
+        made.push(("api.key", &api_key));
+    }
+    if config.client.hmac_secret.is_none() {
+        made.push(("client.token.hmac_secret", &hmac_secret));
+    }
+    let token = config.is_dev.then(|| trial_token(&tokens));
+    let block = StartBlock { config: &config, file: file.clone(), listen, internal_listen, made, token };
+    // A start block that nobody reads is no reason to stop.
+    let _ = write!(stdout(), "{block}").and_then(|()| stdout().flush());
+    info!(
+        version = VERSION,
+        commit = COMMIT,
+        config = file.as_deref().map(|file| file.display().to_string()),
+        %listen,
+        %internal_listen,
+        backplane = "memory",
+        dev = config.is_dev,
+        "broker started"
+    );
+
+    let signal = signals.next().await;
+    info!(signal, drain_s = config.server.drain_timeout.as_secs_f32(), "stopping: clients are sent away with 3001");
+    let drained = tokio::select! {
+        () = broker.drain(config.server.drain_timeout) => true,
+        _ = signals.next() => false,
+    };
+    stop.send_replace(true);
+    if !drained || timeout(LAST_ANSWERS, serving).await.is_err() {
+        warn!("stopped before every answer was out");
+    }
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: SocketAddr) -> anyhow::Result<Broker> {
+    let mut builder = Broker::builder();
+    if config.is_dev {
+        builder = builder.dev();
+    }
+    builder = builder
+        .namespaces(config.core_namespaces())
+        .settings(|settings| config.client.apply(settings, config.server.shards))
+        .limits(limits)
+        .node(format!("{}:{}", node_name(), listen.port()), VERSION)
+        .on_connect(identify(tokens, config.client.anonymous));
+    for origin in &config.client.allowed_origins {
+        builder = builder.allow_origin(origin);
+    }
+    for route in config.broker_routes() {
+        builder = builder.route(route);
+    }
+    Ok(builder.build()?)
+}
+
+fn given_or_random(given: Option<&Secret>) -> anyhow::Result<Secret> {
+    given.map_or_else(|| Secret::random().context("the system gives no random bytes for the secrets"), |secret| Ok(secret.clone()))
+}
+
+async fn bind(address: SocketAddr, key: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; {key} or {flag} names another address, port 0 takes a free port"))
+}
+
+/// Ready when the broker is to stop.
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that nobody is left who could say so.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// The signals that ask for the end. None is missed from the moment this exists.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+        let terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+        Ok(Self { interrupt, terminate })
+    }
+
+    /// The name of the next one. Cancel-safe.
+    #[cfg(unix)]
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> &'static str {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Where no signal can be heard, the process ends by the system's own rule.
+            std::future::pending::<()>().await;
+        }
+        "Ctrl-C"
+    }
+}
+
+/// The name of this machine.
+fn node_name() -> String {
+    #[cfg(unix)]
+    return rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    "broker".to_owned()
+}
+
+/// Each connection is an open file, and the usual limit is far below what this process can serve.
+fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            warn!(%error, "the limit of open files stays as it is");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What is wrong or risky between settings that are each right.
+
+use std::collections::BTreeMap;
+
+use broker_core::{Namespace, Recovery, Topic, Verb};
+
+use super::{Config, Origin, Report, Secret, field::quoted, mistake::Mistake, source::Path, suggest};
+
+/// Namespaces that the server fills: their topics belong to users, sessions and groups.
+const SERVER_FILLED: [&str; 3] = ["group", "user", "session"];
+
+/// Adds the mistakes and warnings about combinations of settings.
+pub(super) fn check(config: &Config, origins: &[(Path, Origin)], dev: u8, report: &mut Report) {
+    let mut cautions = Cautions { config, origins: origins.iter().map(|(path, origin)| (path.join("."), origin)).collect(), report };
+    cautions.timing();
+    cautions.listeners(dev);
+    cautions.secrets();
+    cautions.origins_of_pages();
+    cautions.namespace("default", "topics without a namespace", &config.default);
+    for (name, namespace) in &config.namespaces {
+        cautions.namespace_name(name);
+        cautions.namespace(&format!("namespaces.{name}"), &format!("topics of {name}"), namespace);
+    }
+    cautions.routes();
+}
+
+struct Cautions<'a> {
+    config: &'a Config,
+    origins: BTreeMap<String, &'a Origin>,
+    report: &'a mut Report,
+}
+
+impl Cautions<'_> {
+    fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).map_or(Origin::Default, |origin| (*origin).clone())
+    }
+
+    /// The origin of the first of these keys that somebody set.
+    fn first_origin(&self, keys: &[&str]) -> Origin {
+        keys.iter().find_map(|key| self.origins.get(*key)).map_or(Origin::Default, |origin| (*origin).clone())
+    }
+
+    fn is_set(&self, key: &str) -> bool {
+        self.origins.get(key).is_some_and(|origin| !matches!(origin, Origin::Default | Origin::DevMode))
+    }
+
+    fn mistake(&mut self, mistake: Mistake) {
+        self.report.mistakes.push(mistake);
+    }
+
+    fn warning(&mut self, warning: Mistake) {
+        self.report.warnings.push(warning);
+    }
+
+    fn timing(&mut self) {
+        if let Some((message, help)) = self.config.client.pong_mistake() {
+            let origin = self.first_origin(&["client.pong_timeout", "client.ping_interval"]);
+            self.mistake(Mistake::new(origin, message).help(help));
+        }
+        let client = &self.config.client;
+        if client.backlog_max < client.message_max {
+            let origin = self.first_origin(&["client.backlog_max", "client.message_max"]);
+            let message = "`client.backlog_max` is smaller than `client.message_max`: one large message makes every client a slow consumer";
+            self.mistake(Mistake::new(origin, message).help("raise backlog_max or lower message_max"));
+        }
+    }
+
+    fn listeners(&mut self, dev: u8) {
+        let server = &self.config.server;
+        let (listen, internal) = (server.listen, server.internal_listen);
+        if listen == internal && listen.port() != 0 {
+            let origin = self.first_origin(&["server.internal_listen", "server.listen"]);
+            let message = format!("`server.listen` and `server.internal_listen` are both {listen}");
+            self.mistake(Mistake::new(origin, message).help("give one of them another port"));
+        }
+        if !internal.ip().is_loopback() {
+            let message = format!("/metrics can be read by whoever reaches {internal}");
+            let warning = Mistake::new(self.origin("server.internal_listen"), message);
+            self.warning(warning.help("keep internal_listen on loopback, or let a firewall guard it"));
+        }
+        if listen.ip().is_loopback() {
+            return;
+        }
+        let origin = self.origin("server.listen");
+        if dev > 0 {
+            let message = format!("in dev mode anyone may publish, and {listen} can be reached from other machines");
+            if dev == 1 {
+                self.mistake(Mistake::new(origin, message).help("listen on 127.0.0.1, or say --dev twice if you mean it"));
+            } else {
+                self.warning(Mistake::new(origin, message).help("stop it when you are done"));
+            }
+            return;
+        }
+        if self.config.client.hmac_secret.is_none() && !self.config.client.anonymous {
+            let secret = Secret::random().map_or_else(|_| "...".to_owned(), |secret| secret.expose().to_owned());
+            let message = format!("{listen} can be reached from other machines, and there is no authentication");
+            let help = format!(
+                "add to the configuration file:\n\n    [client.token]\n    hmac_secret = \"{secret}\"\n\nor, if everybody may connect without a token:\n\n    \
+                 [client]\n    anonymous = true"
+            );
+            self.mistake(Mistake::new(origin, message).help(help));
+        } else if self.config.api.key.is_none() {
+            let message = "`api.key` is not set: a random key is made at each start, and backends must be told";
+            self.warning(Mistake::new(Origin::Default, message).help("add key = \"...\" to [api]"));
+        }
+    }
+
+    fn secrets(&mut self) {
+        let secrets = [("client.token.hmac_secret", &self.config.client.hmac_secret), ("api.key", &self.config.api.key)];
+        for (key, secret) in secrets {
+            if let Some(weakness) = secret.as_ref().and_then(Secret::weakness).filter(|_| self.is_set(key) && !self.config.is_dev) {
+                let fresh = Secret::random().map_or_else(|_| String::new(), |fresh| format!("a random one: \"{}\"", fresh.expose()));
+                let warning = Mistake::new(self.origin(key), format!("`{key}` is weak: {weakness}"));
+                self.warning(warning.help(fresh));
+            }
+        }
+    }
+
+    fn origins_of_pages(&mut self) {
+        if self.config.client.allowed_origins.iter().any(|origin| origin == "*") {
+            let message = "`*` in `client.allowed_origins` lets every web page connect in its visitor's name";
+            let warning = Mistake::new(self.origin("client.allowed_origins"), message);
+            self.warning(warning.help("name the origins of your own pages"));
+        }
+    }
+
+    fn namespace_name(&mut self, name: &str) {
+        let why = match format!("{name}:x").parse::<Topic>() {
+            _ if name.is_empty() => "it is empty".to_owned(),
+            _ if name.contains(':') => "it holds a `:`, which ends a namespace".to_owned(),
+            Err(error) => error.to_string(),
+            Ok(_) => return,
+        };
+        let origin =
+            self.origins.iter().find(|(key, _)| key.starts_with(&format!("namespaces.{name}."))).map(|(_, origin)| (*origin).clone());
+        let mistake = Mistake::new(origin.unwrap_or(Origin::Default), format!("{} is no name of a namespace: {why}", quoted(name)));
+        self.mistake(mistake.help("a name is the text before the first `:` of its topics"));
+    }
+
+    fn namespace(&mut self, key: &str, topics: &str, namespace: &Namespace) {
+        if self.config.is_dev {
+            return;
+        }
+        let allow = format!("{key}.allow");
+        let opened_to_anonymous = namespace.allow_anonymous && self.config.client.anonymous;
+        if opened_to_anonymous && namespace.allow.has(Verb::Publish) {
+            let warning = Mistake::new(self.origin(&allow), format!("anyone may publish to {topics} without a token"));
+            self.warning(warning.help(format!("remove \"pub\" from {allow}, or set {key}.allow_anonymous = false")));
+        }
+        if namespace.allow_anonymous && !self.config.client.anonymous {
+            let warning = Mistake::new(self.origin(&format!("{key}.allow_anonymous")), format!("`{key}.allow_anonymous` has no effect"));
+            self.warning(warning.help("set client.anonymous = true, or remove it"));
+        }
+        let recovery = format!("{key}.recovery");
+        if namespace.recovery == Recovery::Cache && !namespace.keeps_history() {
+            let warning = Mistake::new(self.origin(&recovery), format!("`{recovery}` has no effect: {topics} keep no history"));
+            self.warning(warning.help(format!("set {key}.history_size, for example to 300")));
+        }
+        let name = key.strip_prefix("namespaces.").unwrap_or_default();
+        if SERVER_FILLED.contains(&name) && namespace.allow.has(Verb::Subscribe) {
+            let warning = Mistake::new(self.origin(&allow), format!("whoever is connected may listen to every {name}'s topic"));
+            self.warning(warning.help(format!("remove \"sub\" from {allow}: the server subscribes those who belong there")));
+        }
+    }
+
+    fn routes(&mut self) {
+        let mut router = matchit::Router::new();
+        for (index, route) in self.config.routes.iter().enumerate() {
+            let key = |name: &str| format!("routes.{index}.{name}");
+            let Some(path) = &route.path else {
+                // A path that was there and wrong has been told.
+                if !self.report.mistakes.iter().any(|mistake| mistake.message.contains(&format!("`routes[{index}].path`"))) {
+                    let origin = self.first_origin(&[&key("topic"), &key("format")]);
+                    self.mistake(Mistake::new(origin, format!("`routes[{index}]` has no path")).help("add path = \"/ws/...\""));
+                }
+                continue;
+            };
+            if let Err(error) = router.insert(path.as_str(), path.as_str()) {
+                let why = match error {
+                    matchit::InsertError::Conflict { with } => format!("it matches the same requests as \"{with}\""),
+                    other => other.to_string(),
+                };
+                let mistake = Mistake::new(self.origin(&key("path")), format!("two routes are in conflict at \"{path}\": {why}"));
+                self.mistake(mistake.help("remove one of them"));
+            }
+            if let Some((variable, meant)) = route.misspelt_variable() {
+                let message = format!("{{{variable}}} is not in the path, so it is read from the query");
+                let warning = Mistake::new(self.origin(&key("topic")), message).help(format!("did you mean {{{meant}}}?"));
+                self.warning(warning);
+            }
+            let namespace = route.topic.as_ref().and_then(|topic| topic.namespace());
+            if let Some(name) = namespace.filter(|name| !self.config.is_dev && !self.config.namespaces.contains_key(*name)) {
+                let meant = suggest::nearest(name, self.config.namespaces.keys().map(String::as_str));
+                let help = meant.map_or_else(|| format!("add [namespaces.{name}]"), |meant| format!("did you mean \"{meant}:\"?"));
+                let message = format!("there is no namespace {}: every connection to this route is refused", quoted(name));
+                self.warning(Mistake::new(self.origin(&key("topic")), message).help(help));
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `[default]` and `[namespaces.NAME]`: the options of topics.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use broker_core::{Namespace, Recovery, SlowConsumer};
+
+use super::{
+    field::{choice, count, duration, switch, verbs},
+    visit::Visitor,
+};
+
+/// The most publications that a topic may keep.
+const HISTORY_MAX: usize = 100_000;
+
+pub(super) fn visit_default(namespace: &mut Namespace, visitor: &mut dyn Visitor) {
+    visitor.section("default", "Topics without a namespace: no `:` in the name.", &mut |keys| visit_keys(namespace, keys));
+}
+
+pub(super) fn visit_named(namespaces: &mut BTreeMap<String, Namespace>, base: &Namespace, visitor: &mut dyn Visitor) {
+    let there = namespaces.keys().cloned().collect();
+    visitor.named("namespaces", "Topics of one namespace: \"orders:7\" has the namespace \"orders\".", there, &mut |name, keys| {
+        visit_keys(namespaces.entry(name.to_owned()).or_insert_with(|| base.clone()), keys);
+    });
+}
+
+fn visit_keys(namespace: &mut Namespace, keys: &mut dyn Visitor) {
+    keys.key("history_size", "Most publications kept per topic; 0 keeps none.", &mut count(&mut namespace.history_size, 0..=HISTORY_MAX));
+    keys.key(
+        "history_ttl",
+        "How long they are kept after the topic's last one.",
+        &mut duration(&mut namespace.history_ttl, Duration::from_secs(1)..=Duration::from_secs(366 * 86_400)),
+    );
+    keys.key(
+        "recovery",
+        "How a subscription resumes after a break: with all that was missed, with the newest, or not.",
+        &mut choice(&mut namespace.recovery, &[("stream", Recovery::Stream), ("cache", Recovery::Cache), ("off", Recovery::Off)], &[]),
+    );
+    keys.key("presence", "Whether it can be asked who listens.", &mut switch(&mut namespace.presence));
+    keys.key("join_leave", "Whether subscribers are told who comes and goes.", &mut switch(&mut namespace.join_leave));
+    keys.key(
+        "slow_consumer",
+        "What happens to a client that reads too slowly: it is closed and resumes, or loses the oldest and is told.",
+        &mut choice(
+            &mut namespace.slow_consumer,
+            &[("disconnect", SlowConsumer::Disconnect), ("drop_oldest", SlowConsumer::DropOldest)],
+            &[
+                ("latest", "write \"drop_oldest\" until then"),
+                ("catch_up", "write \"disconnect\" until then: the client resumes from history"),
+            ],
+        ),
+    );
+    keys.key(
+        "allow",
+        "What whoever is connected may do: subscribe, publish, read the history, read the presence.",
+        &mut verbs(&mut namespace.allow),
+    );
+    keys.key("allow_anonymous", "Whether `allow` holds for clients without a token too.", &mut switch(&mut namespace.allow_anonymous));
+    for (name, help) in [
+        ("delta", "remove the key: publications go out whole"),
+        ("filter", "remove the key: clients get every publication of their topics"),
+        ("keyed", "remove the key, or set recovery = \"cache\" for the newest publication of a topic"),
+        ("priority", "remove the key: all topics have the same priority"),
+    ] {
+        keys.later(name, help);
+    }
+}

@@ -1,0 +1,143 @@
+//! What the binary answers on its two listeners: paths to services. What the services do lives in `broker` and `broker-http`.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use broker::{Broker, BrokerService};
+use broker_http::{Api, Health, Ready};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tower_service::Service;
+
+use crate::{COMMIT, VERSION, metrics, pages::Pages};
+
+type Answer = Response<Full<Bytes>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+/// The listener for clients and backends: sockets, `/api`, `/health`, `/ready`, and in dev mode the page.
+#[derive(Clone)]
+pub struct Public {
+    sockets: BrokerService,
+    api: Api,
+    ready: Ready,
+    pages: Option<Arc<Pages>>,
+}
+
+impl Public {
+    /// Serves a broker; `pages` is the dev page.
+    pub fn new(broker: &Broker, sockets: BrokerService, api: Api, pages: Option<Pages>) -> Self {
+        Self { sockets, api, ready: Ready::new(broker.engine().clone()), pages: pages.map(Arc::new) }
+    }
+}
+
+impl fmt::Debug for Public {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Public").finish_non_exhaustive()
+    }
+}
+
+impl Service<Request<Incoming>> for Public {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Answering {
+        let path = request.uri().path();
+        if let Some(page) = self.pages.as_ref().and_then(|pages| pages.answer(request.method(), path, request.headers())) {
+            return Box::pin(ready(Ok(page.map(Full::new))));
+        }
+        match path.trim_end_matches('/') {
+            "/health" => watched(&mut Health, request),
+            "/ready" => watched(&mut self.ready, request),
+            path if path == "/api" || path.starts_with("/api/") => watched(&mut self.api, request),
+            _ => {
+                let answering = self.sockets.call(request);
+                Box::pin(async { Ok(answering.await?.map(|body| Full::new(body.into_bytes()))) })
+            }
+        }
+    }
+}
+
+/// The listener for operators: `/metrics`, `/health`, `/ready`.
+#[derive(Clone)]
+pub struct Internal {
+    broker: Broker,
+    ready: Ready,
+    started_at: Instant,
+}
+
+impl Internal {
+    /// Serves a broker's numbers.
+    pub fn new(broker: Broker) -> Self {
+        let ready = Ready::new(broker.engine().clone());
+        Self { broker, ready, started_at: Instant::now() }
+    }
+
+    fn metrics(&self) -> Answer {
+        let text = metrics::render(metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed()), VERSION, COMMIT);
+        let mut answer = Response::new(Full::from(text));
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+        answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
+}
+
+impl fmt::Debug for Internal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Internal").finish_non_exhaustive()
+    }
+}
+
+impl Service<Request<Incoming>> for Internal {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Answering {
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path().trim_end_matches('/') {
+            "/health" => watched(&mut Health, request),
+            "/ready" => watched(&mut self.ready, request),
+            "/metrics" if is_read => Box::pin(ready(Ok(self.metrics()))),
+            "/metrics" => Box::pin(ready(Ok(plain(StatusCode::METHOD_NOT_ALLOWED, "metrics are read with GET\n")))),
+            _ => Box::pin(ready(Ok(plain(
+                StatusCode::NOT_FOUND,
+                "this listener has /metrics, /health and /ready; clients connect to the other one\n",
+            )))),
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Answer {
+    let mut answer = Response::new(Full::from(text));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+/// Asks a service of `broker-http`.
+fn watched<S>(service: &mut S, request: Request<Incoming>) -> Answering
+where
+    S: Service<Request<Incoming>, Response = Response<broker_http::ResponseBody>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    let answering = service.call(request);
+    Box::pin(async { Ok(answering.await?.map(|body| Full::new(body.as_bytes().clone()))) })
+}

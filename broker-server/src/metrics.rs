@@ -1,0 +1,183 @@
+//! `/metrics`: a snapshot of the node's counters as text for Prometheus. Counting and serving do not live here.
+
+use std::{fmt, time::Duration};
+
+use broker_core::{Latency, Stats};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+/// The content type of what [`render`] returns.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The counters of a node at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Values that go up and down: name, meaning, value.
+    gauges: Vec<(&'static str, &'static str, u64)>,
+    /// Values that only grow.
+    counters: Vec<(&'static str, &'static str, u64)>,
+    /// Publications that a client did not get, by cause.
+    drops: Vec<(&'static str, u64)>,
+    /// Ends of connections, by cause.
+    closes: Vec<(&'static str, u64)>,
+    hooks: Buckets,
+    ticks: Buckets,
+    backlog_bytes: u64,
+    uptime: Duration,
+}
+
+/// A histogram: upper bounds in seconds, each with what lies between it and the bound before; the last takes the rest.
+#[derive(Clone, Debug, Default)]
+struct Buckets {
+    sum_s: f64,
+    counts: Vec<(f64, u64)>,
+}
+
+impl Snapshot {
+    /// What an engine counts, read one after the other.
+    pub fn of(stats: &Stats, uptime: Duration) -> Self {
+        Self {
+            gauges: vec![
+                ("connections", "Connections, their session connected or not", stats.connections.value()),
+                ("sessions", "Sessions that are connected", stats.sessions.value()),
+                ("subscriptions", "Subscriptions of sessions", stats.subscriptions.value()),
+            ],
+            counters: vec![
+                ("connections_opened", "Connections that were opened", stats.connections_opened.value()),
+                ("connections_refused", "Connections refused because of a bound", stats.connections_refused.value()),
+                ("commands", "Commands of clients", stats.commands.value()),
+                ("commands_refused", "Commands that were refused", stats.commands_refused.value()),
+                ("publishes", "Publishes that the backplane took", stats.publishes.value()),
+                ("publishes_failed", "Publishes that failed after they were allowed", stats.publishes_failed.value()),
+                ("deliveries", "Publications handed to connections", stats.deliveries.value()),
+                ("writes", "Writes to connections", stats.writes.value()),
+                ("written_bytes", "Bytes that connections took", stats.bytes_written.value()),
+                ("lags", "Times that a topic left out a shard whose inbox was full", stats.lags.value()),
+                ("gaps", "Gaps that subscribers were told", stats.gaps.value()),
+                ("resumes_recovered", "Resumes that recovered everything", stats.resumes_recovered.value()),
+                ("resumes_failed", "Resumes that could not", stats.resumes_failed.value()),
+                ("snapshot_calls", "Calls of snapshot hooks", stats.snapshot_calls.value()),
+                ("panics", "Panics of hooks and codecs that were caught", stats.panics.value()),
+            ],
+            drops: vec![("slow_consumer", stats.dropped_slow_consumer.value())],
+            closes: stats.closes().collect(),
+            hooks: Buckets::of(&stats.hook_latency),
+            ticks: Buckets::of(&stats.tick_latency),
+            backlog_bytes: stats.backlog_bytes.value(),
+            uptime,
+        }
+    }
+}
+
+impl Buckets {
+    fn of(latency: &Latency) -> Self {
+        let bounds = Latency::BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
+        Self { sum_s: latency.sum_micros() as f64 / 1e6, counts: bounds.zip(latency.buckets()).collect() }
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str) -> fmt::Result {
+        let count = self.counts.iter().map(|(_, count)| count).sum();
+        let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(self.sum_s, count, &self.counts, None)
+    }
+}
+
+/// The snapshot in the `OpenMetrics` text format, which every Prometheus reads.
+pub fn render(snapshot: Snapshot, version: &'static str, commit: &'static str) -> String {
+    let mut registry = Registry::with_prefix("broker");
+    registry.register_collector(Box::new(Node { snapshot, version, commit }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("writing to a string does not fail");
+    out
+}
+
+#[derive(Debug)]
+struct Node {
+    snapshot: Snapshot,
+    version: &'static str,
+    commit: &'static str,
+}
+
+impl Collector for Node {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let node = &self.snapshot;
+        for (name, help, value) in &node.gauges {
+            ConstGauge::new(signed(*value)).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let backlog = encoder.encode_descriptor("backlog", "Bytes that wait for clients", Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(signed(node.backlog_bytes)).encode(backlog)?;
+        let uptime = encoder.encode_descriptor("uptime", "Time since the start", Some(&Unit::Seconds), MetricType::Gauge)?;
+        ConstGauge::new(node.uptime.as_secs_f64()).encode(uptime)?;
+        for (name, help, value) in &node.counters {
+            ConstCounter::new(*value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        by_cause(&mut encoder, "drops", "Publications that a client did not get, by cause", &node.drops)?;
+        by_cause(&mut encoder, "closes", "Ends of connections, by cause", &node.closes)?;
+        node.hooks.encode(&mut encoder, "hook_duration", "Time that hooks took")?;
+        node.ticks.encode(&mut encoder, "tick_duration", "Time of a shard's tick; long ones mean that something blocks the runtime")?;
+        let mut build = encoder.encode_descriptor("build", "What runs here", None, MetricType::Info)?;
+        build.encode_info(&[("version", self.version), ("commit", self.commit)])
+    }
+}
+
+fn by_cause(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, counts: &[(&'static str, u64)]) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (cause, count) in counts {
+        ConstCounter::new(*count).encode(family.encode_family(&[("cause", *cause)])?)?;
+    }
+    Ok(())
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_did_nothing_counts_from_zero() {
+        let text = render(Snapshot::of(&Stats::default(), Duration::ZERO), "0.1.0", "abc");
+        for line in ["broker_sessions 0", "broker_closes_total{cause=\"shutdown\"} 0", "broker_hook_duration_seconds_count 0"] {
+            assert!(text.lines().any(|one| one == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_text_that_prometheus_reads() {
+        let hooks = Buckets { sum_s: 1.5, counts: vec![(0.01, 3), (0.1, 2), (f64::INFINITY, 1)] };
+        let snapshot = Snapshot {
+            gauges: vec![("sessions", "Sessions", 2)],
+            counters: vec![("publishes", "Publishes", 7)],
+            drops: vec![("slow_consumer", 3)],
+            closes: vec![("client_left", 5), ("no_pong", 0)],
+            hooks,
+            backlog_bytes: 4096,
+            ..Snapshot::default()
+        };
+        let text = render(snapshot, "0.1.0", "abc");
+        for line in [
+            "# TYPE broker_sessions gauge",
+            "broker_sessions 2",
+            "broker_publishes_total 7",
+            "broker_backlog_bytes 4096",
+            "broker_drops_total{cause=\"slow_consumer\"} 3",
+            "broker_closes_total{cause=\"client_left\"} 5",
+            "broker_closes_total{cause=\"no_pong\"} 0",
+            "broker_hook_duration_seconds_sum 1.5",
+            "broker_hook_duration_seconds_count 6",
+            "broker_hook_duration_seconds_bucket{le=\"0.01\"} 3",
+            "broker_hook_duration_seconds_bucket{le=\"0.1\"} 5",
+            "broker_hook_duration_seconds_bucket{le=\"+Inf\"} 6",
+            "broker_build_info{version=\"0.1.0\",commit=\"abc\"} 1",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line} is missing in\n{text}");
+        }
+    }
+}
