@@ -5,3 +5,4 @@ mod ending;
 mod hostile;
 mod hosts;
 mod refusing;
+mod rust_client;

@@ -281,7 +281,7 @@ byId("outage").addEventListener("click", async ({ currentTarget: button }) => {
 });
 
 // A page derives its server from its own address; `?socket=` is for trying wrong ones.
-const address = new URL(new URLSearchParams(location.search).get("socket") ?? "ws/dashboard", location.href);
+const address = new URL(new URLSearchParams(location.search).get("socket") ?? "live/dashboard", location.href);
 address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
 text("try-js", `new WebSocket("${address.href}")\n  .onmessage = (e) => console.log(e.data)`);
 

@@ -99,6 +99,11 @@ impl Board {
         self.0.watched.send_if_modified(|was| std::mem::replace(was, watched) != watched);
     }
 
+    /// Whether somebody looks, as it changes.
+    pub fn watched(&self) -> watch::Receiver<bool> {
+        self.0.watched.subscribe()
+    }
+
     /// Everything a new viewer needs, as one JSON object: read now unless it was just read. However many ask at the same
     /// time, it is read once.
     ///

@@ -2,6 +2,7 @@
 
 pub mod board;
 pub mod change;
+pub mod live;
 pub mod machine;
 pub mod page;
 pub mod statistics;
