@@ -48,7 +48,7 @@ where
     let (seats, refusals) = (Seats::new(limits.connections_max), Seats::new(REFUSALS_MAX));
     let (ending, end) = watch::channel(());
     let mut stop = pin!(stop);
-    let mut pause = PAUSE_MIN;
+    let mut pauses = Pauses::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -56,7 +56,7 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                pause = PAUSE_MIN;
+                pauses = Pauses::default();
                 if let Some(seat) = seats.take() {
                     let service = WithSeat { service: service.clone(), seat, peer };
                     tokio::spawn(serve_one(stream, service, Arc::clone(&limits), end.clone()));
@@ -64,14 +64,13 @@ where
                     tokio::spawn(refuse(stream, refusal));
                 }
             }
-            Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
+                let Some(pause) = pauses.after(&error) else { continue };
                 tracing::warn!(%error, ?pause, "cannot accept connections");
                 tokio::select! {
                     () = sleep(pause) => {}
                     () = &mut stop => break,
                 }
-                pause = (pause * 2).min(PAUSE_MAX);
             }
         }
     }
@@ -94,8 +93,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     // A connection that says nothing costs no buffer of hyper's.
-    if !matches!(timeout(limits.handshake_timeout, stream.readable()).await, Ok(Ok(()))) {
-        return;
+    tokio::select! {
+        readable = timeout(limits.handshake_timeout, stream.readable()) => if !matches!(readable, Ok(Ok(()))) { return },
+        _ = end.changed() => return,
     }
     let _ = stream.set_nodelay(true);
     let connection = http1::Builder::new()
@@ -130,10 +130,29 @@ async fn refuse(mut stream: TcpStream, _refusal: Seat) {
     let _ = timeout(PAUSE_MAX, telling).await;
 }
 
-/// Whether an accept failed because of the connection that was to be accepted, and not of the listener.
-fn concerns_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(error.kind(), Kind::ConnectionRefused | Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted)
+/// How long to wait after an accept that failed for want of files or memory: longer each time.
+#[derive(Debug)]
+struct Pauses {
+    next: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { next: PAUSE_MIN }
+    }
+}
+
+impl Pauses {
+    /// `None`: the accept failed because of the connection that was to be accepted, and the next one may be well.
+    fn after(&mut self, error: &io::Error) -> Option<Duration> {
+        use io::ErrorKind as Kind;
+        if matches!(error.kind(), Kind::ConnectionRefused | Kind::ConnectionAborted | Kind::ConnectionReset | Kind::Interrupted) {
+            return None;
+        }
+        let pause = self.next;
+        self.next = (pause * 2).min(PAUSE_MAX);
+        Some(pause)
+    }
 }
 
 /// Hands the seat and the peer of a connection to each of its requests.
@@ -157,5 +176,20 @@ impl<S: tower_service::Service<Request<Incoming>>> tower_service::Service<Reques
         request.extensions_mut().insert(self.seat.clone());
         request.extensions_mut().insert(Peer(self.peer));
         self.service.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_files_the_server_waits_longer_each_time_up_to_a_second() {
+        // The number of "no more files for this process".
+        let no_files = io::Error::from_raw_os_error(24);
+        let mut pauses = Pauses::default();
+        let waits: Vec<u128> = (0..9).filter_map(|_| pauses.after(&no_files)).map(|pause| pause.as_millis()).collect();
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1_000, 1_000]);
+        assert_eq!(pauses.after(&io::ErrorKind::ConnectionAborted.into()), None);
     }
 }

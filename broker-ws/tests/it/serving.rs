@@ -75,9 +75,11 @@ async fn bytes_that_are_no_http_are_refused() {
 
 #[tokio::test]
 async fn a_stop_ends_the_server_when_its_answers_are_out() {
-    let server = Server::start(WsLimits::default()).await;
-    let idle = server.connect().await;
-    drop(idle);
+    let server = Server::start(WsLimits::default().handshake_timeout(Duration::from_secs(600))).await;
+    let _silent = server.connect().await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    answer(&mut client).await;
     server.stop.send(()).unwrap();
     server.task.await.unwrap();
     assert!(TcpStream::connect(server.addr).await.is_err());

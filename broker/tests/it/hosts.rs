@@ -82,6 +82,17 @@ async fn over_pipes_that_are_upgraded_already() {
 }
 
 #[tokio::test]
+async fn over_a_tcp_socket_that_is_upgraded_already() {
+    let broker = Broker::builder().dev().build().unwrap();
+    let (listener, addr) = bound().await;
+    let pipe = tokio::net::TcpStream::connect(addr).await.unwrap();
+    broker.accept(listener.accept().await.unwrap().0, Head::new("/ws/news")).await.unwrap();
+    let mut client = Client::upgraded(pipe).await;
+    broker.publish(&"news".parse().unwrap(), Publish::new(Payload::json("1"))).await.unwrap();
+    assert_eq!(client.text().await, "1");
+}
+
+#[tokio::test]
 async fn without_a_socket() {
     let broker = Broker::builder().dev().build().unwrap();
     let mut client = broker.connect_local(Connect::default()).await.unwrap();
