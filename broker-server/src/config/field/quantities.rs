@@ -1,0 +1,137 @@
+//! Durations, sizes and whole numbers, each within its range.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{Fault, Field, quoted};
+use crate::config::{
+    quantity::{parse_duration, parse_size, show_duration, show_size},
+    raw::{Raw, RawValue},
+};
+
+/// A duration within a range, such as "25s".
+pub(in crate::config) fn duration(target: &mut Duration, range: RangeInclusive<Duration>) -> impl Field + '_ {
+    DurationField { target, range }
+}
+
+struct DurationField<'a> {
+    target: &'a mut Duration,
+    range: RangeInclusive<Duration>,
+}
+
+impl Field for DurationField<'_> {
+    fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
+        let Some(text) = raw.as_text() else {
+            return Err(match &raw.value {
+                RawValue::Integer(number) => Fault::found("this has no unit").help(format!("write \"{number}s\" for seconds")),
+                _ => Fault::kind(raw),
+            });
+        };
+        match parse_duration(text) {
+            Some(value) if self.range.contains(&value) => *self.target = value,
+            Some(value) => return Err(Fault::found(format!("this is {}", show_duration(value)))),
+            None if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                return Err(Fault::found("this has no unit").help(format!("write \"{text}s\" for seconds")));
+            }
+            None => return Err(Fault::found("this is no duration").help("write it like \"25s\", \"500ms\", \"10m\", \"1h30m\" or \"7d\"")),
+        }
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(quoted(&show_duration(*self.target)))
+    }
+
+    fn expected(&self) -> String {
+        format!("a duration from {} to {}", show_duration(*self.range.start()), show_duration(*self.range.end()))
+    }
+}
+
+/// A size in bytes within a range, such as "64KiB".
+pub(in crate::config) fn size(target: &mut usize, range: RangeInclusive<u64>) -> impl Field + '_ {
+    SizeField { target, range }
+}
+
+struct SizeField<'a> {
+    target: &'a mut usize,
+    range: RangeInclusive<u64>,
+}
+
+impl Field for SizeField<'_> {
+    fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
+        let Some(text) = raw.as_text() else {
+            return Err(match &raw.value {
+                RawValue::Integer(number) => Fault::found("this has no unit").help(format!("write \"{number}B\" for bytes")),
+                _ => Fault::kind(raw),
+            });
+        };
+        match parse_size(text) {
+            Some(value) if self.range.contains(&value) => *self.target = usize::try_from(value).unwrap_or(usize::MAX),
+            Some(value) => return Err(Fault::found(format!("this is {}", show_size(value)))),
+            None => return Err(Fault::found("this is no size").help("write it like \"512B\", \"64KiB\" or \"1MiB\"")),
+        }
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(quoted(&show_size(*self.target as u64)))
+    }
+
+    fn expected(&self) -> String {
+        format!("a size from {} to {}", show_size(*self.range.start()), show_size(*self.range.end()))
+    }
+}
+
+/// A whole number within a range.
+pub(in crate::config) fn count(target: &mut usize, range: RangeInclusive<usize>) -> impl Field + '_ {
+    CountField { target: CountTarget::Always(target), range }
+}
+
+/// A whole number within a range, or none.
+pub(in crate::config) fn optional_count(target: &mut Option<usize>, range: RangeInclusive<usize>) -> impl Field + '_ {
+    CountField { target: CountTarget::Maybe(target), range }
+}
+
+struct CountField<'a> {
+    target: CountTarget<'a>,
+    range: RangeInclusive<usize>,
+}
+
+enum CountTarget<'a> {
+    Always(&'a mut usize),
+    Maybe(&'a mut Option<usize>),
+}
+
+impl Field for CountField<'_> {
+    fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
+        let Some(number) = raw.as_integer() else {
+            let fault = Fault::kind(raw);
+            return Err(match &raw.value {
+                RawValue::Text(text) if text.parse::<u64>().is_ok() => fault.help(format!("write {text} without quotes")),
+                _ => fault,
+            });
+        };
+        match number.parse::<usize>() {
+            Ok(value) if self.range.contains(&value) => match &mut self.target {
+                CountTarget::Always(target) => **target = value,
+                CountTarget::Maybe(target) => **target = Some(value),
+            },
+            _ => return Err(Fault::found(format!("this is {number}"))),
+        }
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        match &self.target {
+            CountTarget::Always(target) => Some(target.to_string()),
+            CountTarget::Maybe(target) => target.map(|target| target.to_string()),
+        }
+    }
+
+    fn expected(&self) -> String {
+        format!("a whole number from {} to {}", self.range.start(), self.range.end())
+    }
+
+    fn example(&self) -> String {
+        self.show().unwrap_or_else(|| self.range.start().to_string())
+    }
+}
