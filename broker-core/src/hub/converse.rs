@@ -165,7 +165,9 @@ impl Shard {
             return;
         }
         self.hub.stats.subscriptions.sub(1);
-        conn.backlog.drop_all(&leave.topic);
+        if !leave.keeps_backlog {
+            conn.backlog.drop_all(&leave.topic);
+        }
         let Some(entry) = self.remove_member(conn.variant, at.slot, &leave.topic) else { return };
         entry.leave(&self.hub.ports, self.index);
         if leave.namespace.presence || leave.namespace.join_leave {

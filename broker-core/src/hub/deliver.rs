@@ -346,6 +346,11 @@ impl Shard {
                 if panics::catch(&self.hub.stats, "codec", || codec.protocol.encode_push(&push, &mut out)).is_err() {
                     frames.truncate(start);
                 }
+                if codec.protocol.gap_ends_subscription() {
+                    // Nothing follows the end of a subscription.
+                    encoded.push(Encoded { seq: *seq, position: publication.position, end: frames.len() as u32 });
+                    break;
+                }
             }
             encoded.push(Encoded { seq: *seq, position: publication.position, end: frames.len() as u32 });
         }

@@ -3,7 +3,7 @@
 use tokio::time::{Duration, Instant};
 
 use super::conn::Conn;
-use crate::{CloseReason, Refusal};
+use crate::{CloseFrame, CloseReason, Refusal};
 
 /// User text in a log line is cut here.
 const TEXT_MAX: usize = 128;
@@ -39,12 +39,11 @@ impl LifeLog {
         );
     }
 
-    pub(super) fn closed(&mut self, conn: &Conn, reason: &CloseReason, now: Instant) {
+    pub(super) fn closed(&mut self, conn: &Conn, reason: &CloseReason, close: &CloseFrame, now: Instant) {
         if !self.may_write(now) {
             return;
         }
         let info = conn.session.info();
-        let close = conn.codec.protocol.close_frame(reason);
         let silent = conn.life.heard_at.map(|at| now.duration_since(at).as_secs_f32());
         tracing::info!(
             target: "broker::session",

@@ -191,7 +191,13 @@ impl Checker {
                 assert!(self.asked && !self.live, "an answer to a subscribe that was asked: {line}");
                 self.live = true;
                 self.asked = false;
-                let top = words[2].parse().ok();
+                let top: Option<Position> = words[2].parse().ok();
+                let lost: Option<Position> = words[3].strip_prefix("lost:").and_then(|since| since.parse().ok());
+                if let (Some(top), Some(since)) = (top, lost) {
+                    // So little is always kept and recorded.
+                    let within_reach = since.epoch == top.epoch && since.offset <= top.offset && top.offset - since.offset <= 2;
+                    assert!(!within_reach, "what can be recovered is: {line}");
+                }
                 // Recovered: what was missed follows. Otherwise the position is the top.
                 self.at = match words[3].strip_prefix("recovered:") {
                     Some(since) => since.parse().ok(),

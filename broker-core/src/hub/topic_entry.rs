@@ -79,7 +79,8 @@ struct State {
     joiners: VecDeque<Joiner>,
     /// Publications ahead of the position, while a read is in flight (J4).
     pending: Vec<Arc<Publication>>,
-    /// What was sequenced while a read was in flight (J6).
+    /// Whether what is sequenced goes into `ring` (J6): while a read is in flight, and what its answer lets through; not the answer itself.
+    recording: bool,
     ring: VecDeque<Arc<Publication>>,
     ring_overflowed: bool,
     counts: Box<[u32]>,
@@ -158,6 +159,7 @@ impl TopicEntry {
                 failures: 0,
                 joiners: VecDeque::new(),
                 pending: Vec::new(),
+                recording: false,
                 ring: VecDeque::new(),
                 ring_overflowed: false,
                 counts: vec![0; new.shards].into(),
@@ -256,6 +258,7 @@ impl TopicEntry {
     pub(crate) fn read_done(self: &Arc<Self>, ports: &Ports, answer: Result<LogPage, Unavailable>) {
         let mut state = self.state.lock();
         let Some(served) = state.reading.take() else { return };
+        state.recording = false;
         if state.dead {
             return;
         }
@@ -264,7 +267,9 @@ impl TopicEntry {
             Ok(page) => {
                 state.failures = 0;
                 self.advance(&mut state, ports, &page);
+                state.recording = true;
                 self.drain_pending(&mut state, ports);
+                state.recording = false;
                 state.again |= !state.pending.is_empty();
                 self.serve(&mut state, ports, served, &page);
                 state.ring.clear();
@@ -426,6 +431,7 @@ impl TopicEntry {
         state.ring.clear();
         state.ring_overflowed = false;
         state.reading = Some(state.joiners.len());
+        state.recording = true;
         ports.queue(Errand::Read { entry: self.clone(), query: read_query(state) });
     }
 
@@ -538,7 +544,7 @@ impl TopicEntry {
         let before = state.position;
         state.position = publication.position;
         state.seq += 1;
-        if state.reading.is_some() || state.snapshots.records() {
+        if state.recording || state.snapshots.records() {
             Self::record(state, &publication);
         }
         let job = Job::Publication { seq: state.seq, publication };
@@ -567,7 +573,7 @@ impl TopicEntry {
     }
 
     fn record(state: &mut State, publication: &Arc<Publication>) {
-        if state.reading.is_some() {
+        if state.recording {
             if state.ring.len() < RING_MAX {
                 state.ring.push_back(publication.clone());
             } else {

@@ -94,7 +94,8 @@ impl Shard {
             self.hub.user_gone(user);
             self.disconnected(conn, &reason, now);
         }
-        self.log.closed(conn, &reason, now);
+        let close = self.close_frame(conn, &reason);
+        self.log.closed(conn, &reason, &close, now);
         conn.life.user = None;
         conn.head = None;
         match &reason {
@@ -108,26 +109,31 @@ impl Shard {
             _ => {}
         }
         conn.closing_until = Some(now + CLOSING_TIMEOUT);
-        let frames = self.closing_frames(conn, &reason);
+        let frames = self.closing_frames(conn, &reason, &close);
         conn.backlog.push_frames(frames);
     }
 
-    fn closing_frames(&self, conn: &Conn, reason: &CloseReason) -> Bytes {
+    fn close_frame(&self, conn: &Conn, reason: &CloseReason) -> CloseFrame {
+        match reason {
+            // RFC 6455, 5.5.1: the answer to a close repeats its code.
+            CloseReason::ClientLeft { code } => CloseFrame { code: code.unwrap_or(1000), reason: "".into() },
+            _ => panics::catch(&self.hub.stats, "codec", || conn.codec.protocol.close_frame(reason))
+                .unwrap_or(CloseFrame { code: 1011, reason: "".into() }),
+        }
+    }
+
+    fn closing_frames(&self, conn: &Conn, reason: &CloseReason, close: &CloseFrame) -> Bytes {
         let mut frames = Vec::new();
         let framing = &*conn.codec.framing;
-        let close = if let CloseReason::ClientLeft { code } = reason {
-            // RFC 6455, 5.5.1: the answer to a close repeats its code.
-            CloseFrame { code: code.unwrap_or(1000), reason: "".into() }
-        } else {
+        if !matches!(reason, CloseReason::ClientLeft { .. }) {
             let mut out = FrameWriter::new(framing, &mut frames);
             let push = Push::Closing(reason.clone());
             let told = panics::catch(&self.hub.stats, "codec", || conn.codec.protocol.encode_push(&push, &mut out));
             if told.is_err() {
                 frames.clear();
             }
-            conn.codec.protocol.close_frame(reason)
-        };
-        framing.close(&close, &mut frames);
+        }
+        framing.close(close, &mut frames);
         frames.into()
     }
 }

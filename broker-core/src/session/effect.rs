@@ -53,6 +53,8 @@ pub(crate) struct Leave {
     /// Whether the session was a member, or still joining.
     pub(crate) live: bool,
     pub(crate) who: Arc<SessionInfo>,
+    /// Whether what waits of the topic is still sent: what came before a gap that ends the subscription.
+    pub(crate) keeps_backlog: bool,
 }
 
 /// What must be asked outside the state machine.

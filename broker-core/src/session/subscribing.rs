@@ -132,7 +132,7 @@ impl Session {
         if let Some(mut subscription) = self.subscriptions.remove(&topic) {
             // Every command is answered, also one that another has made pointless.
             let pointless = subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command));
-            self.leave(subscription, effects);
+            self.leave(subscription, false, effects);
             if let Some(subscribe) = pointless {
                 let refusal = Refusal::unavailable("the client unsubscribed before the subscription was live");
                 effects.push(Effect::Reply(subscribe, Reply::Refused(refusal)));
@@ -144,26 +144,26 @@ impl Session {
     /// Ends a subscription of the server's own accord, and says so.
     pub(crate) fn end_subscription(&mut self, topic: &Topic, reason: UnsubscribeReason, effects: &mut Vec<Effect>) {
         if let Some(subscription) = self.subscriptions.remove(topic) {
-            self.leave(subscription, effects);
+            self.leave(subscription, false, effects);
             effects.push(Effect::Push(Push::Unsubscribed { topic: topic.clone(), reason }));
         }
     }
 
-    /// Forgets a subscription whose member is gone and whose client was told by a gap. Gives what must be left.
+    /// Ends a subscription whose client takes a gap as its end; the gap and what came before it are still sent.
     pub(crate) fn forget_subscription(&mut self, topic: &Topic, effects: &mut Vec<Effect>) {
         if let Some(subscription) = self.subscriptions.remove(topic) {
-            self.leave(subscription, effects);
+            self.leave(subscription, true, effects);
         }
     }
 
     pub(super) fn leave_all(&mut self, effects: &mut Vec<Effect>) {
         let all: Vec<Subscription> = self.subscriptions.drain().collect();
         for subscription in all {
-            self.leave(subscription, effects);
+            self.leave(subscription, false, effects);
         }
     }
 
-    fn leave(&self, subscription: Subscription, effects: &mut Vec<Effect>) {
+    fn leave(&self, subscription: Subscription, keeps_backlog: bool, effects: &mut Vec<Effect>) {
         let live = subscription.pending.is_none();
         if subscription.pending.as_ref().is_some_and(|pending| !pending.joining) {
             return;
@@ -173,6 +173,6 @@ impl Session {
             topic_info => std::sync::Arc::new(SessionInfo { topic_info, ..(*self.info).clone() }),
         };
         let Subscription { topic, namespace, generation, .. } = subscription;
-        effects.push(Effect::Leave(Leave { topic, namespace, generation, live, who }));
+        effects.push(Effect::Leave(Leave { topic, namespace, generation, live, who, keeps_backlog }));
     }
 }

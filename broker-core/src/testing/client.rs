@@ -16,6 +16,8 @@ use crate::{
 pub struct LineProtocol {
     /// Whether a gap ends the subscription, as for the Centrifuge protocol.
     pub gap_ends: bool,
+    /// Data whose encoding panics; `close` panics when the connection closes.
+    pub poison: Option<&'static str>,
 }
 
 impl Protocol for LineProtocol {
@@ -24,7 +26,7 @@ impl Protocol for LineProtocol {
     }
 
     fn encoding(&self) -> u8 {
-        200 + u8::from(self.gap_ends)
+        200 + u8::from(self.gap_ends) + 2 * u8::from(self.poison.is_some())
     }
 
     fn decode(&self, _message: Inbound<'_>, _commands: &mut Vec<Command>) {}
@@ -68,6 +70,7 @@ impl Protocol for LineProtocol {
     fn encode_push(&self, push: &Push, out: &mut FrameWriter<'_>) {
         match push {
             Push::Publication(publication) => {
+                assert_ne!(self.poison, Some(text(&publication.data).as_str()), "planted");
                 let at = publication.position.map_or_else(String::new, |position| format!("{}:", position.offset));
                 out.text(format!("{} {at}{}", publication.topic, text(&publication.data)).as_bytes());
             }
@@ -98,6 +101,7 @@ impl Protocol for LineProtocol {
     }
 
     fn close_frame(&self, reason: &CloseReason) -> CloseFrame {
+        assert_ne!(self.poison, Some("close"), "planted");
         CloseFrame { code: 3000, reason: reason.cause().into() }
     }
 }

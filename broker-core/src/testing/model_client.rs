@@ -29,6 +29,7 @@ impl Protocol for ModelProtocol {
             Reply::Subscribed(subscribed) => {
                 let resume = match subscribed.resume {
                     Some(crate::Resume { since: crate::Since::Position(since), recovered: true, .. }) => format!("recovered:{since}"),
+                    Some(crate::Resume { since: crate::Since::Position(since), .. }) => format!("lost:{since}"),
                     _ => "live".to_owned(),
                 };
                 out.text(format!("subscribed {} {} {resume}", subscribed.topic, at(subscribed.position)).as_bytes());

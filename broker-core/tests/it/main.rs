@@ -3,6 +3,7 @@
 mod conversing;
 mod delivering;
 mod opening;
+mod poison;
 mod slow;
 mod suites;
 mod threads;

@@ -89,7 +89,7 @@ async fn where_a_gap_ends_the_subscription_nothing_follows_it() {
         .with_settings(|settings| settings.backlog_max_bytes = 500)
         .build()
         .unwrap();
-    let mut slow = slow_client(&engine, LineProtocol { gap_ends: true }).await;
+    let mut slow = slow_client(&engine, LineProtocol { gap_ends: true, ..LineProtocol::default() }).await;
     for n in 1..=200 {
         engine.publish(&topic("slow:a"), json(&n.to_string())).await.unwrap();
         tokio::task::yield_now().await;
@@ -172,4 +172,25 @@ async fn a_lagging_shard_that_cannot_be_refilled_tells_one_gap() {
     assert_eq!(line, format!("gap slow:a {}-50 SlowConsumer", last + 1));
     engine.publish(&topic("slow:a"), json("51")).await.unwrap();
     assert_eq!(client.next().await, "slow:a 51:51");
+}
+
+#[tokio::test]
+async fn where_a_gap_ends_the_subscription_what_came_before_it_is_still_sent() {
+    let backplane = Arc::new(MemoryBackplane::new());
+    let engine = open_engine()
+        .backplane(backplane.clone())
+        .namespace("slow", quiet(5))
+        .with_settings(|settings| settings.inbox_share_max_bytes = 600)
+        .build()
+        .unwrap();
+    let mut client = Client::connect_as(&engine, LineProtocol { gap_ends: true, ..LineProtocol::default() }, None).await;
+    client.subscribe("slow:a");
+    client.next().await;
+    let keep = Keep { size: 5, ttl: Duration::from_secs(60) };
+    for n in 1..=50 {
+        backplane.publish(&topic("slow:a"), json(&n.to_string()), keep).await.unwrap();
+    }
+    assert_eq!(client.take(5).await, ["slow:a 1:1", "slow:a 2:2", "slow:a 3:3", "slow:a 4:4", "gap slow:a 5-50 SlowConsumer"]);
+    client.subscribe("slow:a");
+    assert_eq!(client.next().await, "subscribed slow:a at 50");
 }
