@@ -162,7 +162,8 @@ impl<O: AsyncWrite + Unpin, S: AsyncWrite + Unpin> Printer<O, S> {
             State::Live { session } => self.remark(&format!("connected, session {session}")),
             State::Reconnecting { next_in, why } => {
                 let tenths = Duration::from_millis(next_in.as_millis() as u64 / 100 * 100);
-                self.remark(&format!("reconnecting in {tenths:?}: {why}"));
+                let when = if tenths.is_zero() { "at once".to_owned() } else { format!("in {tenths:?}") };
+                self.remark(&format!("reconnecting {when}: {why}"));
             }
             State::Connecting | State::Closed(_) => {}
         }
