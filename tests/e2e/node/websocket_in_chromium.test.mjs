@@ -1,6 +1,7 @@
 // A page without an SDK: `new WebSocket(url)` against the plain protocol, in headless Chromium.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { startBroker } from './harness/broker.mjs';
 import { openBrowser, servePages } from './harness/pages.mjs';
@@ -165,6 +166,22 @@ test('WebSocket in Chromium: a page of a foreign origin is turned away', async (
   } finally {
     await page.close();
     page = own;
+  }
+});
+
+test('WebSocket in Chromium: the page of the README shows what is published', async () => {
+  const readme = await readFile(new URL('../../../README.md', import.meta.url), 'utf8');
+  const [, html] = /```html\n([^]*?)```/.exec(readme);
+  assert.ok(html.includes('//127.0.0.1:8000/'));
+  const own = await servePages({ '/readme': html.replace('127.0.0.1:8000', new URL(broker.http).host) });
+  const reader = await browser.newPage();
+  try {
+    await reader.goto(`${own.url}/readme`);
+    await publish('news', { hello: 'world' });
+    assert.equal(await reader.locator('#news li').first().textContent(), '{"hello":"world"}');
+  } finally {
+    await reader.close();
+    own.close();
   }
 });
 

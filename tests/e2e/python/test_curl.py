@@ -1,11 +1,15 @@
 """`curl` against the server API and the health pages: what a backend without a client library does."""
 
 import json
+import pathlib
+import re
 import subprocess
 
 import pytest
 
 from harness import Broker
+
+README = pathlib.Path(__file__).parents[3] / "README.md"
 
 
 def curl(*arguments, stdin=None):
@@ -31,7 +35,14 @@ def post(broker, method, body, *more, key="dev"):
     return curl("-X", "POST", f"{broker.http}/api/{method}", "-H", f"X-API-Key: {key}", "-d", "@-", *more, stdin=text.encode())
 
 
-def test_the_publish_of_the_readme(broker, topic):
+def test_the_curl_line_of_the_readme_publishes(broker):
+    [line] = re.findall(r"^curl .*/api/publish$", README.read_text(), re.MULTILINE)
+    line = line.replace("http://127.0.0.1:8000", broker.http)
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=20)
+    assert json.loads(done.stdout)["result"]["offset"] >= 1, done
+
+
+def test_a_publish_answers_the_position_as_json(broker, topic):
     status, headers, body = post(broker, "publish", {"channel": topic, "data": {"n": 1}})
     assert (status, body["result"]["offset"]) == (200, 1)
     assert body["result"]["epoch"]

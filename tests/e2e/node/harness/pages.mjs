@@ -41,14 +41,15 @@ export async function openBrowser({ hosts = [] } = {}) {
   };
 }
 
-/** Serves an empty page, the scenarios and the SDK's own browser bundle. */
-export async function servePages() {
+/** Serves an empty page, the scenarios, the SDK's own browser bundle, and `more`: texts of HTML pages by their path. */
+export async function servePages(more = {}) {
   const bundle = join(require.resolve('centrifuge'), '../../dist/centrifuge.js');
   const files = {
     '/': ['text/html', '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>Test</title>'],
     '/sdk': ['text/html', '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>SDK</title><script src="/centrifuge.js"></script>'],
     '/centrifuge.js': ['text/javascript', await readFile(bundle)],
     '/scenarios.mjs': ['text/javascript', await readFile(new URL('scenarios.mjs', here))],
+    ...Object.fromEntries(Object.entries(more).map(([path, html]) => [path, ['text/html', html]])),
   };
   const server = createServer((request, response) => {
     const [type, body] = files[request.url] ?? ['text/plain', null];
