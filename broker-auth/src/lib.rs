@@ -15,12 +15,6 @@
 //! ```
 //!
 //! No policy lives here: whether a token is needed, and what a user may do, is decided elsewhere.
-//!
-//! # Cryptography
-//! `rust_crypto` (default) builds everywhere; `aws_lc_rs` is faster for the algorithms with key pairs and wins where both are on.
-//! Without either, there is nothing to verify with and this crate is empty.
-
-#![cfg(any(feature = "rust_crypto", feature = "aws_lc_rs"))]
 
 mod claims;
 mod hmac;

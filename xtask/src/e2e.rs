@@ -62,8 +62,11 @@ pub(crate) fn hostile(cases: u32) -> Result<bool> {
 
 /// `cargo test` of the workspace, shown while it runs and counted.
 fn cargo_tests() -> Result<Count> {
-    eprintln!("\n$ cargo test --workspace");
-    let mut child = cargo(&["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    eprintln!("\n$ cargo test --workspace --all-features");
+    let mut child = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo test")?;
     let mut text = String::new();
     for line in BufReader::new(child.stdout.take().expect("standard output is piped")).lines() {
         let line = line?;

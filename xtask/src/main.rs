@@ -22,6 +22,7 @@ cargo xtask <command>
   e2e [FILTER]          the end-to-end suites whose name contains FILTER
   architecture          only the architecture rules and the report of long files and functions
   hostile [--cases N]   generated hostile input over real sockets beside a healthy client (10,000 cases by default)
+  model [SCHEDULES]     the hub's ordering and joining under shuttle's scheduler (20,000 random schedules and as many with few preemptions)
   bench-fanout          CPU per delivery of the whole process against a bare send() loop
 ";
 
@@ -51,6 +52,8 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["architecture"] => check::architecture_only(),
         ["hostile"] => e2e::hostile(10_000),
         ["hostile", "--cases", cases] => e2e::hostile(cases.parse()?),
+        ["model"] => check::model(20_000),
+        ["model", schedules] => check::model(schedules.parse()?),
         ["bench-fanout", ..] => bail!("there is no fan-out bench in this workspace yet"),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }

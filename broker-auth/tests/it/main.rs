@@ -28,8 +28,6 @@ fn signed(header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
 
 fn signed_with(secret: &[u8], header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
     let signed = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
-    // With both crypto features on, the crate does not choose by itself; a second installation changes nothing.
-    let _ = jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER.install_default();
     let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &EncodingKey::from_secret(secret), Algorithm::HS256).unwrap();
     format!("{signed}.{signature}")
 }
