@@ -31,6 +31,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("centrifuge in Chromium", Runner::Chromium, "node/sdk_in_chromium.test.mjs"),
     ("WebSocket in Chromium", Runner::Chromium, "node/websocket_in_chromium.test.mjs"),
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
+    ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
@@ -56,7 +57,7 @@ pub(crate) fn only(filter: &str) -> Result<bool> {
 
 /// `cargo xtask hostile`: the generated cases over real sockets, as many as asked for.
 pub(crate) fn hostile(cases: u32) -> Result<bool> {
-    let mut test = cargo(&["test", "--release", "--package", "broker-server", "--test", "hostile", "--", "--nocapture"]);
+    let mut test = cargo(&["test", "--package", "broker-server", "--test", "hostile", "--", "--nocapture"]);
     process::passes(test.env("HOSTILE_CASES", cases.to_string()))
 }
 
@@ -84,33 +85,36 @@ fn suites(filter: &str) -> Result<Vec<(String, Count)>> {
         return Ok(Vec::new());
     }
     fs::create_dir_all(workspace::artifacts())?;
-    let mut means = Means { broker: broker()?, application: application()?, ..Means::default() };
+    let mut means = Means { programs: programs()?, ..Means::default() };
     chosen.into_iter().map(|(name, runner, file)| Ok(((*name).to_owned(), means.run(name, *runner, file)?))).collect()
 }
 
-/// The binary under test: the one that `BROKER_BIN` names, or the workspace's, which is built.
-fn broker() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("BROKER_BIN") {
-        return Ok(path.into());
-    }
-    must(&mut cargo(&["build", "--package", "broker-server", "--bin", "broker"]))?;
-    Ok(workspace::target().join("debug/broker"))
-}
+/// A program that the suites start: the variable that tells them its path, its package, its binary.
+const PROGRAMS: &[(&str, &str, &str)] = &[
+    ("BROKER_BIN", "broker-server", "broker"),
+    ("APPLICATION_BIN", "e2e-application", "e2e-application"),
+    ("DASHBOARD_BIN", "dashboard", "dashboard"),
+];
 
-/// The application of `tests/e2e/application`: the one that `APPLICATION_BIN` names, or the workspace's, which is built.
-fn application() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("APPLICATION_BIN") {
-        return Ok(path.into());
+/// The programs that the suites start, with their variables. One that its variable names already is taken as it is, the others are built.
+fn programs() -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut found = Vec::new();
+    for (variable, package, binary) in PROGRAMS {
+        let path = if let Some(path) = env::var_os(variable) {
+            path.into()
+        } else {
+            must(&mut cargo(&["build", "--package", package, "--bin", binary]))?;
+            workspace::target().join("debug").join(binary)
+        };
+        found.push((*variable, path));
     }
-    must(&mut cargo(&["build", "--package", "e2e-application"]))?;
-    Ok(workspace::target().join("debug/e2e-application"))
+    Ok(found)
 }
 
 /// What the runners need, looked for when the first suite wants it.
 #[derive(Default)]
 struct Means {
-    broker: PathBuf,
-    application: PathBuf,
+    programs: Vec<(&'static str, PathBuf)>,
     node: Option<Result<(), String>>,
     chromium: Option<Result<PathBuf, String>>,
     python: Option<Result<PathBuf, String>>,
@@ -133,7 +137,7 @@ impl Means {
                 return Ok(Count::BROKEN);
             }
         };
-        suite.env("BROKER_BIN", &self.broker).env("APPLICATION_BIN", &self.application).env("E2E_ARTIFACTS", workspace::artifacts());
+        suite.envs(self.programs.iter().map(|(variable, path)| (variable, path))).env("E2E_ARTIFACTS", workspace::artifacts());
         let Some(status) = bounded(&mut suite, SUITE_TIMEOUT)? else {
             eprintln!("{name} took longer than {SUITE_TIMEOUT:?} and was ended");
             return Ok(Count::BROKEN);

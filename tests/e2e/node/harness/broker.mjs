@@ -32,6 +32,11 @@ export function startApplication() {
   return start(program('APPLICATION_BIN'), [], {}, '', [OPEN]);
 }
 
+/** Runs the dashboard of `examples/`. */
+export function startDashboard() {
+  return start(program('DASHBOARD_BIN'), ['127.0.0.1:0'], {}, '', [/dashboard at (http:\/\/[\d.:[\]]+)\//]);
+}
+
 async function start(path, args, env, apiKey, addresses) {
   const child = spawn(path, args, { env: { ...withoutBrokerSettings(process.env), ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
