@@ -1,6 +1,7 @@
 """The PyPI package `centrifuge-python`, unmodified, over JSON."""
 
 import asyncio
+import json
 import time
 from contextlib import asynccontextmanager
 
@@ -15,6 +16,7 @@ from centrifuge import (
     SubscriptionEventHandler,
     SubscriptionState,
 )
+from websockets.asyncio.client import connect
 
 from harness import Broker, Proxy, Recorder, eventually, token
 
@@ -348,3 +350,15 @@ async def test_a_server_that_stops_sends_its_clients_elsewhere(topic):
             await client.disconnect()
         except CentrifugeError:
             pass
+
+
+async def test_a_command_may_cross_a_ping(pinging, topic):
+    """Without the SDK, so that the order is certain: the command was on its way when the ping came, and its pong follows."""
+    async with connect(pinging.centrifuge, proxy=None) as socket, asyncio.timeout(10):
+        await socket.send('{"id":1,"connect":{}}')
+        assert json.loads(await socket.recv())["id"] == 1
+        for command in range(2, 5):
+            assert await socket.recv() == "{}"
+            await socket.send(json.dumps({"id": command, "history": {"channel": topic}}))
+            assert json.loads(await socket.recv())["id"] == command
+            await socket.send("{}")
