@@ -41,6 +41,8 @@ pub(crate) struct Session {
     pub(super) opening: Option<VecDeque<Subscribe>>,
     pub(super) subscriptions: Subscriptions,
     pub(super) timers: Timers,
+    /// A ping was sent that no pong has answered; other signs of life do not change that.
+    pong_is_due: bool,
     /// Part of the first ping's delay, 0 to 1.
     pub(super) chance: f32,
     questions: Vec<Open>,
@@ -90,6 +92,7 @@ impl Session {
             opening: None,
             subscriptions: Subscriptions::default(),
             timers,
+            pong_is_due: false,
             chance,
             questions: Vec::new(),
             waiting: VecDeque::new(),
@@ -122,11 +125,10 @@ impl Session {
     }
 
     pub(crate) fn handle_command(&mut self, command: Command, now: Instant, effects: &mut Vec<Effect>) {
-        let ping_was_open = self.timers.pong_at.is_some();
         self.heard();
         match (&command.request, self.phase) {
             (_, Phase::Closed) => {}
-            (Request::Pong, _) => self.pong(ping_was_open, effects),
+            (Request::Pong, _) => self.pong(effects),
             _ if self.must_wait(&command.request) && self.waiting.len() < WAITING_MAX => self.waiting.push_back(command),
             _ if self.must_wait(&command.request) => {
                 let refusal = Refusal::new(RefusalKind::TooManyRequests, "too many commands wait for the answers to earlier ones");
@@ -155,6 +157,7 @@ impl Session {
         }
         if due(&mut self.timers.ping_at, now) {
             effects.push(Effect::Push(Push::Ping));
+            self.pong_is_due = true;
             self.timers.ping_at = Some(now + self.rules.settings.ping_interval);
             self.timers.pong_at.get_or_insert(now + self.rules.settings.pong_timeout);
         }
@@ -282,9 +285,9 @@ impl Session {
             || self.subscriptions.find(topic).is_some_and(|subscription| subscription.pending.is_some())
     }
 
-    fn pong(&mut self, ping_was_open: bool, effects: &mut Vec<Effect>) {
+    fn pong(&mut self, effects: &mut Vec<Effect>) {
         // spec: centrifuge client protocol: an empty object answers a ping, and means nothing without one.
-        if !ping_was_open {
+        if !std::mem::take(&mut self.pong_is_due) {
             self.close(CloseReason::BadRequest("an empty command answers a ping, and no ping is open".into()), effects);
         }
     }
