@@ -195,7 +195,7 @@ impl Session {
                 self.refuse(id, refusal, now, effects);
             }
             Request::Subscribe(subscribe) => self.subscribe(id, subscribe, now, effects),
-            Request::Unsubscribe { topic } => self.unsubscribe(id, topic, effects),
+            Request::Unsubscribe { topic } => self.unsubscribe(id, topic, now, effects),
             Request::Refresh { token } => self.refresh(id, token, effects),
             Request::Ping { bare } => effects.push(Effect::Reply(id, Reply::Pong { bare })),
             Request::Pong => {}
@@ -264,6 +264,19 @@ impl Session {
         }
     }
 
+    /// Takes back what waits to subscribe to a topic.
+    pub(super) fn take_waiting_subscribes(&mut self, topic: &Topic) -> Vec<CommandId> {
+        let mut taken = Vec::new();
+        self.waiting.retain_mut(|command| {
+            let stays = !matches!(&command.request, Request::Subscribe(subscribe) if subscribe.topic == *topic);
+            if !stays {
+                taken.push(std::mem::take(&mut command.id));
+            }
+            stays
+        });
+        taken
+    }
+
     fn must_wait(&self, request: &Request) -> bool {
         let topic = topic_of(request);
         self.blocked(request) || topic.is_some() && self.waiting.iter().any(|earlier| topic_of(&earlier.request) == topic)
@@ -271,11 +284,14 @@ impl Session {
 
     /// Whether an open question stands before this request.
     fn blocked(&self, request: &Request) -> bool {
-        if matches!(request, Request::Unreadable(_) | Request::Mistake(_) | Request::Ping { .. } | Request::Unsubscribe { .. }) {
+        if matches!(request, Request::Unreadable(_) | Request::Mistake(_) | Request::Ping { .. }) {
             return false;
         }
         if self.phase == Phase::Connecting || self.is_opening() {
             return true;
+        }
+        if matches!(request, Request::Unsubscribe { .. }) {
+            return false;
         }
         if self.questions.len() >= QUESTIONS_MAX {
             return true;

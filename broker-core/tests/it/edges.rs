@@ -34,3 +34,112 @@ async fn a_command_between_ping_and_pong_does_not_make_the_pong_a_mistake() {
     client.send_all([Request::Pong, Request::Pong]);
     assert_eq!(client.next().await, "closed bad_request", "one ping has one pong");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_waits_for_a_void_answer_is_handled_when_it_comes() {
+    let gate = Arc::new(Notify::new());
+    let hook = gate.clone();
+    let engine = open_engine()
+        .on_subscribe(move |_| {
+            let gate = hook.clone();
+            async move {
+                gate.notified().await;
+                Ok(Grant::plain())
+            }
+        })
+        .build()
+        .unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("plain:a");
+    client.unsubscribe("plain:a");
+    client.subscribe("plain:a");
+    assert!(client.next().await.starts_with("refused Unavailable"));
+    assert_eq!(client.next().await, "unsubscribed plain:a");
+    gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gate.notify_one();
+    assert_eq!(soon(client.next()).await.as_deref(), Some("subscribed plain:a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_many_subscribes_and_unsubscribes_wins() {
+    let gate = Arc::new(Notify::new());
+    let hook = gate.clone();
+    let engine = open_engine()
+        .on_subscribe(move |_| {
+            let gate = hook.clone();
+            async move {
+                gate.notified().await;
+                Ok(Grant::plain())
+            }
+        })
+        .build()
+        .unwrap();
+    let mut client = Client::connect(&engine).await;
+    for _ in 0..2 {
+        client.subscribe("plain:a");
+        client.unsubscribe("plain:a");
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(engine.topics().await, []);
+    let mut lines: Vec<String> = client.take(4).await;
+    lines.sort();
+    assert!(lines[0].starts_with("refused Unavailable") && lines[1].starts_with("refused Unavailable"), "{lines:?}");
+    assert_eq!(lines[2..], ["unsubscribed plain:a", "unsubscribed plain:a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unsubscribe_sent_before_the_connect_is_answered_waits_for_it() {
+    let gate = Arc::new(Notify::new());
+    let hook = gate.clone();
+    let engine = open_engine()
+        .on_connect(move |_| {
+            let gate = hook.clone();
+            async move {
+                gate.notified().await;
+                Ok(Identity::user("ann"))
+            }
+        })
+        .build()
+        .unwrap();
+    let mut client = Client::open(&engine);
+    client.send_all([
+        Request::Connect(broker_core::Connect::default()),
+        Request::Subscribe(Subscribe::new(topic("plain:a"))),
+        Request::Unsubscribe { topic: topic("plain:a") },
+    ]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(engine.topics().await, []);
+    assert_eq!(client.next().await, "connected ann");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_behind_a_join_goes_on_when_the_client_unsubscribes() {
+    let gate = Arc::new(Notify::new());
+    let hook = gate.clone();
+    let engine = open_engine()
+        .snapshot("plain", move |_| {
+            let gate = hook.clone();
+            async move {
+                gate.notified().await;
+                Err(SnapshotFailed::new("no"))
+            }
+        })
+        .build()
+        .unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("plain:a");
+    client.publish("plain:a", "1");
+    client.unsubscribe("plain:a");
+    let mut lines = client.take(2).await;
+    lines.sort();
+    assert!(lines[0].starts_with("refused Unavailable"), "{lines:?}");
+    assert_eq!(lines[1], "unsubscribed plain:a");
+    assert_eq!(soon(client.next()).await.as_deref(), Some("published plain:a"));
+}
