@@ -107,7 +107,10 @@ impl Session {
             Answer::Call(result) => Some(Reply::CallResult(result?)),
             Answer::Actions(actions) => {
                 for action in actions? {
-                    self.act(action, now, effects);
+                    // An action may close the session, also by its refusal: nothing follows that.
+                    if !self.is_closed() {
+                        self.act(action, now, effects);
+                    }
                 }
                 None
             }

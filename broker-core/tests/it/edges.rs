@@ -143,3 +143,22 @@ async fn a_command_behind_a_join_goes_on_when_the_client_unsubscribes() {
     assert_eq!(lines[1], "unsubscribed plain:a");
     assert_eq!(soon(client.next()).await.as_deref(), Some("published plain:a"));
 }
+
+#[tokio::test]
+async fn actions_behind_a_close_are_not_done() {
+    let engine = open_engine()
+        .with_settings(|settings| settings.shards = 1)
+        .on_message(|_| async { Ok(vec![Action::Close { code: 4000, reason: "bye".into() }, Action::Subscribe(topic("plain:secret"))]) })
+        .build()
+        .unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.send(Request::Message { data: Payload::json("1") });
+    while client.next().await != "finished" {}
+    drop(client);
+    // Takes the slot over.
+    let mut other = Client::connect(&engine).await;
+    engine.publish(&topic("plain:secret"), json("1")).await.unwrap();
+    other.send(Request::Ping { bare: false });
+    assert_eq!(other.next().await, "pong", "nothing that another client subscribed to");
+    assert_eq!((engine.stats().subscriptions.value(), engine.topics().await.len()), (0, 0));
+}
