@@ -162,3 +162,26 @@ async fn actions_behind_a_close_are_not_done() {
     assert_eq!(other.next().await, "pong", "nothing that another client subscribed to");
     assert_eq!((engine.stats().subscriptions.value(), engine.topics().await.len()), (0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_dropped_ends_its_connections_and_streams() {
+    let engine = open_engine().build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    let mut stream = engine.subscribe(&topic("plain:a")).unwrap();
+    assert!(matches!(stream.next().await, Some(StreamItem::Live { .. })));
+    // The shards sleep.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(engine);
+    assert_eq!(soon(client.next()).await.as_deref(), Some("finished"));
+    assert!(matches!(soon(stream.next()).await, Some(None)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_ended_shard_has_not_opened_yet_ends_too() {
+    let engine = open_engine().build().unwrap();
+    let mut stream = engine.subscribe(&topic("plain:a")).unwrap();
+    let mut client = Client::open(&engine);
+    drop(engine);
+    assert_eq!(soon(client.next()).await.as_deref(), Some("finished"));
+    assert!(matches!(soon(stream.next()).await, Some(None)));
+}
