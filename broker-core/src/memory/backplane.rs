@@ -214,7 +214,7 @@ impl Log {
             self.publications.iter().rev().filter(|publication| offset(publication) < before).take(limit).cloned().collect()
         } else {
             let first = self.top + 1 - self.publications.len() as u64;
-            let skip = query.after.map_or(0, |after| (after + 1).saturating_sub(first)) as usize;
+            let skip = query.after.map_or(0, |after| after.saturating_add(1).saturating_sub(first)) as usize;
             self.publications.iter().skip(skip).take(limit).cloned().collect()
         };
         LogPage { top, publications }

@@ -185,3 +185,12 @@ async fn what_an_ended_shard_has_not_opened_yet_ends_too() {
     assert_eq!(soon(client.next()).await.as_deref(), Some("finished"));
     assert!(matches!(soon(stream.next()).await, Some(None)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_greatest_offset_that_a_client_can_send_is_a_position_like_others() {
+    let engine = open_engine().build().unwrap();
+    let position = Position { offset: u64::MAX, epoch: broker_core::Epoch::from_random(1) };
+    let mut client = Client::connect(&engine).await;
+    client.resume("quiet:a", Since::Position(position));
+    assert_eq!(soon(client.next()).await.as_deref(), Some("subscribed quiet:a at 0 not recovered"));
+}
