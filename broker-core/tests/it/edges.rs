@@ -194,3 +194,30 @@ async fn the_greatest_offset_that_a_client_can_send_is_a_position_like_others() 
     client.resume("quiet:a", Since::Position(position));
     assert_eq!(soon(client.next()).await.as_deref(), Some("subscribed quiet:a at 0 not recovered"));
 }
+
+#[tokio::test]
+async fn the_newest_publication_is_recovered_across_a_restart() {
+    let state = Namespace::open().history(1, Duration::from_secs(60)).recovery(Recovery::Cache);
+    let engine = open_engine().namespace("state", state).build().unwrap();
+    engine.publish(&topic("state:a"), json("\"new\"")).await.unwrap();
+    let before = Position { offset: 100, epoch: broker_core::Epoch::from_random(1) };
+    for _ in 0..2 {
+        let mut client = Client::connect(&engine).await;
+        let mut subscribe = Subscribe::new(topic("state:a")).since(Since::Position(before));
+        subscribe.join_leave = false;
+        client.send(Request::Subscribe(subscribe));
+        assert_eq!(client.take(2).await, ["subscribed state:a at 1 recovered", "state:a 1:\"new\""]);
+    }
+}
+
+#[tokio::test]
+async fn a_newest_publication_that_is_gone_is_not_recovered() {
+    let state = Namespace::open().history(1, Duration::from_secs(60)).recovery(Recovery::Cache);
+    let engine = open_engine().namespace("state", state).build().unwrap();
+    let published = engine.publish(&topic("state:a"), json("1")).await.unwrap();
+    engine.publish(&topic("state:a"), json("2")).await.unwrap();
+    engine.remove_history(&topic("state:a")).await.unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.resume("state:a", Since::Position(published.position.unwrap()));
+    assert_eq!(client.next().await, "subscribed state:a at 2 not recovered");
+}
