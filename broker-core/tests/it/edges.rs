@@ -221,3 +221,14 @@ async fn a_newest_publication_that_is_gone_is_not_recovered() {
     client.resume("state:a", Since::Position(published.position.unwrap()));
     assert_eq!(client.next().await, "subscribed state:a at 2 not recovered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_first_publication_after_hours_of_silence_is_delivered() {
+    let engine = open_engine().build().unwrap();
+    let mut stream = engine.subscribe(&topic("quiet:alerts")).unwrap();
+    assert!(matches!(stream.next().await, Some(StreamItem::Live { .. })));
+    tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    engine.publish(&topic("quiet:alerts"), json("1")).await.unwrap();
+    let next = stream.next().await;
+    assert!(matches!(next, Some(StreamItem::Publication(_))), "{next:?}");
+}
