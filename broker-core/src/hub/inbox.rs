@@ -108,6 +108,9 @@ enum Status {
     Idle,
     /// The shard runs or was woken.
     Queued,
+    /// The shard has ended.
+    #[cfg(not(broker_model))]
+    Closed,
 }
 
 #[derive(Default)]
@@ -126,6 +129,12 @@ pub(crate) struct Inbox {
 impl Inbox {
     pub(crate) fn push(&self, item: Item) {
         let mut state = self.state.lock();
+        #[cfg(not(broker_model))]
+        if state.status == Status::Closed {
+            drop(state);
+            // What the item holds, as an outlet, ends with it.
+            return drop(item);
+        }
         state.items.push(item);
         let wake = mem::replace(&mut state.status, Status::Queued) == Status::Idle;
         drop(state);
@@ -146,6 +155,14 @@ impl Inbox {
         }
         mem::swap(&mut state.items, items);
         true
+    }
+
+    /// The shard has ended: gives what waits; what is pushed from here on is dropped.
+    #[cfg(not(broker_model))]
+    pub(crate) fn close(&self) -> Vec<Item> {
+        let mut state = self.state.lock();
+        state.status = Status::Closed;
+        mem::take(&mut state.items)
     }
 
     /// Whether the shard may sleep: nothing came since it found the list empty.

@@ -52,12 +52,20 @@ pub(super) fn resume(
 ) -> Option<(Vec<Arc<Publication>>, Option<Resume>)> {
     let Some(since) = since else { return Some((Vec::new(), None)) };
     let told = |recovered, gap| Some(Resume { since, recovered, gap });
-    if recovery == Recovery::Cache {
-        let newest = log.kept_after(0).pop().filter(|newest| Since::Position(newest.position.unwrap_or(log.position)) != since);
-        return Some((newest.into_iter().collect(), told(true, None)));
-    }
     if log.ring_overflowed && !last_try {
         return None;
+    }
+    if recovery == Recovery::Cache {
+        let newest = log.kept_after(0).pop().filter(|newest| newest.position == Some(log.position));
+        let has_it = since == Since::Position(log.position) || since == Since::Beginning && log.position.offset == 0;
+        return Some(match newest {
+            _ if has_it => (Vec::new(), told(true, None)),
+            Some(newest) => (vec![newest], told(true, None)),
+            None => {
+                let gap = Gap { from: None, to: Some(log.position), reason: GapReason::Trimmed };
+                (Vec::new(), told(false, Some(gap)))
+            }
+        });
     }
     let (after, everything_kept) = match since {
         Since::Beginning => (Position { offset: 0, epoch: log.position.epoch }, true),

@@ -120,7 +120,7 @@ impl Shard {
                     std::future::poll_fn(|cx| {
                         inbox.signal().register(cx.waker());
                         let due = until.is_some() && sleep.as_mut().poll(cx).is_ready();
-                        if due || !inbox.is_idle() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+                        if due || !inbox.is_idle() || hub.is_closed() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
                     })
                     .await;
                 }
@@ -370,6 +370,17 @@ impl Shard {
 
     #[cfg(not(broker_model))]
     fn end(&mut self) {
+        for item in self.inbox().close() {
+            match item {
+                Item::Open(at, new) => self.open(at, *new, Instant::now()),
+                Item::Attach(at, outlet) => {
+                    if let Some(conn) = self.conn(at) {
+                        conn.outlet = Some(outlet);
+                    }
+                }
+                _ => {}
+            }
+        }
         for slot in &mut self.slots {
             match slot.occupant.take() {
                 Some(Occupant::Stream(feed, _)) => feed.end(),

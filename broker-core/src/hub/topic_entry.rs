@@ -19,7 +19,7 @@ use super::{
     snapshots::{Snapshots, Taken},
 };
 use crate::{
-    Epoch, Gap, GapReason, Namespace, Payload, Position, Publication, Refusal, Resume, Since, Topic,
+    Epoch, Gap, GapReason, Namespace, Payload, Position, Publication, Recovery, Refusal, Resume, Since, Topic,
     backplane::{Announcement, LogPage, LogQuery, Unavailable},
     sync::Mutex,
 };
@@ -432,7 +432,7 @@ impl TopicEntry {
         state.ring_overflowed = false;
         state.reading = Some(state.joiners.len());
         state.recording = true;
-        ports.queue(Errand::Read { entry: self.clone(), query: read_query(state) });
+        ports.queue(Errand::Read { entry: self.clone(), query: read_query(state, self.namespace.recovery) });
     }
 
     fn read_failed(self: &Arc<Self>, state: &mut State, ports: &Ports, served: usize, error: &Unavailable) {
@@ -716,10 +716,12 @@ impl TopicEntry {
 }
 
 /// From where a read must bring publications: the smallest offset that anybody asks for.
-fn read_query(state: &State) -> LogQuery {
+fn read_query(state: &State, recovery: Recovery) -> LogQuery {
     let own = state.position.map(|position| position.offset);
     let lags = state.lags.iter().flatten().filter_map(|lag| lag.position).map(|position| position.offset);
     let asked = state.joiners.iter().filter_map(|joiner| joiner.since).map(|since| match since {
+        // The newest one may stand before a position of another epoch.
+        _ if recovery == Recovery::Cache => 0,
         Since::Beginning => 0,
         Since::Position(position) => position.offset,
     });

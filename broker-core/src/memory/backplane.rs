@@ -1,7 +1,7 @@
 //! The memory backplane: a ring of recent publications per topic. A restart is a new epoch.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -30,10 +30,14 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct MemoryBackplane {
     logs: Arc<Logs>,
+    heard: Arc<Heard>,
     sink: OnceLock<Weak<dyn Sink>>,
 }
 
 type Logs = RwLock<HashMap<Topic, Arc<Mutex<Log>>>>;
+
+/// Topics with an interest: their positions are not forgotten.
+type Heard = RwLock<HashSet<Topic>>;
 
 /// What is kept of one topic.
 struct Log {
@@ -82,7 +86,7 @@ impl Backplane for MemoryBackplane {
         // A second start would be a second engine on the same memory: the first one keeps it.
         let _ = self.sink.set(sink);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(sweep(Arc::downgrade(&self.logs)));
+            runtime.spawn(sweep(Arc::downgrade(&self.logs), self.heard.clone()));
         }
     }
 
@@ -134,7 +138,15 @@ impl Backplane for MemoryBackplane {
         Ok(())
     }
 
-    async fn interest(&self, _changes: &[(Topic, bool)]) -> Result<(), Unavailable> {
+    async fn interest(&self, changes: &[(Topic, bool)]) -> Result<(), Unavailable> {
+        let mut heard = self.heard.write();
+        for (topic, wanted) in changes {
+            if *wanted {
+                heard.insert(topic.clone());
+            } else {
+                heard.remove(topic);
+            }
+        }
         Ok(())
     }
 
@@ -214,7 +226,7 @@ impl Log {
             self.publications.iter().rev().filter(|publication| offset(publication) < before).take(limit).cloned().collect()
         } else {
             let first = self.top + 1 - self.publications.len() as u64;
-            let skip = query.after.map_or(0, |after| (after + 1).saturating_sub(first)) as usize;
+            let skip = query.after.map_or(0, |after| after.saturating_add(1).saturating_sub(first)) as usize;
             self.publications.iter().skip(skip).take(limit).cloned().collect()
         };
         LogPage { top, publications }
@@ -222,16 +234,21 @@ impl Log {
 }
 
 /// Frees what has expired, until the backplane is gone.
-async fn sweep(logs: Weak<Logs>) {
+async fn sweep(logs: Weak<Logs>, heard: Arc<Heard>) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
         let Some(logs) = logs.upgrade() else { return };
         let now = Instant::now();
-        let all: Vec<Arc<Mutex<Log>>> = logs.read().values().cloned().collect();
+        let all: Vec<(Topic, Arc<Mutex<Log>>)> = logs.read().iter().map(|(topic, log)| (topic.clone(), log.clone())).collect();
         let mut any_dead = false;
-        for log in all {
+        for (topic, log) in all {
+            let heard = heard.read().contains(&topic);
             let mut log = log.lock();
             log.expire(now);
+            if heard {
+                // Those who listen stand at this position, and resume from it when they come back.
+                log.forgotten_at = log.forgotten_at.max(now + POSITION_TTL);
+            }
             log.dead = log.publications.is_empty() && log.forgotten_at <= now;
             any_dead |= log.dead;
         }

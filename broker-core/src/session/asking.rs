@@ -76,27 +76,19 @@ impl Session {
     /// An answer came; a late one for a question that is no longer open is void.
     pub(crate) fn handle_answer(&mut self, ask: AskId, answer: Answer, now: Instant, effects: &mut Vec<Effect>) {
         let Some(purpose) = self.take_question(ask) else { return };
-        let id = match purpose {
-            Purpose::Connect(id) => match answer {
-                Answer::Identity(answer) => return self.identified(id, answer, now, effects),
-                _ => return,
+        match (purpose, answer) {
+            (Purpose::Connect(id), Answer::Identity(answer)) => self.identified(id, answer, now, effects),
+            (Purpose::Refresh(id), Answer::Identity(answer)) => self.refreshed(id, answer, now, effects),
+            (Purpose::Subscribe(topic, generation), Answer::Grant(answer)) => self.granted(&topic, generation, answer, now, effects),
+            (Purpose::Command(id), answer) => match self.reply_to(answer, now, effects) {
+                Ok(Some(reply)) => effects.push(Effect::Reply(id, reply)),
+                Ok(None) => {}
+                Err(refusal) => self.refuse(id, refusal, now, effects),
             },
-            Purpose::Refresh(id) => match answer {
-                Answer::Identity(answer) => return self.refreshed(id, answer, now, effects),
-                _ => return,
-            },
-            Purpose::Subscribe(topic, generation) => match answer {
-                Answer::Grant(answer) => return self.granted(&topic, generation, answer, now, effects),
-                _ => return,
-            },
-            Purpose::Command(id) => id,
-            Purpose::Silent => return self.go_on(now, effects),
-        };
-        match self.reply_to(answer, now, effects) {
-            Ok(Some(reply)) => effects.push(Effect::Reply(id, reply)),
-            Ok(None) => {}
-            Err(refusal) => self.refuse(id, refusal, now, effects),
+            // The application's own publish, and what answers another question than was asked.
+            _ => {}
         }
+        // Whatever the answer was, also a void one: commands may have waited for it.
         self.go_on(now, effects);
     }
 
@@ -115,7 +107,10 @@ impl Session {
             Answer::Call(result) => Some(Reply::CallResult(result?)),
             Answer::Actions(actions) => {
                 for action in actions? {
-                    self.act(action, now, effects);
+                    // An action may close the session, also by its refusal: nothing follows that.
+                    if !self.is_closed() {
+                        self.act(action, now, effects);
+                    }
                 }
                 None
             }

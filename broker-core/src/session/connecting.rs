@@ -59,7 +59,6 @@ impl Session {
             Connected { session, user: self.info.user.clone(), ttl: ttl.map(advertised), data: identity.data, ping_interval: interval };
         effects.push(Effect::Reply(id, Reply::Connected(connected)));
         self.open_next(now, effects);
-        self.go_on(now, effects);
     }
 
     /// Subscribes to the next topic of the URL, or tells that all are live.
@@ -108,7 +107,6 @@ impl Session {
             return self.close(CloseReason::InvalidCredentials(refusal.message), effects);
         }
         self.refuse(id, refusal, now, effects);
-        self.go_on(now, effects);
     }
 
     fn set_expiry(&mut self, ttl: Option<Duration>, now: Instant) {

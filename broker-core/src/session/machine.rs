@@ -41,6 +41,8 @@ pub(crate) struct Session {
     pub(super) opening: Option<VecDeque<Subscribe>>,
     pub(super) subscriptions: Subscriptions,
     pub(super) timers: Timers,
+    /// A ping was sent that no pong has answered; other signs of life do not change that.
+    pong_is_due: bool,
     /// Part of the first ping's delay, 0 to 1.
     pub(super) chance: f32,
     questions: Vec<Open>,
@@ -90,6 +92,7 @@ impl Session {
             opening: None,
             subscriptions: Subscriptions::default(),
             timers,
+            pong_is_due: false,
             chance,
             questions: Vec::new(),
             waiting: VecDeque::new(),
@@ -122,11 +125,10 @@ impl Session {
     }
 
     pub(crate) fn handle_command(&mut self, command: Command, now: Instant, effects: &mut Vec<Effect>) {
-        let ping_was_open = self.timers.pong_at.is_some();
         self.heard();
         match (&command.request, self.phase) {
             (_, Phase::Closed) => {}
-            (Request::Pong, _) => self.pong(ping_was_open, effects),
+            (Request::Pong, _) => self.pong(effects),
             _ if self.must_wait(&command.request) && self.waiting.len() < WAITING_MAX => self.waiting.push_back(command),
             _ if self.must_wait(&command.request) => {
                 let refusal = Refusal::new(RefusalKind::TooManyRequests, "too many commands wait for the answers to earlier ones");
@@ -155,6 +157,7 @@ impl Session {
         }
         if due(&mut self.timers.ping_at, now) {
             effects.push(Effect::Push(Push::Ping));
+            self.pong_is_due = true;
             self.timers.ping_at = Some(now + self.rules.settings.ping_interval);
             self.timers.pong_at.get_or_insert(now + self.rules.settings.pong_timeout);
         }
@@ -192,7 +195,7 @@ impl Session {
                 self.refuse(id, refusal, now, effects);
             }
             Request::Subscribe(subscribe) => self.subscribe(id, subscribe, now, effects),
-            Request::Unsubscribe { topic } => self.unsubscribe(id, topic, effects),
+            Request::Unsubscribe { topic } => self.unsubscribe(id, topic, now, effects),
             Request::Refresh { token } => self.refresh(id, token, effects),
             Request::Ping { bare } => effects.push(Effect::Reply(id, Reply::Pong { bare })),
             Request::Pong => {}
@@ -261,6 +264,19 @@ impl Session {
         }
     }
 
+    /// Takes back what waits to subscribe to a topic.
+    pub(super) fn take_waiting_subscribes(&mut self, topic: &Topic) -> Vec<CommandId> {
+        let mut taken = Vec::new();
+        self.waiting.retain_mut(|command| {
+            let stays = !matches!(&command.request, Request::Subscribe(subscribe) if subscribe.topic == *topic);
+            if !stays {
+                taken.push(std::mem::take(&mut command.id));
+            }
+            stays
+        });
+        taken
+    }
+
     fn must_wait(&self, request: &Request) -> bool {
         let topic = topic_of(request);
         self.blocked(request) || topic.is_some() && self.waiting.iter().any(|earlier| topic_of(&earlier.request) == topic)
@@ -268,11 +284,14 @@ impl Session {
 
     /// Whether an open question stands before this request.
     fn blocked(&self, request: &Request) -> bool {
-        if matches!(request, Request::Unreadable(_) | Request::Mistake(_) | Request::Ping { .. } | Request::Unsubscribe { .. }) {
+        if matches!(request, Request::Unreadable(_) | Request::Mistake(_) | Request::Ping { .. }) {
             return false;
         }
         if self.phase == Phase::Connecting || self.is_opening() {
             return true;
+        }
+        if matches!(request, Request::Unsubscribe { .. }) {
+            return false;
         }
         if self.questions.len() >= QUESTIONS_MAX {
             return true;
@@ -282,9 +301,9 @@ impl Session {
             || self.subscriptions.find(topic).is_some_and(|subscription| subscription.pending.is_some())
     }
 
-    fn pong(&mut self, ping_was_open: bool, effects: &mut Vec<Effect>) {
+    fn pong(&mut self, effects: &mut Vec<Effect>) {
         // spec: centrifuge client protocol: an empty object answers a ping, and means nothing without one.
-        if !ping_was_open {
+        if !std::mem::take(&mut self.pong_is_due) {
             self.close(CloseReason::BadRequest("an empty command answers a ping, and no ping is open".into()), effects);
         }
     }

@@ -85,7 +85,6 @@ impl Session {
                 let id = std::mem::take(&mut pending.command);
                 self.subscriptions.remove(topic);
                 self.refuse(id, refusal, now, effects);
-                self.go_on(now, effects);
             }
         }
     }
@@ -128,17 +127,20 @@ impl Session {
         self.go_on(now, effects);
     }
 
-    pub(super) fn unsubscribe(&mut self, id: CommandId, topic: Topic, effects: &mut Vec<Effect>) {
+    pub(super) fn unsubscribe(&mut self, id: CommandId, topic: Topic, now: Instant, effects: &mut Vec<Effect>) {
+        let mut pointless = Vec::new();
         if let Some(mut subscription) = self.subscriptions.remove(&topic) {
-            // Every command is answered, also one that another has made pointless.
-            let pointless = subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command));
+            pointless.extend(subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command)));
             self.leave(subscription, false, effects);
-            if let Some(subscribe) = pointless {
-                let refusal = Refusal::unavailable("the client unsubscribed before the subscription was live");
-                effects.push(Effect::Reply(subscribe, Reply::Refused(refusal)));
-            }
+        }
+        pointless.extend(self.take_waiting_subscribes(&topic));
+        // Every command is answered, also one that another has made pointless.
+        for subscribe in pointless {
+            let refusal = Refusal::unavailable("the client unsubscribed before the subscription was live");
+            effects.push(Effect::Reply(subscribe, Reply::Refused(refusal)));
         }
         effects.push(Effect::Reply(id, Reply::Unsubscribed { topic }));
+        self.go_on(now, effects);
     }
 
     /// Ends a subscription of the server's own accord, and says so.

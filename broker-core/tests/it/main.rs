@@ -2,6 +2,7 @@
 
 mod conversing;
 mod delivering;
+mod edges;
 mod opening;
 mod poison;
 mod slow;

@@ -1,0 +1,234 @@
+//! Where ends, slow answers and other people's code meet: nothing is lost in silence, nothing stays behind, nobody else notices.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use broker_core::{
+    Action, Authorizer, Backplane, Capabilities, Decision, Engine, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
+    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Refusal, Request,
+    SessionId, SessionInfo, Since, Sink, SlowConsumer, SnapshotFailed, StreamItem, Subscribe, Topic, Unavailable, Verb,
+    testing::{Client, LineProtocol},
+};
+use tokio::sync::Notify;
+
+use crate::delivering::{json, open_engine, quiet, topic};
+
+/// What comes within a second of the test's clock, or nothing.
+async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(Duration::from_secs(1), future).await.ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_between_ping_and_pong_does_not_make_the_pong_a_mistake() {
+    let engine = open_engine().build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    assert_eq!(client.next().await, "ping");
+    client.send_all([Request::Ping { bare: false }, Request::Pong]);
+    assert_eq!(client.next().await, "pong");
+    assert_eq!(client.next().await, "ping");
+    client.send_all([Request::Pong, Request::Pong]);
+    assert_eq!(client.next().await, "closed bad_request", "one ping has one pong");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_waits_for_a_void_answer_is_handled_when_it_comes() {
+    let gate = Arc::new(Notify::new());
+    let hook = gate.clone();
+    let engine = open_engine()
+        .on_subscribe(move |_| {
+            let gate = hook.clone();
+            async move {
+                gate.notified().await;
+                Ok(Grant::plain())
+            }
+        })
+        .build()
+        .unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("plain:a");
+    client.unsubscribe("plain:a");
+    client.subscribe("plain:a");
+    assert!(client.next().await.starts_with("refused Unavailable"));
+    assert_eq!(client.next().await, "unsubscribed plain:a");
+    gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gate.notify_one();
+    assert_eq!(soon(client.next()).await.as_deref(), Some("subscribed plain:a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_many_subscribes_and_unsubscribes_wins() {
+    let gate = Arc::new(Notify::new());
+    let hook = gate.clone();
+    let engine = open_engine()
+        .on_subscribe(move |_| {
+            let gate = hook.clone();
+            async move {
+                gate.notified().await;
+                Ok(Grant::plain())
+            }
+        })
+        .build()
+        .unwrap();
+    let mut client = Client::connect(&engine).await;
+    for _ in 0..2 {
+        client.subscribe("plain:a");
+        client.unsubscribe("plain:a");
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(engine.topics().await, []);
+    let mut lines: Vec<String> = client.take(4).await;
+    lines.sort();
+    assert!(lines[0].starts_with("refused Unavailable") && lines[1].starts_with("refused Unavailable"), "{lines:?}");
+    assert_eq!(lines[2..], ["unsubscribed plain:a", "unsubscribed plain:a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unsubscribe_sent_before_the_connect_is_answered_waits_for_it() {
+    let gate = Arc::new(Notify::new());
+    let hook = gate.clone();
+    let engine = open_engine()
+        .on_connect(move |_| {
+            let gate = hook.clone();
+            async move {
+                gate.notified().await;
+                Ok(Identity::user("ann"))
+            }
+        })
+        .build()
+        .unwrap();
+    let mut client = Client::open(&engine);
+    client.send_all([
+        Request::Connect(broker_core::Connect::default()),
+        Request::Subscribe(Subscribe::new(topic("plain:a"))),
+        Request::Unsubscribe { topic: topic("plain:a") },
+    ]);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(engine.topics().await, []);
+    assert_eq!(client.next().await, "connected ann");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_behind_a_join_goes_on_when_the_client_unsubscribes() {
+    let gate = Arc::new(Notify::new());
+    let hook = gate.clone();
+    let engine = open_engine()
+        .snapshot("plain", move |_| {
+            let gate = hook.clone();
+            async move {
+                gate.notified().await;
+                Err(SnapshotFailed::new("no"))
+            }
+        })
+        .build()
+        .unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("plain:a");
+    client.publish("plain:a", "1");
+    client.unsubscribe("plain:a");
+    let mut lines = client.take(2).await;
+    lines.sort();
+    assert!(lines[0].starts_with("refused Unavailable"), "{lines:?}");
+    assert_eq!(lines[1], "unsubscribed plain:a");
+    assert_eq!(soon(client.next()).await.as_deref(), Some("published plain:a"));
+}
+
+#[tokio::test]
+async fn actions_behind_a_close_are_not_done() {
+    let engine = open_engine()
+        .with_settings(|settings| settings.shards = 1)
+        .on_message(|_| async { Ok(vec![Action::Close { code: 4000, reason: "bye".into() }, Action::Subscribe(topic("plain:secret"))]) })
+        .build()
+        .unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.send(Request::Message { data: Payload::json("1") });
+    while client.next().await != "finished" {}
+    drop(client);
+    // Takes the slot over.
+    let mut other = Client::connect(&engine).await;
+    engine.publish(&topic("plain:secret"), json("1")).await.unwrap();
+    other.send(Request::Ping { bare: false });
+    assert_eq!(other.next().await, "pong", "nothing that another client subscribed to");
+    assert_eq!((engine.stats().subscriptions.value(), engine.topics().await.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_dropped_ends_its_connections_and_streams() {
+    let engine = open_engine().build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    let mut stream = engine.subscribe(&topic("plain:a")).unwrap();
+    assert!(matches!(stream.next().await, Some(StreamItem::Live { .. })));
+    // The shards sleep.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(engine);
+    assert_eq!(soon(client.next()).await.as_deref(), Some("finished"));
+    assert!(matches!(soon(stream.next()).await, Some(None)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_ended_shard_has_not_opened_yet_ends_too() {
+    let engine = open_engine().build().unwrap();
+    let mut stream = engine.subscribe(&topic("plain:a")).unwrap();
+    let mut client = Client::open(&engine);
+    drop(engine);
+    assert_eq!(soon(client.next()).await.as_deref(), Some("finished"));
+    assert!(matches!(soon(stream.next()).await, Some(None)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_greatest_offset_that_a_client_can_send_is_a_position_like_others() {
+    let engine = open_engine().build().unwrap();
+    let position = Position { offset: u64::MAX, epoch: broker_core::Epoch::from_random(1) };
+    let mut client = Client::connect(&engine).await;
+    client.resume("quiet:a", Since::Position(position));
+    assert_eq!(soon(client.next()).await.as_deref(), Some("subscribed quiet:a at 0 not recovered"));
+}
+
+#[tokio::test]
+async fn the_newest_publication_is_recovered_across_a_restart() {
+    let state = Namespace::open().history(1, Duration::from_secs(60)).recovery(Recovery::Cache);
+    let engine = open_engine().namespace("state", state).build().unwrap();
+    engine.publish(&topic("state:a"), json("\"new\"")).await.unwrap();
+    let before = Position { offset: 100, epoch: broker_core::Epoch::from_random(1) };
+    for _ in 0..2 {
+        let mut client = Client::connect(&engine).await;
+        let mut subscribe = Subscribe::new(topic("state:a")).since(Since::Position(before));
+        subscribe.join_leave = false;
+        client.send(Request::Subscribe(subscribe));
+        assert_eq!(client.take(2).await, ["subscribed state:a at 1 recovered", "state:a 1:\"new\""]);
+    }
+}
+
+#[tokio::test]
+async fn a_newest_publication_that_is_gone_is_not_recovered() {
+    let state = Namespace::open().history(1, Duration::from_secs(60)).recovery(Recovery::Cache);
+    let engine = open_engine().namespace("state", state).build().unwrap();
+    let published = engine.publish(&topic("state:a"), json("1")).await.unwrap();
+    engine.publish(&topic("state:a"), json("2")).await.unwrap();
+    engine.remove_history(&topic("state:a")).await.unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.resume("state:a", Since::Position(published.position.unwrap()));
+    assert_eq!(client.next().await, "subscribed state:a at 2 not recovered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_publication_after_hours_of_silence_is_delivered() {
+    let engine = open_engine().build().unwrap();
+    let mut stream = engine.subscribe(&topic("quiet:alerts")).unwrap();
+    assert!(matches!(stream.next().await, Some(StreamItem::Live { .. })));
+    tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    engine.publish(&topic("quiet:alerts"), json("1")).await.unwrap();
+    let next = stream.next().await;
+    assert!(matches!(next, Some(StreamItem::Publication(_))), "{next:?}");
+}
