@@ -11,7 +11,7 @@ pub trait Protocol: fmt::Debug + Send + Sync + 'static {
     /// The name, for logs: `centrifuge-json`, `plain-raw`.
     fn name(&self) -> &'static str;
 
-    /// A number that is equal only for protocols that encode publications to the same bytes.
+    /// A number that is equal only for protocols that encode publications, joins and leaves to the same bytes.
     fn encoding(&self) -> u8;
 
     /// Reads all commands of one message, in order.

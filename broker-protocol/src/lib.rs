@@ -23,11 +23,13 @@ mod plain;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-/// The numbers behind [`broker_core::Protocol::encoding`]: equal only where publications become the same bytes.
+/// The numbers behind [`broker_core::Protocol::encoding`]: equal only where publications, joins and leaves become the same bytes.
 mod encoding {
     pub(crate) const CENTRIFUGE_JSON: u8 = 1;
     pub(crate) const PLAIN_RAW: u8 = 2;
     pub(crate) const PLAIN_ENVELOPE: u8 = 3;
+    /// Joins and leaves are shared like publications, and this one leaves them out.
+    pub(crate) const PLAIN_ENVELOPE_QUIET: u8 = 4;
 }
 
 pub use centrifuge::CentrifugeJson;

@@ -55,7 +55,8 @@ impl Protocol for Plain {
     fn encoding(&self) -> u8 {
         match self.format {
             Format::Raw => encoding::PLAIN_RAW,
-            Format::Envelope => encoding::PLAIN_ENVELOPE,
+            Format::Envelope if self.notices => encoding::PLAIN_ENVELOPE,
+            Format::Envelope => encoding::PLAIN_ENVELOPE_QUIET,
         }
     }
 

@@ -297,3 +297,10 @@ fn a_refused_opening_says_so_before_it_closes() {
     let frame = r#"{"broker":"error","code":103,"error":"permission_denied","message":"subscribing to a is not allowed"}"#;
     check_push(&Push::Closing(CloseReason::Refused(Box::new(refusal))), frame, frame, frame, frame);
 }
+
+#[test]
+fn connections_with_and_without_notices_share_no_bytes_where_joins_are_told() {
+    let encoding = |format, notices| Plain { format, notices, dev: false }.encoding();
+    assert_ne!(encoding(Format::Envelope, true), encoding(Format::Envelope, false));
+    assert_eq!(encoding(Format::Raw, true), encoding(Format::Raw, false));
+}
