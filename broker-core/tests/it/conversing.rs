@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use broker_core::{
-    Action, CloseReason, Connect, Grant, Identity, Payload, Refusal, Request, Subscribe,
+    Action, CloseReason, Connect, Grant, Identity, Payload, Recovery, Refusal, Request, Since, Subscribe,
     testing::{Client, LineProtocol},
 };
 
-use crate::delivering::{json, open_engine, topic};
+use crate::delivering::{json, open_engine, quiet, topic};
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_connects_is_closed_after_5s() {
@@ -80,6 +80,18 @@ async fn every_mistake_is_answered_and_the_session_lives() {
         let found = at(&answers, kind).unwrap_or_else(|| panic!("no {kind} in {answers:?}"));
         answers.remove(found);
     }
+}
+
+#[tokio::test]
+async fn a_resume_is_told_how_it_went_also_where_no_history_is_kept() {
+    let mut no_recovery = quiet(10);
+    no_recovery.recovery = Recovery::Off;
+    let engine = open_engine().namespace("off", no_recovery).build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.resume("plain:a", Since::Beginning);
+    assert_eq!(client.next().await, "subscribed plain:a not recovered");
+    client.resume("off:a", Since::Beginning);
+    assert_eq!(client.next().await, "subscribed off:a at 0 not recovered");
 }
 
 #[tokio::test]
