@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -57,6 +57,9 @@ pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Respo
     response
 }
 
+/// Most bytes that are read only so that a refusal is heard.
+const DISCARD_MAX: u64 = 16 << 20;
+
 /// Why a body was not read to its end.
 #[derive(Debug)]
 pub(crate) enum ReadFailed<E> {
@@ -67,11 +70,10 @@ pub(crate) enum ReadFailed<E> {
 }
 
 /// Reads a body of at most `max` bytes. A body that announces more is not read at all.
-pub(crate) async fn read<B: Body>(body: B, max: usize) -> Result<Bytes, ReadFailed<B::Error>> {
+pub(crate) async fn read<B: Body>(mut body: Pin<&mut B>, max: usize) -> Result<Bytes, ReadFailed<B::Error>> {
     if body.size_hint().lower() > max as u64 {
         return Err(ReadFailed::TooLarge);
     }
-    let mut body = pin!(body);
     let mut whole = Vec::new();
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         // Trailers say nothing here.
@@ -87,4 +89,20 @@ pub(crate) async fn read<B: Body>(body: B, max: usize) -> Result<Bytes, ReadFail
         }
     }
     Ok(whole.into())
+}
+
+/// Reads the rest of a body that is too large, within bounds: where bytes are left unread the connection is reset, and most clients then meet a
+/// broken pipe rather than the answer.
+pub(crate) async fn discard<B: Body>(mut body: Pin<&mut B>) {
+    if body.size_hint().lower() > DISCARD_MAX {
+        return;
+    }
+    let mut left = DISCARD_MAX;
+    while let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let len = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        if len > left {
+            return;
+        }
+        left -= len;
+    }
 }

@@ -12,7 +12,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -187,9 +187,12 @@ impl Shared {
         B::Error: fmt::Display,
     {
         let max = self.options.body_max_bytes;
-        match tokio::time::timeout(self.options.body_timeout, body::read(body, max)).await {
+        let mut body = pin!(body);
+        match tokio::time::timeout(self.options.body_timeout, body::read(body.as_mut(), max)).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(ReadFailed::TooLarge)) => {
+                // The answer is the same whether all of it came in time.
+                let _ = tokio::time::timeout(self.options.body_timeout, body::discard(body)).await;
                 let refusal = Refusal::new(RefusalKind::LimitExceeded, format!("the body has more than {max} bytes"));
                 Err(Failure::transport(StatusCode::PAYLOAD_TOO_LARGE, refusal.rule("longer than api.body_max")))
             }

@@ -8,7 +8,10 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, client::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use tower_service::Service;
 
 use super::server::engine;
@@ -42,8 +45,30 @@ async fn a_connection_lives_on_after_a_refused_request() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_writes_all_of_a_body_that_is_too_large_hears_why() {
+    let mut stream = connect(Api::new(engine(), ApiOptions::default().keys(ApiKeys::one("k")).body_max_bytes(100))).await;
+    let body = vec![b'x'; 8 << 20];
+    let head = format!(
+        "POST /api/publish HTTP/1.1\r\nhost: broker\r\nx-api-key: k\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains(r#""error":"limit_exceeded""#), "{answer}");
+}
+
 /// A client of one connection to a server of this service.
 async fn client(api: Api) -> http1::SendRequest<Full<Bytes>> {
+    let (client, connection) = http1::handshake(TokioIo::new(connect(api).await)).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// A connection to a server of this service.
+async fn connect(api: Api) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (accepted, _) = listener.accept().await.unwrap();
@@ -52,7 +77,5 @@ async fn client(api: Api) -> http1::SendRequest<Full<Bytes>> {
         async move { Ok::<_, Infallible>(api.call(request).await.unwrap_or_else(|never| match never {})) }
     });
     tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(accepted), service));
-    let (client, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    client
+    stream
 }
