@@ -117,7 +117,7 @@ impl Builder {
     }
 
     /// Lets pages of this origin connect: `https://app.example.com`, `https://*.example.com`, or `*` for all. Pages of the host that the
-    /// request goes to may connect anyway.
+    /// request goes to may connect anyway, except in dev mode and on a loopback listener, where pages of this machine may instead.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.allowed_origins.push(origin.into());
         self

@@ -59,7 +59,7 @@ impl BrokerService {
 
     /// Whether pages of this origin may connect: for other services beside this one, which follow the same list.
     ///
-    /// Pages of the host that a request goes to may connect too; only the request tells which that is.
+    /// Beyond loopback, pages of the host that a request goes to may connect too; only the request tells which that is.
     pub fn allows_origin(&self, origin: &str) -> bool {
         self.broker.shared.origins.lets_in(origin, self.listens_on_loopback)
     }

@@ -79,9 +79,10 @@ impl Origins {
             let host = headers.get(HOST).and_then(|host| host.to_str().ok());
             host.and_then(|host| Origin::parse(&format!("{}://{host}", origin.scheme))).is_some_and(|host| host == origin)
         };
-        self.allowed.iter().any(|pattern| pattern.matches(&origin))
-            || ((self.loopback || listens_on_loopback) && origin.is_loopback())
-            || is_same_host()
+        let only_this_machine = self.loopback || listens_on_loopback;
+        // A name of somebody else may lead to loopback (DNS rebinding): where only this machine is let in, such a page is not the broker's own.
+        let own = if only_this_machine { origin.is_loopback() } else { is_same_host() };
+        own || self.allowed.iter().any(|pattern| pattern.matches(&origin))
     }
 }
 
@@ -200,6 +201,9 @@ mod tests {
         }
         assert!(origins.lets_in("http://localhost:3000", true) && !origins.lets_in("http://localhost:3000", false));
         check(&origins, "http://localhost.evil", true, false);
+        // The host that the request names, which a page may have led here.
+        check(&origins, "http://broker.test:9000", true, false);
+        check(&origins, "http://broker.test:9000", false, true);
         check(&origins, "null", true, false);
     }
 
