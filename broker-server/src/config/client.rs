@@ -15,7 +15,7 @@ use super::{
 pub struct Client {
     /// Silence after which the server pings. 1 s to 10 min. Default: 25 s.
     pub ping_interval: Duration,
-    /// Silence after a ping that closes, shorter than `ping_interval`. Default: 10 s.
+    /// Silence after a ping that closes, shorter than `ping_interval`. Default: 10 s, less where pings come that often.
     pub pong_timeout: Duration,
     /// Time a new connection has to say who it is. Default: 5 s.
     pub connect_timeout: Duration,
@@ -85,7 +85,7 @@ impl Client {
         );
         keys.key(
             "pong_timeout",
-            "Silence after a ping that closes the connection; shorter than ping_interval.",
+            "Silence after a ping that closes the connection; shorter than ping_interval, and by itself at most two fifths of it.",
             &mut duration(&mut self.pong_timeout, Duration::from_millis(100)..=minutes(10)),
         );
         keys.key(
@@ -133,6 +133,11 @@ impl Client {
         for name in ["rate", "proxy_headers", "trusted_proxies"] {
             keys.later(name, "remove this key");
         }
+    }
+
+    /// Shortens a timeout that nobody set to what a short `ping_interval` leaves, so that one of the two can be set alone.
+    pub(super) fn fit_pong_timeout(&mut self) {
+        self.pong_timeout = self.pong_timeout.min(self.ping_interval * 2 / 5);
     }
 
     /// What is wrong between the keys of this section.

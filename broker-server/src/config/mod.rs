@@ -116,6 +116,9 @@ impl Config {
         let mut reader = Reader::new(source, &mut report.mistakes);
         config.visit(&mut reader);
         let (mut origins, known) = reader.finish();
+        if !origins.iter().any(|(path, origin)| path.iter().eq(["client", "pong_timeout"]) && *origin != Origin::Default) {
+            config.client.fit_pong_timeout();
+        }
         if config.is_dev {
             config.open_for_development(&mut origins);
         }

@@ -317,13 +317,13 @@ error: `client.token.hmac_secret` must be a secret of at least 32 bytes
 #[test]
 fn settings_that_contradict_each_other_are_mistakes() {
     check(
-        "[client]\nping_interval = \"5s\"\n",
+        "[client]\nping_interval = \"5s\"\npong_timeout = \"10s\"\n",
         r#"
 error: `client.pong_timeout` (10s) must be shorter than `client.ping_interval` (5s)
-  --> broker.toml:2:17
+  --> broker.toml:3:16
    |
- 2 | ping_interval = "5s"
-   |                 ^^^^
+ 3 | pong_timeout = "10s"
+   |                ^^^^^
    = a pong must be missed before the next ping goes out: lower pong_timeout or raise ping_interval
 "#,
     );

@@ -56,6 +56,19 @@ fn every_kind_of_value_can_come_from_the_environment() {
 }
 
 #[test]
+fn a_short_ping_interval_alone_shortens_the_timeout_that_nobody_set() {
+    let check = |set: &[(&str, &str)], expected| {
+        let loaded = load("", variables(set));
+        assert_eq!(shown(&loaded), "");
+        assert_eq!(loaded.config.client.pong_timeout, expected);
+    };
+    check(&[], Duration::from_secs(10));
+    check(&[("BROKER_CLIENT__PING_INTERVAL", "3s")], Duration::from_millis(1_200));
+    check(&[("BROKER_CLIENT__PING_INTERVAL", "30s")], Duration::from_secs(10));
+    check(&[("BROKER_CLIENT__PING_INTERVAL", "3s"), ("BROKER_CLIENT__PONG_TIMEOUT", "2s")], Duration::from_secs(2));
+}
+
+#[test]
 fn variables_of_others_are_none_of_ours() {
     let loaded = load("", variables(&[("BROKER_PORT", "tcp://10.0.0.1:80"), ("BROKER_SERVICE_HOST", "10.0.0.1"), ("PATH", "/bin")]));
     assert_eq!(shown(&loaded), "");
