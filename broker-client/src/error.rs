@@ -21,7 +21,7 @@ pub struct Refusal {
 pub enum CallError {
     /// The server said no.
     #[error("the server refused: {0}")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     /// The connection ended before the answer. The server may have done what was asked; nothing is sent again by itself.
     #[error("the connection ended before the answer; it may have been done: {0}")]
     Cut(Arc<str>),
@@ -45,6 +45,12 @@ pub enum CallError {
     /// The server's answer does not have the shape the protocol gives it.
     #[error("the server's answer cannot be read")]
     Unreadable,
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl CallError {

@@ -206,7 +206,7 @@ impl<O: AsyncWrite + Unpin, S: AsyncWrite + Unpin> Printer<O, S> {
     fn gap(&mut self, topic: &str, gap: Gap) {
         let (word, why) = match gap.reason {
             GapReason::NotRecovered => ("trimmed", "the broker no longer keeps what was missed"),
-            GapReason::NoHistory => ("no_history", "the topic keeps no history of what came while there was no connection"),
+            GapReason::NoHistory => ("trimmed", "the topic keeps no history of what came while there was no connection"),
             GapReason::SlowReader => ("slow_consumer", "the output was not read in time"),
         };
         let missed = gap.missed.map(|missed| format!("{missed} ")).unwrap_or_default();
