@@ -75,7 +75,7 @@ impl LifeLog {
             session = %info.session,
             user = %cut(info.user.as_str()),
             refused = ?refusal.kind,
-            message = %cut(&refusal.message),
+            why = %cut(&refusal.message),
             hint = refusal.rule.as_deref().map(cut),
             "command refused"
         );
@@ -110,7 +110,28 @@ fn peer(conn: &Conn) -> String {
     conn.life.peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string())
 }
 
-/// Text from outside in a log line: escaped, and cut.
+/// Text from outside in a log line: cut, and escaped where it would not print as it is.
 fn cut(text: &str) -> String {
-    text.chars().take(TEXT_MAX).flat_map(char::escape_default).collect()
+    let mut shown = String::with_capacity(text.len().min(TEXT_MAX));
+    for letter in text.chars().take(TEXT_MAX) {
+        match letter {
+            '"' | '\'' => shown.push(letter),
+            _ => shown.extend(letter.escape_debug()),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_is_readable_and_cannot_begin_a_line() {
+        let check = |text: &str, expected: &str| assert_eq!(cut(text), expected);
+        check("add \"sub\" to namespaces.news.allow", "add \"sub\" to namespaces.news.allow");
+        check("김철수", "김철수");
+        check("a\nINFO b\u{202e}\u{1b}[2J\\n", "a\\nINFO b\\u{202e}\\u{1b}[2J\\\\n");
+        check(&"x".repeat(TEXT_MAX + 1), &"x".repeat(TEXT_MAX));
+    }
 }
