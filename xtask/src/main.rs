@@ -1,6 +1,7 @@
 //! The project's own commands, run as `cargo xtask <command>`. What they do lives in the modules; here they are only named.
 
 mod architecture;
+mod bench;
 mod check;
 mod e2e;
 mod needs;
@@ -23,7 +24,7 @@ cargo xtask <command>
   architecture          only the architecture rules and the report of long files and functions
   hostile [--cases N]   generated hostile input over real sockets beside a healthy client (10,000 cases by default)
   model [SCHEDULES]     the hub's ordering and joining under shuttle's scheduler (20,000 random schedules and as many with few preemptions)
-  bench-fanout          CPU per delivery of the whole process against a bare send() loop
+  bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
 
 fn main() -> ExitCode {
@@ -54,7 +55,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["hostile", "--cases", cases] => e2e::hostile(cases.parse()?),
         ["model"] => check::model(20_000),
         ["model", schedules] => check::model(schedules.parse()?),
-        ["bench-fanout", ..] => bail!("there is no fan-out bench in this workspace yet"),
+        ["bench-fanout", options @ ..] => bench::fanout(options),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }
 }

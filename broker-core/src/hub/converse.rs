@@ -133,8 +133,8 @@ impl Shard {
         match poll_once(&mut future) {
             std::task::Poll::Ready(answer) => {
                 // A publisher that listens to its own topic gets the publication before the answer, which is therefore
-                // handled after what the publish put into the inbox.
-                match published_to.and_then(|topic| self.topic_of(&topic)) {
+                // handled after what the publish put into the inbox. One that does not has its next publish join the same pass.
+                match published_to.filter(|topic| conn.session.listens_to(topic)).and_then(|topic| self.topic_of(&topic)) {
                     Some(topic) => self.hub.push(at, Item::AnswerAfter(at, ask, Box::new(answer), topic)),
                     None => conn.session.handle_answer(ask, answer, now.into_std(), effects),
                 }

@@ -92,6 +92,11 @@ impl Session {
         }
     }
 
+    /// Whether the session gets what is published to this topic.
+    pub(crate) fn listens_to(&self, topic: &Topic) -> bool {
+        self.subscriptions.find(topic).is_some()
+    }
+
     /// Whether the hub's answer to a join is still waited for; otherwise it is void and the hub must be left.
     pub(crate) fn awaits(&self, topic: &Topic, generation: Generation) -> bool {
         self.subscriptions

@@ -1,0 +1,191 @@
+//! The bench of the whole process: CPU per delivery against a bare `send()` loop, and memory per idle connection.
+//!
+//! How it measures, and what came out: `docs/benchmarks.md`.
+
+mod figures;
+mod frames;
+mod load;
+mod process;
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use figures::Round;
+use load::{Peer, Publisher, Subscribers};
+use process::Server;
+
+const HELP: &str = "\
+broker-benches [fanout | idle] [options]          without a word: both
+
+  --server PATH        measure this binary `broker` instead of the embedded library
+  --rounds N           rounds of the fan-out; at least 5 mean something (7)
+  --subscribers N      subscribers of the fan-out (1000)
+  --messages N         publications of a measurement, one at a time (160)
+  --idle N             idle connections (10000)
+";
+
+/// Publications that arrive together in a burst.
+const BURST: u64 = 16;
+
+/// Publications before the first measurement of a process.
+const WARM_UP: u64 = 16;
+
+/// Time for a server with many new connections to come to rest.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Topics without and with a history.
+const TOPICS: [(&str, &str); 2] = [("bench", "without history"), ("kept:bench", "with a history of 300")];
+
+struct Options {
+    fanout: bool,
+    idle: bool,
+    server: Option<PathBuf>,
+    rounds: usize,
+    subscribers: usize,
+    messages: u64,
+    connections: usize,
+}
+
+fn main() -> Result<()> {
+    let Some(options) = options()? else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    process::raise_file_limit((options.connections.max(3 * options.subscribers) + 100) as u64)?;
+    process::pin_load()?;
+    if options.fanout {
+        fanout(&options)?;
+    }
+    if options.idle {
+        idle(&options)?;
+    }
+    Ok(())
+}
+
+fn options() -> Result<Option<Options>> {
+    let mut options = Options { fanout: true, idle: true, server: None, rounds: 7, subscribers: 1000, messages: 160, connections: 10_000 };
+    let mut arguments = env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "fanout" => options.idle = false,
+            "idle" => options.fanout = false,
+            "--server" => options.server = Some(value()?.into()),
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--subscribers" => options.subscribers = value()?.parse()?,
+            "--messages" => options.messages = value()?.parse()?,
+            "--idle" => options.connections = value()?.parse()?,
+            "--help" => return Ok(None),
+            other => bail!("no option {other:?}\n\n{HELP}"),
+        }
+    }
+    ensure!(options.rounds > 0 && options.messages >= BURST, "at least one round of {BURST} publications");
+    Ok(Some(options))
+}
+
+/// One process with subscribers and a publisher.
+struct Side {
+    name: &'static str,
+    // The clients go first, so that the process has nothing left to tell them.
+    publisher: Publisher<'static>,
+    subscribers: Subscribers,
+    server: Server,
+}
+
+impl Side {
+    fn new(name: &'static str, server: Server, peer: Peer<'static>, subscribers: usize) -> Result<Self> {
+        let subscribers = Subscribers::connect(server.address, peer, subscribers)?;
+        let publisher = Publisher::connect(server.address, peer)?;
+        let mut side = Self { name, publisher, subscribers, server };
+        side.measure(WARM_UP, 1)?;
+        Ok(side)
+    }
+
+    /// CPU time per delivery, in nanoseconds.
+    fn measure(&mut self, bursts: u64, size: u64) -> Result<f64> {
+        let before = self.server.cpu_ns()?;
+        self.publisher.publish(&mut self.subscribers, bursts, size)?;
+        let after = self.server.cpu_ns()?;
+        Ok((after - before) as f64 / (bursts * size * self.subscribers.len() as u64) as f64)
+    }
+}
+
+/// Measures one side, after every side has answered the pings that came meanwhile.
+fn measure(sides: &mut [Side], which: usize, bursts: u64, size: u64) -> Result<f64> {
+    for side in sides.iter_mut() {
+        side.subscribers.idle(Duration::from_millis(5))?;
+        side.publisher.take_answers()?;
+    }
+    sides[which].measure(bursts, size).with_context(|| format!("{} in bursts of {size}", sides[which].name))
+}
+
+fn fanout(options: &Options) -> Result<()> {
+    let modes = [("one at a time", options.messages, 1), ("bursts of 16", options.messages / BURST * 2, BURST)];
+    let mut tables: Vec<(String, Vec<Round>)> = Vec::new();
+    for (mode, ..) in modes {
+        tables.extend(TOPICS.iter().map(|(_, name)| (format!("{mode}, {name}"), Vec::new())));
+    }
+    for _ in 0..options.rounds {
+        let mut rows = tables.iter_mut();
+        let mut sides = vec![Side::new("the floor", start_floor(options.subscribers)?, Peer::Floor, options.subscribers)?];
+        for (topic, name) in TOPICS {
+            sides.push(Side::new(name, start_server(options)?, Peer::Broker { topic }, options.subscribers)?);
+        }
+        for (_, bursts, size) in modes {
+            let mut before = measure(&mut sides, 0, bursts, size)?;
+            for server in 1..sides.len() {
+                let cpu = measure(&mut sides, server, bursts, size)?;
+                let after = measure(&mut sides, 0, bursts, size)?;
+                let (_, rounds) = rows.next().expect("there is a table for each mode and topic");
+                rounds.push(Round { floor: [before, after], server: cpu });
+                before = after;
+            }
+        }
+    }
+    println!(
+        "# Fan-out: {} subscribers, {} bytes, CPU time per delivery; nothing was lost or out of order",
+        options.subscribers,
+        frames::PAYLOAD_LEN
+    );
+    for (name, rounds) in &tables {
+        figures::print(name, rounds);
+    }
+    Ok(())
+}
+
+fn idle(options: &Options) -> Result<()> {
+    let server = start_server(options)?;
+    let before = server.rss_bytes()?;
+    let mut subscribers = Subscribers::connect(server.address, Peer::Broker { topic: TOPICS[0].0 }, options.connections)?;
+    subscribers.idle(SETTLE)?;
+    let after = server.rss_bytes()?;
+    println!("\n# Idle: {} subscribed connections\n", subscribers.len());
+    println!("| resident before | after | per connection |");
+    println!("|---|---|---|");
+    println!("| {} KiB | {} KiB | **{} bytes** |", before / 1024, after / 1024, (after - before) / subscribers.len() as u64);
+    Ok(())
+}
+
+fn start_floor(subscribers: usize) -> Result<Server> {
+    Server::start(&sibling("bench-floor")?, &[&subscribers.to_string(), &frames::FRAME_LEN.to_string()], &[])
+}
+
+fn start_server(options: &Options) -> Result<Server> {
+    let Some(broker) = &options.server else { return Server::start(&sibling("bench-server")?, &[], &[]) };
+    // Dev mode lets everybody in; what it keeps of topics without a namespace is what the floor keeps: nothing.
+    Server::start(
+        broker,
+        &["serve", "--dev", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"],
+        &[("BROKER_DEFAULT__HISTORY_SIZE", "0"), ("BROKER_DEFAULT__PRESENCE", "false"), ("BROKER_DEFAULT__JOIN_LEAVE", "false")],
+    )
+}
+
+/// A program of this crate, which cargo puts beside this one.
+fn sibling(name: &str) -> Result<PathBuf> {
+    let path = env::current_exe()?.with_file_name(name);
+    ensure!(path.is_file(), "{} is missing: cargo build --release --package broker-benches", path.display());
+    Ok(path)
+}
