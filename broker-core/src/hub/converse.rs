@@ -10,6 +10,7 @@ use super::{
     inbox::{Item, Joined, MemberRef, SlotRef},
     members::Member,
     shard::Shard,
+    topic_entry::Wants,
 };
 use crate::{
     Announcement, Command, CommandId, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Subscribed, panics,
@@ -154,7 +155,8 @@ impl Shard {
 
     fn join(&self, at: SlotRef, join: Join) {
         let member = MemberRef { at, subscription: join.generation };
-        self.hub.join(&join.topic, &join.namespace, member, join.since, join.join_leave);
+        let wants = Wants { join_leave: join.join_leave, snapshot: true };
+        self.hub.join(&join.topic, &join.namespace, member, join.since, wants);
         self.hub.run_errands();
     }
 
@@ -194,6 +196,9 @@ impl Shard {
             && let Some(occupant @ Occupant::Stream(..)) = &slot.occupant
         {
             occupant.feed(StreamItem::Live { position });
+            if let Some(gap) = resume.and_then(|resume| resume.gap) {
+                occupant.feed(StreamItem::Gap(gap));
+            }
             for publication in missed {
                 occupant.feed(StreamItem::Publication(publication));
             }

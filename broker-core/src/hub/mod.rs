@@ -40,6 +40,7 @@ pub(crate) use conn::{Credit, NewConnection, NewOccupant};
 pub(crate) use inbox::{Item, MemberRef, SlotRef};
 pub(crate) use members::Codec;
 pub(crate) use shard::Shard;
+pub(crate) use topic_entry::Wants;
 
 use self::{
     directory::Directory,
@@ -150,10 +151,10 @@ impl Hub {
     }
 
     /// A member wants to join a topic; `Joined` or `JoinFailed` comes to its shard's inbox. The caller runs the errands.
-    pub(crate) fn join(&self, topic: &Topic, namespace: &Arc<Namespace>, member: MemberRef, since: Option<Since>, join_leave: bool) {
+    pub(crate) fn join(&self, topic: &Topic, namespace: &Arc<Namespace>, member: MemberRef, since: Option<Since>, wants: Wants) {
         loop {
             let entry = self.directory.find_or_make(topic, || Arc::new(self.new_entry(topic, namespace)));
-            if entry.join(&self.ports, member, since, join_leave) {
+            if entry.join(&self.ports, member, since, wants) {
                 return;
             }
         }

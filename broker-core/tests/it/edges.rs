@@ -232,3 +232,90 @@ async fn the_first_publication_after_hours_of_silence_is_delivered() {
     let next = stream.next().await;
     assert!(matches!(next, Some(StreamItem::Publication(_))), "{next:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_position_cannot_be_resumed_begins_with_a_gap() {
+    let engine = open_engine().namespace("short", quiet(2)).build().unwrap();
+    let mut first = None;
+    for n in 1..=5 {
+        let published = engine.publish(&topic("short:a"), json(&n.to_string())).await.unwrap();
+        first = first.or(published.position);
+    }
+    let mut stream = engine.subscribe_since(&topic("short:a"), first.map(Since::Position)).unwrap();
+    assert!(matches!(stream.next().await, Some(StreamItem::Live { .. })));
+    let Some(Some(StreamItem::Gap(gap))) = soon(stream.next()).await else { panic!("2 to 5 are missing") };
+    assert_eq!((gap.from.map(|at| at.offset), gap.to.map(|at| at.offset), gap.reason), (Some(2), Some(5), GapReason::Trimmed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_cannot_be_made_live_ends() {
+    let engine = open_engine().backplane(Arc::new(Broken::default())).build().unwrap();
+    let mut stream = engine.subscribe(&topic("quiet:a")).unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(60), stream.next()).await;
+    assert!(matches!(next, Ok(None)), "{next:?}");
+    drop(stream);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(engine.info().await[0].topics, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_asks_for_no_snapshot_and_keeps_its_first_item() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let engine = open_engine()
+        .with_settings(|settings| settings.stream_max_len = 2)
+        .snapshot("quiet", move |_| {
+            counted.fetch_add(1, Relaxed);
+            async { Err(SnapshotFailed::new("no")) }
+        })
+        .build()
+        .unwrap();
+    let mut stream = engine.subscribe(&topic("quiet:a")).unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for n in 1..=5 {
+        engine.publish(&topic("quiet:a"), json(&n.to_string())).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(matches!(soon(stream.next()).await, Some(Some(StreamItem::Live { .. }))));
+    let Some(Some(StreamItem::Gap(gap))) = soon(stream.next()).await else { panic!("the oldest are gone") };
+    assert_eq!(gap.from.map(|at| at.offset), Some(1));
+    assert_eq!(calls.load(Relaxed), 0);
+}
+
+/// A backplane whose history cannot be read, and whose interest cannot be changed so many times.
+#[derive(Default)]
+struct Broken {
+    inner: MemoryBackplane,
+    deaf: bool,
+}
+
+#[async_trait::async_trait]
+impl Backplane for Broken {
+    fn start(&self, sink: std::sync::Weak<dyn Sink>) {
+        self.inner.start(sink);
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn publish(&self, topic: &Topic, publish: Publish, keep: Keep) -> Result<Published, PublishFailed> {
+        self.inner.publish(topic, publish, keep).await
+    }
+
+    async fn announce(&self, topic: &Topic, announcement: broker_core::Announcement) -> Result<(), Unavailable> {
+        self.inner.announce(topic, announcement).await
+    }
+
+    async fn interest(&self, _changes: &[(Topic, bool)]) -> Result<(), Unavailable> {
+        if self.deaf { Err(Unavailable("planted".to_owned())) } else { Ok(()) }
+    }
+
+    async fn history(&self, _topic: &Topic, _query: LogQuery, _keep: Keep) -> Result<LogPage, Unavailable> {
+        Err(Unavailable("planted".to_owned()))
+    }
+
+    async fn remove_history(&self, topic: &Topic) -> Result<(), Unavailable> {
+        self.inner.remove_history(topic).await
+    }
+}
