@@ -13,7 +13,7 @@ use super::{
     topic_entry::Wants,
 };
 use crate::{
-    Announcement, Command, CommandId, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Subscribed, panics,
+    Announcement, CloseReason, Command, CommandId, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Stats, Subscribed, panics,
     session::{Answer, AskId, Effect, Join, Leave, Question, Session},
     stream::StreamItem,
 };
@@ -44,7 +44,7 @@ impl Shard {
             }
         };
         let mut effects = std::mem::take(&mut self.effects);
-        input(&mut conn.session, now.into_std(), &mut effects);
+        guarded(&self.hub.stats, &mut conn.session, &mut effects, |session, effects| input(session, now.into_std(), effects));
         // An effect may be answered at once, and the answer has effects of its own: those go first, so replies keep their order.
         effects.reverse();
         while let Some(effect) = effects.pop() {
@@ -137,7 +137,9 @@ impl Shard {
                 // handled after what the publish put into the inbox.
                 match published_to.and_then(|topic| self.topic_of(&topic)) {
                     Some(topic) => self.hub.push(at, Item::AnswerAfter(at, ask, Box::new(answer), topic)),
-                    None => conn.session.handle_answer(ask, answer, now.into_std(), effects),
+                    None => guarded(&self.hub.stats, &mut conn.session, effects, |session, effects| {
+                        session.handle_answer(ask, answer, now.into_std(), effects);
+                    }),
                 }
             }
             std::task::Poll::Pending => {
@@ -259,6 +261,13 @@ impl Shard {
             // What went wrong is counted and logged by the guard.
             let _ = panics::guard(&hub.stats, async { hook(notice).await }, hub.rules.settings.hook_timeout).await;
         }));
+    }
+}
+
+/// An input to a session may call foreign code, as the authorizer: a panic of it costs the connection.
+fn guarded(stats: &Stats, session: &mut Session, effects: &mut Vec<Effect>, input: impl FnOnce(&mut Session, &mut Vec<Effect>)) {
+    if panics::catch(stats, "session", || input(session, effects)).is_err() {
+        session.close(CloseReason::ServerError("the command could not be handled".into()), effects);
     }
 }
 

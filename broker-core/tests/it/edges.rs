@@ -319,3 +319,25 @@ impl Backplane for Broken {
         self.inner.remove_history(topic).await
     }
 }
+
+/// Panics for one topic.
+struct Trap;
+
+#[async_trait::async_trait]
+impl Authorizer for Trap {
+    fn decide(&self, _subject: &SessionInfo, _verb: Verb, topic: &Topic, _namespace: &Namespace) -> Decision {
+        assert_ne!(topic.as_str(), "plain:trap", "planted");
+        Decision::Allow
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authorizer_that_panics_costs_one_connection() {
+    let engine = open_engine().authorizer(Trap).with_settings(|settings| settings.shards = 1).build().unwrap();
+    let mut healthy = Client::connect(&engine).await;
+    let mut trapped = Client::connect(&engine).await;
+    trapped.subscribe("plain:trap");
+    assert_eq!(soon(trapped.next()).await.as_deref(), Some("closed server_error"));
+    healthy.subscribe("plain:a");
+    assert_eq!(soon(healthy.next()).await.as_deref(), Some("subscribed plain:a"));
+}
