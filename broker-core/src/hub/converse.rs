@@ -176,7 +176,8 @@ impl Shard {
         entry.leave(&self.hub.ports, self.index);
         if leave.namespace.presence || leave.namespace.join_leave {
             let hub = self.hub.clone();
-            self.hub.go_on(Box::pin(async move {
+            let (session, topic) = (leave.who.session, leave.topic.clone());
+            let call = Box::pin(async move {
                 if leave.namespace.presence
                     && let Err(error) = hub.presence.remove(&leave.topic, leave.who.session).await
                 {
@@ -186,7 +187,8 @@ impl Shard {
                     // A leave that is not told is corrected by the next presence.
                     let _ = hub.backplane.announce(&leave.topic, Announcement::Leave(leave.who)).await;
                 }
-            }));
+            });
+            self.hub.go_on_in_order(session, &topic, call);
         }
     }
 
@@ -224,13 +226,15 @@ impl Shard {
             return self.converse(at, now, |session, now, effects| session.join_failed(&entry.topic, refusal, now, effects));
         }
         let namespace = entry.namespace.clone();
+        let session = info.session;
         if namespace.presence {
             let (hub, topic, info) = (self.hub.clone(), entry.topic.clone(), info.clone());
-            self.hub.go_on(Box::pin(async move {
+            let call = async move {
                 if let Err(error) = hub.presence.upsert(&topic, info).await {
                     tracing::warn!(%topic, %error, "a session could not be added to presence");
                 }
-            }));
+            };
+            self.hub.go_on_in_order(session, &entry.topic, Box::pin(call));
         }
         self.hub.stats.subscriptions.add(1);
         self.add_member(&entry, variant, Some(codec), Member { slot: at.slot, join_leave, last });
@@ -246,10 +250,11 @@ impl Shard {
         self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
         if namespace.join_leave {
             let (hub, topic) = (self.hub.clone(), entry.topic.clone());
-            self.hub.go_on(Box::pin(async move {
+            let call = async move {
                 // A join that is not told is corrected by the next presence.
                 let _ = hub.backplane.announce(&topic, Announcement::Join(info)).await;
-            }));
+            };
+            self.hub.go_on_in_order(session, &entry.topic, Box::pin(call));
         }
     }
 

@@ -10,6 +10,7 @@ mod converse;
 mod deliver;
 mod directory;
 mod errands;
+mod in_order;
 mod inbox;
 mod life_log;
 mod members;
@@ -44,6 +45,7 @@ pub(crate) use topic_entry::Wants;
 
 use self::{
     directory::Directory,
+    in_order::InOrder,
     ports::Ports,
     slots::SlotPool,
     topic_entry::{NewTopic, TopicEntry},
@@ -63,6 +65,7 @@ pub(crate) struct Hub {
     pub(crate) presence: Arc<dyn Presence>,
     pub(crate) runtime: Option<Handle>,
     directory: Directory,
+    in_order: InOrder,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
     incarnations: AtomicU64,
@@ -109,6 +112,7 @@ impl Hub {
             presence: new.presence,
             runtime: new.runtime,
             directory: Directory::new(),
+            in_order: InOrder::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),

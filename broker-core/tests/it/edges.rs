@@ -341,3 +341,46 @@ async fn an_authorizer_that_panics_costs_one_connection() {
     healthy.subscribe("plain:a");
     assert_eq!(soon(healthy.next()).await.as_deref(), Some("subscribed plain:a"));
 }
+
+/// Presence whose first upsert takes its time.
+#[derive(Default)]
+struct Slow {
+    inner: MemoryPresence,
+    gate: Notify,
+}
+
+#[async_trait::async_trait]
+impl Presence for Slow {
+    async fn upsert(&self, topic: &Topic, info: Arc<SessionInfo>) -> Result<(), Unavailable> {
+        self.gate.notified().await;
+        self.inner.upsert(topic, info).await
+    }
+
+    async fn remove(&self, topic: &Topic, session: SessionId) -> Result<(), Unavailable> {
+        self.inner.remove(topic, session).await
+    }
+
+    async fn list(&self, topic: &Topic) -> Result<Vec<Arc<SessionInfo>>, Unavailable> {
+        self.inner.list(topic).await
+    }
+
+    async fn count(&self, topic: &Topic) -> Result<PresenceStats, Unavailable> {
+        self.inner.count(topic).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_presence_is_slow_is_not_left_behind_there() {
+    let presence = Arc::new(Slow::default());
+    let engine = open_engine().presence(presence.clone()).build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    let mut witness = engine.subscribe(&topic("room")).unwrap();
+    witness.next().await;
+    client.subscribe("room");
+    assert_eq!(client.next().await, "subscribed room at 0");
+    client.unsubscribe("room");
+    while client.next().await != "unsubscribed room" {}
+    presence.gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(engine.presence_stats(&topic("room")).await.unwrap().sessions, 0);
+}
