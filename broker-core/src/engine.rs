@@ -137,7 +137,6 @@ impl Engine {
         let feed = Arc::new(Feed::new(topic.clone(), self.hub.rules.settings.stream_max_len));
         let at = self.hub.take_slot();
         self.hub.push(at, Item::Open(at, Box::new(NewOccupant::Stream { feed: feed.clone(), topic: topic.clone() })));
-        let since = since.filter(|_| namespace.keeps_history());
         let wants = Wants { join_leave: false, snapshot: false };
         self.hub.join(topic, &namespace, MemberRef { at, subscription: Generation(0) }, since, wants);
         self.hub.run_errands();

@@ -619,7 +619,11 @@ impl TopicEntry {
     fn serve_without_log(self: &Arc<Self>, state: &mut State, ports: &Ports) {
         while let Some(joiner) = state.joiners.pop_front() {
             match joiner.who {
-                Who::Member { .. } => self.admit(state, ports, joiner, Vec::new(), None),
+                Who::Member { .. } => {
+                    let gap = Gap { from: None, to: None, reason: GapReason::Trimmed };
+                    let resume = joiner.since.map(|since| Resume { since, recovered: false, gap: Some(gap) });
+                    self.admit(state, ports, joiner, Vec::new(), resume);
+                }
                 Who::Shard(shard) => self.close_lag(state, ports, shard, None),
             }
         }

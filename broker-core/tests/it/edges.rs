@@ -384,3 +384,26 @@ async fn who_leaves_while_presence_is_slow_is_not_left_behind_there() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert_eq!(engine.presence_stats(&topic("room")).await.unwrap().sessions, 0);
 }
+
+#[tokio::test]
+async fn whoever_asks_to_resume_is_told_how_it_went_also_where_nothing_can_be() {
+    let mut off = quiet(10);
+    off.recovery = Recovery::Off;
+    for asked in [false, true] {
+        let engine = open_engine().namespace("off", off.clone());
+        let engine = if asked { engine.on_subscribe(|_| async { Ok(Grant::plain()) }) } else { engine };
+        let engine = engine.build().unwrap();
+        let published = engine.publish(&topic("off:a"), json("1")).await.unwrap();
+        let since = Since::Position(published.position.unwrap());
+        engine.publish(&topic("off:a"), json("2")).await.unwrap();
+        let mut client = Client::connect(&engine).await;
+        client.resume("off:a", since);
+        assert_eq!(client.next().await, "subscribed off:a at 2 not recovered");
+        client.resume("plain:a", since);
+        assert_eq!(client.next().await, "subscribed plain:a not recovered");
+        let mut strict = Subscribe::new(topic("plain:b")).since(since);
+        strict.refuse_unrecovered = true;
+        client.send(Request::Subscribe(strict));
+        assert!(client.next().await.starts_with("refused UnrecoverablePosition"));
+    }
+}
