@@ -324,6 +324,17 @@ impl TopicEntry {
         false
     }
 
+    /// The backplane did not begin or end the delivery, and is asked again: who waited long enough is refused.
+    pub(crate) fn interest_failed(self: &Arc<Self>, ports: &Ports, failures: u32, error: &Unavailable) {
+        let mut state = self.state.lock();
+        if failures.is_multiple_of(FAILURES_MAX) && state.interest != Interest::On {
+            for joiner in std::mem::take(&mut state.joiners) {
+                let refusal = Refusal::unavailable("the topic could not be listened to, try again").rule(error.to_string());
+                self.refuse_joiner(ports, &joiner, refusal);
+            }
+        }
+    }
+
     /// The time without listeners is over: ends the delivery if there are none (T1).
     pub(crate) fn linger_over(self: &Arc<Self>, ports: &Ports) {
         let mut state = self.state.lock();

@@ -407,3 +407,12 @@ async fn whoever_asks_to_resume_is_told_how_it_went_also_where_nothing_can_be() 
         assert!(client.next().await.starts_with("refused UnrecoverablePosition"));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscribe_that_the_backplane_does_not_take_is_refused() {
+    let engine = open_engine().backplane(Arc::new(Broken { deaf: true, ..Broken::default() })).build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("plain:a");
+    let answer = tokio::time::timeout(Duration::from_secs(10), client.next()).await;
+    assert!(answer.as_ref().is_ok_and(|line| line.starts_with("refused Unavailable")), "{answer:?}");
+}
