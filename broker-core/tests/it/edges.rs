@@ -416,3 +416,26 @@ async fn a_subscribe_that_the_backplane_does_not_take_is_refused() {
     let answer = tokio::time::timeout(Duration::from_secs(10), client.next()).await;
     assert!(answer.as_ref().is_ok_and(|line| line.starts_with("refused Unavailable")), "{answer:?}");
 }
+
+#[tokio::test]
+async fn what_one_codec_cannot_encode_ends_nothing_for_another() {
+    let engine = open_engine().with_settings(|settings| settings.shards = 1).build().unwrap();
+    let poisoned = LineProtocol { poison: Some("2"), ..LineProtocol::default() };
+    let mut clients = Vec::new();
+    for protocol in [poisoned, LineProtocol { gap_ends: true, ..LineProtocol::default() }] {
+        let mut client = Client::connect_as(&engine, protocol, None).await;
+        client.subscribe("quiet:a");
+        client.next().await;
+        clients.push(client);
+    }
+    for n in 1..=2 {
+        engine.publish(&topic("quiet:a"), json(&n.to_string())).await.unwrap();
+    }
+    assert_eq!(clients[0].take(2).await, ["quiet:a 1:1", "gap quiet:a 2-2 Unreadable"]);
+    assert_eq!(clients[1].take(2).await, ["quiet:a 1:1", "quiet:a 2:2"]);
+    engine.publish(&topic("quiet:a"), json("3")).await.unwrap();
+    clients[1].send(Request::Ping { bare: false });
+    let mut lines = clients[1].take(2).await;
+    lines.sort();
+    assert_eq!(lines, ["pong", "quiet:a 3:3"]);
+}
