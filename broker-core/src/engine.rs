@@ -8,7 +8,7 @@ use crate::{
     Connection, ControlAnswer, ControlBus, ControlQuestion, EngineBuilder, Namespace, NodeInfo, OpenRefused, Opening, Position,
     PresenceStats, Publication, Publish, PublishFailed, Published, Refusal, RefusalKind, SessionId, SessionInfo, Since, Start, Stats,
     Topic, TopicCount, TopicStream,
-    hub::{Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, history},
+    hub::{Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, history},
     session::{Generation, Manners, Session, not_available},
     stream::Feed,
 };
@@ -137,8 +137,8 @@ impl Engine {
         let feed = Arc::new(Feed::new(topic.clone(), self.hub.rules.settings.stream_max_len));
         let at = self.hub.take_slot();
         self.hub.push(at, Item::Open(at, Box::new(NewOccupant::Stream { feed: feed.clone(), topic: topic.clone() })));
-        let since = since.filter(|_| namespace.keeps_history());
-        self.hub.join(topic, &namespace, MemberRef { at, subscription: Generation(0) }, since, false);
+        let wants = Wants { join_leave: false, snapshot: false };
+        self.hub.join(topic, &namespace, MemberRef { at, subscription: Generation(0) }, since, wants);
         self.hub.run_errands();
         Ok(TopicStream::new(feed, self.hub.clone(), at))
     }

@@ -42,7 +42,7 @@ impl TopicStream {
         Self { feed, hub, at }
     }
 
-    /// The next item; `None` when the broker is gone. Cancel-safe.
+    /// The next item; `None` when the broker is gone, or the stream could not be made live: its history could not be read. Cancel-safe.
     pub async fn next(&mut self) -> Option<StreamItem> {
         std::future::poll_fn(|cx| self.feed.poll(cx)).await
     }
@@ -78,6 +78,8 @@ pub(crate) struct Feed {
 
 #[derive(Default)]
 struct FeedState {
+    /// The first item, until it is taken: it is not among those that go.
+    live: Option<StreamItem>,
     items: VecDeque<StreamItem>,
     /// What went since the oldest item.
     lost: Option<Gap>,
@@ -91,6 +93,11 @@ impl Feed {
 
     pub(crate) fn push(&self, item: StreamItem) {
         let mut state = self.state.lock();
+        if matches!(item, StreamItem::Live { .. }) {
+            state.live = Some(item);
+            drop(state);
+            return self.reader.wake();
+        }
         if state.items.len() >= self.max_len {
             let lost = match state.items.pop_front() {
                 Some(StreamItem::Publication(publication)) => (publication.position, publication.position),
@@ -113,6 +120,9 @@ impl Feed {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<StreamItem>> {
         self.reader.register(cx.waker());
         let mut state = self.state.lock();
+        if let Some(live) = state.live.take() {
+            return Poll::Ready(Some(live));
+        }
         if let Some(gap) = state.lost.take() {
             return Poll::Ready(Some(StreamItem::Gap(gap)));
         }

@@ -16,6 +16,8 @@ pub(crate) struct Batch {
     pub(crate) bytes: Bytes,
     /// Where each publication's frames end in `bytes`.
     pub(crate) publications: Box<[Encoded]>,
+    /// The last publication could not be encoded, and the gap in its place ends the subscription.
+    pub(crate) ends: bool,
 }
 
 /// One publication in a [`Batch`].
@@ -251,7 +253,7 @@ mod tests {
             end += frame.len() as u32;
             Encoded { seq: offset, position: Some(Position { offset, epoch: Epoch::from_random(1) }), end }
         });
-        Arc::new(Batch { topic: topic.parse().unwrap(), publications: publications.collect(), bytes: frames.concat().into() })
+        Arc::new(Batch { topic: topic.parse().unwrap(), publications: publications.collect(), bytes: frames.concat().into(), ends: false })
     }
 
     fn text(backlog: &Backlog) -> String {

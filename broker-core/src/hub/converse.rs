@@ -10,9 +10,10 @@ use super::{
     inbox::{Item, Joined, MemberRef, SlotRef},
     members::Member,
     shard::Shard,
+    topic_entry::Wants,
 };
 use crate::{
-    Announcement, Command, CommandId, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Subscribed, panics,
+    Announcement, CloseReason, Command, CommandId, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Stats, Subscribed, panics,
     session::{Answer, AskId, Effect, Join, Leave, Question, Session},
     stream::StreamItem,
 };
@@ -43,7 +44,7 @@ impl Shard {
             }
         };
         let mut effects = std::mem::take(&mut self.effects);
-        input(&mut conn.session, now.into_std(), &mut effects);
+        guarded(&self.hub.stats, &mut conn.session, &mut effects, |session, effects| input(session, now.into_std(), effects));
         // An effect may be answered at once, and the answer has effects of its own: those go first, so replies keep their order.
         effects.reverse();
         while let Some(effect) = effects.pop() {
@@ -136,7 +137,9 @@ impl Shard {
                 // handled after what the publish put into the inbox. One that does not has its next publish join the same pass.
                 match published_to.filter(|topic| conn.session.listens_to(topic)).and_then(|topic| self.topic_of(&topic)) {
                     Some(topic) => self.hub.push(at, Item::AnswerAfter(at, ask, Box::new(answer), topic)),
-                    None => conn.session.handle_answer(ask, answer, now.into_std(), effects),
+                    None => guarded(&self.hub.stats, &mut conn.session, effects, |session, effects| {
+                        session.handle_answer(ask, answer, now.into_std(), effects);
+                    }),
                 }
             }
             std::task::Poll::Pending => {
@@ -154,7 +157,8 @@ impl Shard {
 
     fn join(&self, at: SlotRef, join: Join) {
         let member = MemberRef { at, subscription: join.generation };
-        self.hub.join(&join.topic, &join.namespace, member, join.since, join.join_leave);
+        let wants = Wants { join_leave: join.join_leave, snapshot: true };
+        self.hub.join(&join.topic, &join.namespace, member, join.since, wants);
         self.hub.run_errands();
     }
 
@@ -172,7 +176,8 @@ impl Shard {
         entry.leave(&self.hub.ports, self.index);
         if leave.namespace.presence || leave.namespace.join_leave {
             let hub = self.hub.clone();
-            self.hub.go_on(Box::pin(async move {
+            let (session, topic) = (leave.who.session, leave.topic.clone());
+            let call = Box::pin(async move {
                 if leave.namespace.presence
                     && let Err(error) = hub.presence.remove(&leave.topic, leave.who.session).await
                 {
@@ -182,7 +187,8 @@ impl Shard {
                     // A leave that is not told is corrected by the next presence.
                     let _ = hub.backplane.announce(&leave.topic, Announcement::Leave(leave.who)).await;
                 }
-            }));
+            });
+            self.hub.go_on_in_order(session, &topic, call);
         }
     }
 
@@ -194,6 +200,9 @@ impl Shard {
             && let Some(occupant @ Occupant::Stream(..)) = &slot.occupant
         {
             occupant.feed(StreamItem::Live { position });
+            if let Some(gap) = resume.and_then(|resume| resume.gap) {
+                occupant.feed(StreamItem::Gap(gap));
+            }
             for publication in missed {
                 occupant.feed(StreamItem::Publication(publication));
             }
@@ -217,13 +226,15 @@ impl Shard {
             return self.converse(at, now, |session, now, effects| session.join_failed(&entry.topic, refusal, now, effects));
         }
         let namespace = entry.namespace.clone();
+        let session = info.session;
         if namespace.presence {
             let (hub, topic, info) = (self.hub.clone(), entry.topic.clone(), info.clone());
-            self.hub.go_on(Box::pin(async move {
+            let call = async move {
                 if let Err(error) = hub.presence.upsert(&topic, info).await {
                     tracing::warn!(%topic, %error, "a session could not be added to presence");
                 }
-            }));
+            };
+            self.hub.go_on_in_order(session, &entry.topic, Box::pin(call));
         }
         self.hub.stats.subscriptions.add(1);
         self.add_member(&entry, variant, Some(codec), Member { slot: at.slot, join_leave, last });
@@ -239,10 +250,11 @@ impl Shard {
         self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
         if namespace.join_leave {
             let (hub, topic) = (self.hub.clone(), entry.topic.clone());
-            self.hub.go_on(Box::pin(async move {
+            let call = async move {
                 // A join that is not told is corrected by the next presence.
                 let _ = hub.backplane.announce(&topic, Announcement::Join(info)).await;
-            }));
+            };
+            self.hub.go_on_in_order(session, &entry.topic, Box::pin(call));
         }
     }
 
@@ -254,6 +266,13 @@ impl Shard {
             // What went wrong is counted and logged by the guard.
             let _ = panics::guard(&hub.stats, async { hook(notice).await }, hub.rules.settings.hook_timeout).await;
         }));
+    }
+}
+
+/// An input to a session may call foreign code, as the authorizer: a panic of it costs the connection.
+fn guarded(stats: &Stats, session: &mut Session, effects: &mut Vec<Effect>, input: impl FnOnce(&mut Session, &mut Vec<Effect>)) {
+    if panics::catch(stats, "session", || input(session, effects)).is_err() {
+        session.close(CloseReason::ServerError("the command could not be handled".into()), effects);
     }
 }
 

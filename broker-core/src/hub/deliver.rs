@@ -53,7 +53,7 @@ struct Pass {
 }
 
 enum Passed {
-    Publications { publications: Vec<(u64, Arc<Publication>)>, batches: Vec<Option<Arc<Batch>>>, unreadable: Option<Gap> },
+    Publications { publications: Vec<(u64, Arc<Publication>)>, batches: Vec<Option<Arc<Batch>>> },
     Announcement { after: u64, announcement: Arc<Announcement>, frames: Vec<Option<Bytes>> },
     Gap { after: u64, seq: u64, gap: Gap, frames: Vec<Option<Bytes>> },
 }
@@ -201,14 +201,14 @@ impl Shard {
     fn visit(&mut self, group: &Group, at: usize, member: Member, what: &mut Passed, entry: &Arc<TopicEntry>) {
         let Some(codec) = &group.codec else { return self.feed_stream(member, what) };
         match what {
-            Passed::Publications { publications, batches, unreadable } => {
+            Passed::Publications { publications, batches } => {
                 let batch = match per_group(batches, at) {
                     Some(batch) => batch.clone(),
-                    empty => empty.insert(self.encode_batch(codec, &entry.topic, publications, unreadable)).clone(),
+                    empty => empty.insert(self.encode_batch(codec, &entry.topic, publications)).clone(),
                 };
                 let from = batch.publications.partition_point(|publication| publication.seq <= member.last);
                 self.push_batch(member.slot, &batch, from as u32, entry);
-                if unreadable.is_some() && codec.protocol.gap_ends_subscription() {
+                if batch.ends {
                     self.ended.push((member.slot, entry.topic.clone()));
                 }
             }
@@ -323,16 +323,11 @@ impl Shard {
         self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
     }
 
-    fn encode_batch(
-        &mut self,
-        codec: &Codec,
-        topic: &Topic,
-        publications: &[(u64, Arc<Publication>)],
-        unreadable: &mut Option<Gap>,
-    ) -> Arc<Batch> {
+    fn encode_batch(&mut self, codec: &Codec, topic: &Topic, publications: &[(u64, Arc<Publication>)]) -> Arc<Batch> {
         let mut frames = mem::take(&mut self.frames);
         frames.clear();
         let mut encoded = Vec::with_capacity(publications.len());
+        let mut ends = false;
         for (seq, publication) in publications {
             let start = frames.len();
             let mut out = FrameWriter::new(&*codec.framing, &mut frames);
@@ -340,7 +335,6 @@ impl Shard {
             if panics::catch(&self.hub.stats, "codec", || codec.protocol.encode_push(&push, &mut out)).is_err() {
                 frames.truncate(start);
                 let gap = Gap { from: publication.position, to: publication.position, reason: GapReason::Unreadable };
-                *unreadable = Some(gap);
                 let push = Push::Gap { topic: topic.clone(), gap };
                 let mut out = FrameWriter::new(&*codec.framing, &mut frames);
                 if panics::catch(&self.hub.stats, "codec", || codec.protocol.encode_push(&push, &mut out)).is_err() {
@@ -349,6 +343,7 @@ impl Shard {
                 if codec.protocol.gap_ends_subscription() {
                     // Nothing follows the end of a subscription.
                     encoded.push(Encoded { seq: *seq, position: publication.position, end: frames.len() as u32 });
+                    ends = true;
                     break;
                 }
             }
@@ -356,7 +351,7 @@ impl Shard {
         }
         let bytes = Bytes::copy_from_slice(&frames);
         self.frames = frames;
-        Arc::new(Batch { topic: topic.clone(), bytes, publications: encoded.into() })
+        Arc::new(Batch { topic: topic.clone(), bytes, publications: encoded.into(), ends })
     }
 
     fn encode_shared(&self, codec: &Codec, push: Push) -> Bytes {
@@ -426,7 +421,7 @@ impl ShardTopic {
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
         }
-        let what = Passed::Publications { publications, batches: Vec::new(), unreadable: None };
+        let what = Passed::Publications { publications, batches: Vec::new() };
         self.pass = Some(Pass { what, cursor: Cursor::default(), weight });
         Next::Pass
     }

@@ -87,6 +87,7 @@ impl Hub {
             let mut failures = 0;
             while let Err(error) = hub.backplane.interest(&[(entry.topic.clone(), wanted)]).await {
                 failures += 1;
+                entry.interest_failed(&hub.ports, failures, &error);
                 tracing::warn!(topic = %entry.topic, %error, "the backplane does not change its interest, trying again");
                 tokio::time::sleep(pause(failures)).await;
             }

@@ -10,6 +10,7 @@ mod converse;
 mod deliver;
 mod directory;
 mod errands;
+mod in_order;
 mod inbox;
 mod life_log;
 mod members;
@@ -40,9 +41,11 @@ pub(crate) use conn::{Credit, NewConnection, NewOccupant};
 pub(crate) use inbox::{Item, MemberRef, SlotRef};
 pub(crate) use members::Codec;
 pub(crate) use shard::Shard;
+pub(crate) use topic_entry::Wants;
 
 use self::{
     directory::Directory,
+    in_order::InOrder,
     ports::Ports,
     slots::SlotPool,
     topic_entry::{NewTopic, TopicEntry},
@@ -62,6 +65,7 @@ pub(crate) struct Hub {
     pub(crate) presence: Arc<dyn Presence>,
     pub(crate) runtime: Option<Handle>,
     directory: Directory,
+    in_order: InOrder,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
     incarnations: AtomicU64,
@@ -108,6 +112,7 @@ impl Hub {
             presence: new.presence,
             runtime: new.runtime,
             directory: Directory::new(),
+            in_order: InOrder::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),
@@ -150,10 +155,10 @@ impl Hub {
     }
 
     /// A member wants to join a topic; `Joined` or `JoinFailed` comes to its shard's inbox. The caller runs the errands.
-    pub(crate) fn join(&self, topic: &Topic, namespace: &Arc<Namespace>, member: MemberRef, since: Option<Since>, join_leave: bool) {
+    pub(crate) fn join(&self, topic: &Topic, namespace: &Arc<Namespace>, member: MemberRef, since: Option<Since>, wants: Wants) {
         loop {
             let entry = self.directory.find_or_make(topic, || Arc::new(self.new_entry(topic, namespace)));
-            if entry.join(&self.ports, member, since, join_leave) {
+            if entry.join(&self.ports, member, since, wants) {
                 return;
             }
         }

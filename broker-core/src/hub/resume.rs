@@ -52,6 +52,10 @@ pub(super) fn resume(
 ) -> Option<(Vec<Arc<Publication>>, Option<Resume>)> {
     let Some(since) = since else { return Some((Vec::new(), None)) };
     let told = |recovered, gap| Some(Resume { since, recovered, gap });
+    if recovery == Recovery::Off {
+        let gap = Gap { from: None, to: Some(log.position), reason: GapReason::Trimmed };
+        return Some((Vec::new(), told(false, Some(gap))));
+    }
     if log.ring_overflowed && !last_try {
         return None;
     }

@@ -197,6 +197,11 @@ impl Shard {
             Item::AnswerAfter(at, ask, answer, topic) => self.answer_after(at, ask, answer, topic, now),
             Item::Joined(joined) => self.joined(*joined, now),
             Item::JoinFailed(member, entry, refusal) => {
+                if let Some(Slot { generation, occupant: Some(Occupant::Stream(feed, _)) }) = self.slots.get(member.at.slot as usize)
+                    && *generation == member.at.generation
+                {
+                    return feed.end();
+                }
                 self.converse(member.at, now, |session, now, effects| {
                     if session.awaits(&entry.topic, member.subscription) {
                         session.join_failed(&entry.topic, *refusal, now, effects);

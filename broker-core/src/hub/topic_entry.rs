@@ -117,10 +117,19 @@ pub(super) struct Joiner {
 pub(super) enum Who {
     Member {
         member: MemberRef,
-        join_leave: bool,
+        wants: Wants,
     },
     /// A shard that lags (I2).
     Shard(usize),
+}
+
+/// What a member wants besides publications.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wants {
+    /// To be told who comes and goes.
+    pub(crate) join_leave: bool,
+    /// The application's snapshot, where it begins without what came before.
+    pub(crate) snapshot: bool,
 }
 
 /// What an entry is made from.
@@ -171,7 +180,7 @@ impl TopicEntry {
     }
 
     /// A member wants to join. False: the entry is dead, look the topic up again (T2).
-    pub(crate) fn join(self: &Arc<Self>, ports: &Ports, member: MemberRef, since: Option<Since>, join_leave: bool) -> bool {
+    pub(crate) fn join(self: &Arc<Self>, ports: &Ports, member: MemberRef, since: Option<Since>, wants: Wants) -> bool {
         let mut state = self.state.lock();
         if state.dead {
             return false;
@@ -180,7 +189,7 @@ impl TopicEntry {
             state.occupied = true;
             ports.queue(Errand::Occupancy { topic: self.topic.clone(), occupied: true });
         }
-        state.joiners.push_back(Joiner { who: Who::Member { member, join_leave }, since, tries: 0 });
+        state.joiners.push_back(Joiner { who: Who::Member { member, wants }, since, tries: 0 });
         if state.interest == Interest::None {
             state.interest = Interest::Adding;
             ports.queue(Errand::Interest { entry: self.clone(), wanted: true });
@@ -313,6 +322,17 @@ impl TopicEntry {
         state.interest = Interest::Adding;
         ports.queue(Errand::Interest { entry: self.clone(), wanted: true });
         false
+    }
+
+    /// The backplane did not begin or end the delivery, and is asked again: who waited long enough is refused.
+    pub(crate) fn interest_failed(self: &Arc<Self>, ports: &Ports, failures: u32, error: &Unavailable) {
+        let mut state = self.state.lock();
+        if failures.is_multiple_of(FAILURES_MAX) && state.interest != Interest::On {
+            for joiner in std::mem::take(&mut state.joiners) {
+                let refusal = Refusal::unavailable("the topic could not be listened to, try again").rule(error.to_string());
+                self.refuse_joiner(ports, &joiner, refusal);
+            }
+        }
     }
 
     /// The time without listeners is over: ends the delivery if there are none (T1).
@@ -610,7 +630,11 @@ impl TopicEntry {
     fn serve_without_log(self: &Arc<Self>, state: &mut State, ports: &Ports) {
         while let Some(joiner) = state.joiners.pop_front() {
             match joiner.who {
-                Who::Member { .. } => self.admit(state, ports, joiner, Vec::new(), None),
+                Who::Member { .. } => {
+                    let gap = Gap { from: None, to: None, reason: GapReason::Trimmed };
+                    let resume = joiner.since.map(|since| Resume { since, recovered: false, gap: Some(gap) });
+                    self.admit(state, ports, joiner, Vec::new(), resume);
+                }
                 Who::Shard(shard) => self.close_lag(state, ports, shard, None),
             }
         }
@@ -643,7 +667,8 @@ impl TopicEntry {
 
     /// Makes a joiner a member, or lets it wait for the application's snapshot.
     fn admit(self: &Arc<Self>, state: &mut State, ports: &Ports, joiner: Joiner, missed: Vec<Arc<Publication>>, resume: Option<Resume>) {
-        if self.has_snapshot && !resume.is_some_and(|resume| resume.recovered) {
+        let wants_snapshot = matches!(joiner.who, Who::Member { wants, .. } if wants.snapshot);
+        if self.has_snapshot && wants_snapshot && !resume.is_some_and(|resume| resume.recovered) {
             if state.snapshots.wait(joiner, resume) {
                 ports.queue(Errand::Snapshot { entry: self.clone() });
             } else {
@@ -670,13 +695,13 @@ impl TopicEntry {
         resume: Option<Resume>,
         snapshot: Option<Payload>,
     ) {
-        let Who::Member { member, join_leave } = joiner.who else { return };
+        let Who::Member { member, wants } = joiner.who else { return };
         let shard = usize::from(member.at.shard);
         state.counts[shard] += 1;
         let joined = Joined {
             entry: self.clone(),
             member,
-            join_leave,
+            join_leave: wants.join_leave,
             last: state.seq,
             position: state.position.filter(|_| self.keeps_log),
             resume,

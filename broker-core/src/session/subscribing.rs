@@ -20,11 +20,11 @@ impl Session {
         };
         let generation = self.next_generation();
         let asks = authorize || self.rules.hears_subscribe;
-        let since = subscribe.since.filter(|_| namespace.keeps_history() && namespace.recovery != crate::Recovery::Off);
+        let since = subscribe.since;
         let pending = Pending {
             command: id,
             joining: !asks,
-            since: subscribe.since,
+            since,
             join_leave: subscribe.join_leave && namespace.join_leave,
             refuse_unrecovered: subscribe.refuse_unrecovered,
             data: None,
@@ -74,12 +74,11 @@ impl Session {
                 pending.data = grant.data;
                 pending.joining = true;
                 subscription.topic_info = grant.topic_info;
-                let since = pending.since.filter(|_| subscription.namespace.keeps_history());
                 let join = Join {
                     topic: topic.clone(),
                     namespace: subscription.namespace.clone(),
                     generation,
-                    since,
+                    since: pending.since,
                     join_leave: pending.join_leave,
                 };
                 effects.push(Effect::Join(join));

@@ -232,3 +232,210 @@ async fn the_first_publication_after_hours_of_silence_is_delivered() {
     let next = stream.next().await;
     assert!(matches!(next, Some(StreamItem::Publication(_))), "{next:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_position_cannot_be_resumed_begins_with_a_gap() {
+    let engine = open_engine().namespace("short", quiet(2)).build().unwrap();
+    let mut first = None;
+    for n in 1..=5 {
+        let published = engine.publish(&topic("short:a"), json(&n.to_string())).await.unwrap();
+        first = first.or(published.position);
+    }
+    let mut stream = engine.subscribe_since(&topic("short:a"), first.map(Since::Position)).unwrap();
+    assert!(matches!(stream.next().await, Some(StreamItem::Live { .. })));
+    let Some(Some(StreamItem::Gap(gap))) = soon(stream.next()).await else { panic!("2 to 5 are missing") };
+    assert_eq!((gap.from.map(|at| at.offset), gap.to.map(|at| at.offset), gap.reason), (Some(2), Some(5), GapReason::Trimmed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_cannot_be_made_live_ends() {
+    let engine = open_engine().backplane(Arc::new(Broken::default())).build().unwrap();
+    let mut stream = engine.subscribe(&topic("quiet:a")).unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(60), stream.next()).await;
+    assert!(matches!(next, Ok(None)), "{next:?}");
+    drop(stream);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(engine.info().await[0].topics, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_asks_for_no_snapshot_and_keeps_its_first_item() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let engine = open_engine()
+        .with_settings(|settings| settings.stream_max_len = 2)
+        .snapshot("quiet", move |_| {
+            counted.fetch_add(1, Relaxed);
+            async { Err(SnapshotFailed::new("no")) }
+        })
+        .build()
+        .unwrap();
+    let mut stream = engine.subscribe(&topic("quiet:a")).unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for n in 1..=5 {
+        engine.publish(&topic("quiet:a"), json(&n.to_string())).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(matches!(soon(stream.next()).await, Some(Some(StreamItem::Live { .. }))));
+    let Some(Some(StreamItem::Gap(gap))) = soon(stream.next()).await else { panic!("the oldest are gone") };
+    assert_eq!(gap.from.map(|at| at.offset), Some(1));
+    assert_eq!(calls.load(Relaxed), 0);
+}
+
+/// A backplane whose history cannot be read, and whose interest cannot be changed so many times.
+#[derive(Default)]
+struct Broken {
+    inner: MemoryBackplane,
+    deaf: bool,
+}
+
+#[async_trait::async_trait]
+impl Backplane for Broken {
+    fn start(&self, sink: std::sync::Weak<dyn Sink>) {
+        self.inner.start(sink);
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn publish(&self, topic: &Topic, publish: Publish, keep: Keep) -> Result<Published, PublishFailed> {
+        self.inner.publish(topic, publish, keep).await
+    }
+
+    async fn announce(&self, topic: &Topic, announcement: broker_core::Announcement) -> Result<(), Unavailable> {
+        self.inner.announce(topic, announcement).await
+    }
+
+    async fn interest(&self, _changes: &[(Topic, bool)]) -> Result<(), Unavailable> {
+        if self.deaf { Err(Unavailable("planted".to_owned())) } else { Ok(()) }
+    }
+
+    async fn history(&self, _topic: &Topic, _query: LogQuery, _keep: Keep) -> Result<LogPage, Unavailable> {
+        Err(Unavailable("planted".to_owned()))
+    }
+
+    async fn remove_history(&self, topic: &Topic) -> Result<(), Unavailable> {
+        self.inner.remove_history(topic).await
+    }
+}
+
+/// Panics for one topic.
+struct Trap;
+
+#[async_trait::async_trait]
+impl Authorizer for Trap {
+    fn decide(&self, _subject: &SessionInfo, _verb: Verb, topic: &Topic, _namespace: &Namespace) -> Decision {
+        assert_ne!(topic.as_str(), "plain:trap", "planted");
+        Decision::Allow
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_authorizer_that_panics_costs_one_connection() {
+    let engine = open_engine().authorizer(Trap).with_settings(|settings| settings.shards = 1).build().unwrap();
+    let mut healthy = Client::connect(&engine).await;
+    let mut trapped = Client::connect(&engine).await;
+    trapped.subscribe("plain:trap");
+    assert_eq!(soon(trapped.next()).await.as_deref(), Some("closed server_error"));
+    healthy.subscribe("plain:a");
+    assert_eq!(soon(healthy.next()).await.as_deref(), Some("subscribed plain:a"));
+}
+
+/// Presence whose first upsert takes its time.
+#[derive(Default)]
+struct Slow {
+    inner: MemoryPresence,
+    gate: Notify,
+}
+
+#[async_trait::async_trait]
+impl Presence for Slow {
+    async fn upsert(&self, topic: &Topic, info: Arc<SessionInfo>) -> Result<(), Unavailable> {
+        self.gate.notified().await;
+        self.inner.upsert(topic, info).await
+    }
+
+    async fn remove(&self, topic: &Topic, session: SessionId) -> Result<(), Unavailable> {
+        self.inner.remove(topic, session).await
+    }
+
+    async fn list(&self, topic: &Topic) -> Result<Vec<Arc<SessionInfo>>, Unavailable> {
+        self.inner.list(topic).await
+    }
+
+    async fn count(&self, topic: &Topic) -> Result<PresenceStats, Unavailable> {
+        self.inner.count(topic).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_presence_is_slow_is_not_left_behind_there() {
+    let presence = Arc::new(Slow::default());
+    let engine = open_engine().presence(presence.clone()).build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    let mut witness = engine.subscribe(&topic("room")).unwrap();
+    witness.next().await;
+    client.subscribe("room");
+    assert_eq!(client.next().await, "subscribed room at 0");
+    client.unsubscribe("room");
+    while client.next().await != "unsubscribed room" {}
+    presence.gate.notify_one();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(engine.presence_stats(&topic("room")).await.unwrap().sessions, 0);
+}
+
+#[tokio::test]
+async fn whoever_asks_to_resume_is_told_how_it_went_also_where_nothing_can_be() {
+    let mut off = quiet(10);
+    off.recovery = Recovery::Off;
+    for asked in [false, true] {
+        let engine = open_engine().namespace("off", off.clone());
+        let engine = if asked { engine.on_subscribe(|_| async { Ok(Grant::plain()) }) } else { engine };
+        let engine = engine.build().unwrap();
+        let published = engine.publish(&topic("off:a"), json("1")).await.unwrap();
+        let since = Since::Position(published.position.unwrap());
+        engine.publish(&topic("off:a"), json("2")).await.unwrap();
+        let mut client = Client::connect(&engine).await;
+        client.resume("off:a", since);
+        assert_eq!(client.next().await, "subscribed off:a at 2 not recovered");
+        client.resume("plain:a", since);
+        assert_eq!(client.next().await, "subscribed plain:a not recovered");
+        let mut strict = Subscribe::new(topic("plain:b")).since(since);
+        strict.refuse_unrecovered = true;
+        client.send(Request::Subscribe(strict));
+        assert!(client.next().await.starts_with("refused UnrecoverablePosition"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscribe_that_the_backplane_does_not_take_is_refused() {
+    let engine = open_engine().backplane(Arc::new(Broken { deaf: true, ..Broken::default() })).build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("plain:a");
+    let answer = tokio::time::timeout(Duration::from_secs(10), client.next()).await;
+    assert!(answer.as_ref().is_ok_and(|line| line.starts_with("refused Unavailable")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn what_one_codec_cannot_encode_ends_nothing_for_another() {
+    let engine = open_engine().with_settings(|settings| settings.shards = 1).build().unwrap();
+    let poisoned = LineProtocol { poison: Some("2"), ..LineProtocol::default() };
+    let mut clients = Vec::new();
+    for protocol in [poisoned, LineProtocol { gap_ends: true, ..LineProtocol::default() }] {
+        let mut client = Client::connect_as(&engine, protocol, None).await;
+        client.subscribe("quiet:a");
+        client.next().await;
+        clients.push(client);
+    }
+    for n in 1..=2 {
+        engine.publish(&topic("quiet:a"), json(&n.to_string())).await.unwrap();
+    }
+    assert_eq!(clients[0].take(2).await, ["quiet:a 1:1", "gap quiet:a 2-2 Unreadable"]);
+    assert_eq!(clients[1].take(2).await, ["quiet:a 1:1", "quiet:a 2:2"]);
+    engine.publish(&topic("quiet:a"), json("3")).await.unwrap();
+    clients[1].send(Request::Ping { bare: false });
+    let mut lines = clients[1].take(2).await;
+    lines.sort();
+    assert_eq!(lines, ["pong", "quiet:a 3:3"]);
+}
