@@ -134,9 +134,13 @@ impl Shard {
         match poll_once(&mut future) {
             std::task::Poll::Ready(answer) => {
                 // A publisher that listens to its own topic gets the publication before the answer, which is therefore
-                // handled after what the publish put into the inbox. One that does not has its next publish join the same pass.
+                // handled after what the publish put into the inbox. What was published is in its place: the next command
+                // about the topic need not wait for the answer, so publishes that come together share a pass.
                 match published_to.filter(|topic| conn.session.listens_to(topic)).and_then(|topic| self.topic_of(&topic)) {
-                    Some(topic) => self.hub.push(at, Item::AnswerAfter(at, ask, Box::new(answer), topic)),
+                    Some(topic) => {
+                        conn.session.executed(ask);
+                        self.hub.push(at, Item::AnswerAfter(at, ask, Box::new(answer), topic));
+                    }
                     None => guarded(&self.hub.stats, &mut conn.session, effects, |session, effects| {
                         session.handle_answer(ask, answer, now.into_std(), effects);
                     }),

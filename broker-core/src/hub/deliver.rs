@@ -41,8 +41,11 @@ pub(super) struct ShardTopic {
 enum Task {
     Job(Job),
     /// The answer to a publish, after what it published.
-    Answer(SlotRef, AskId, Box<Answer>),
+    Answer(Due),
 }
+
+/// The answer to a question of a session, due after what stands before it in a topic's queue.
+type Due = (SlotRef, AskId, Box<Answer>);
 
 /// One walk over all members.
 struct Pass {
@@ -50,6 +53,8 @@ struct Pass {
     cursor: Cursor,
     /// Bytes to give back to the topic's share when it is done (I3).
     weight: usize,
+    /// What is answered when it is done: the publishes of what it passes.
+    answers: Vec<Due>,
 }
 
 enum Passed {
@@ -100,7 +105,7 @@ impl Shard {
 
     pub(super) fn answer_after(&mut self, at: SlotRef, ask: AskId, answer: Box<Answer>, topic: u64, now: Instant) {
         match self.topics.get_mut(&topic) {
-            Some(topic) if topic.active => topic.queue.push_back(Task::Answer(at, ask, answer)),
+            Some(topic) if topic.active => topic.queue.push_back(Task::Answer((at, ask, answer))),
             _ => self.converse(at, now, |session, now, effects| session.handle_answer(ask, *answer, now, effects)),
         }
     }
@@ -151,18 +156,13 @@ impl Shard {
     }
 
     /// Visits the next members of a topic. Gives the answers that were due between passes.
-    fn turn(&mut self, topic: &mut ShardTopic) -> Vec<(SlotRef, AskId, Box<Answer>)> {
-        let mut answers = Vec::new();
+    fn turn(&mut self, topic: &mut ShardTopic) -> Vec<Due> {
         let mut visited = 0;
         loop {
             let Some(pass) = &mut topic.pass else {
                 match topic.next_pass() {
-                    Next::Nothing => return answers,
-                    Next::Answer(at, ask, answer) => {
-                        // What was published before is in the backlog now. A further pass would overtake the answer.
-                        answers.push((at, ask, answer));
-                        return answers;
-                    }
+                    Next::Nothing => return Vec::new(),
+                    Next::Answers(answers) => return answers,
                     Next::Pass => continue,
                 }
             };
@@ -170,21 +170,22 @@ impl Shard {
                 self.visit(topic.members.group(at), at, member, &mut pass.what, &topic.entry);
                 visited += 1;
                 if visited == QUANTUM {
-                    return answers;
+                    return Vec::new();
                 }
             }
             let weight = pass.weight;
+            let answers = mem::take(&mut pass.answers);
             topic.pass = None;
             topic.entry.give_back(self.index, weight);
-            if !self.ended.is_empty() || !self.slow.is_empty() {
-                // Those must be out before the next pass visits them.
+            if !answers.is_empty() || !self.ended.is_empty() || !self.slow.is_empty() {
+                // Those must be out, and the answers in the backlogs, before the next pass visits anybody.
                 return answers;
             }
         }
     }
 
     /// What a turn has put off because it concerns whole sessions.
-    fn settle(&mut self, answers: Vec<(SlotRef, AskId, Box<Answer>)>, now: Instant) {
+    fn settle(&mut self, answers: Vec<Due>, now: Instant) {
         for (slot, topic) in mem::take(&mut self.ended) {
             let at = self.at(slot);
             self.converse(at, now, |session, _, effects| session.forget_subscription(&topic, effects));
@@ -379,7 +380,7 @@ impl Shard {
 enum Next {
     Nothing,
     Pass,
-    Answer(SlotRef, AskId, Box<Answer>),
+    Answers(Vec<Due>),
 }
 
 impl ShardTopic {
@@ -390,17 +391,22 @@ impl ShardTopic {
     /// Begins a pass with what waits: as many publications as stand together, or one signal.
     fn next_pass(&mut self) -> Next {
         let mut publications = Vec::new();
+        let mut answers = Vec::new();
         let mut weight = 0;
         loop {
             match self.queue.front() {
                 Some(Task::Job(Job::Publication { .. })) if weight < PASS_BYTES_MAX => {}
-                Some(_) if publications.is_empty() => {}
+                Some(Task::Answer(_)) => {}
+                Some(_) if publications.is_empty() && answers.is_empty() => {}
                 _ => break,
             }
-            let Some(task) = self.queue.pop_front() else { break };
-            let what = match task {
-                Task::Answer(at, ask, answer) => return Next::Answer(at, ask, answer),
-                Task::Job(job) => {
+            let what = match self.queue.pop_front() {
+                None => break,
+                Some(Task::Answer(due)) => {
+                    answers.push(due);
+                    continue;
+                }
+                Some(Task::Job(job)) => {
                     weight += job.weight_bytes();
                     match job {
                         Job::Publication { seq, publication } => {
@@ -412,17 +418,17 @@ impl ShardTopic {
                     }
                 }
             };
-            self.pass = Some(Pass { what, cursor: Cursor::default(), weight });
+            self.pass = Some(Pass { what, cursor: Cursor::default(), weight, answers });
             return Next::Pass;
-        }
-        if publications.is_empty() {
-            return Next::Nothing;
         }
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
         }
+        if publications.is_empty() {
+            return if answers.is_empty() { Next::Nothing } else { Next::Answers(answers) };
+        }
         let what = Passed::Publications { publications, batches: Vec::new() };
-        self.pass = Some(Pass { what, cursor: Cursor::default(), weight });
+        self.pass = Some(Pass { what, cursor: Cursor::default(), weight, answers });
         Next::Pass
     }
 }

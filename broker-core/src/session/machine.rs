@@ -233,6 +233,13 @@ impl Session {
         effects.push(Effect::Ask(id, question));
     }
 
+    /// What was asked is done, only its answer is not here yet: commands about its topic need not wait for it.
+    pub(crate) fn executed(&mut self, id: AskId) {
+        if let Some(open) = self.questions.iter_mut().find(|open| open.id == id) {
+            open.topic = None;
+        }
+    }
+
     /// The purpose of an answer; `None`: it is void.
     pub(super) fn take_question(&mut self, id: AskId) -> Option<Purpose> {
         let at = self.questions.iter().position(|open| open.id == id)?;

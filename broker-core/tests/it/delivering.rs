@@ -146,6 +146,29 @@ async fn a_publisher_that_listens_gets_its_publication_before_the_answer() {
 }
 
 #[tokio::test]
+async fn publishes_that_come_together_share_a_write_also_for_their_publisher() {
+    let engine = open_engine().build().unwrap();
+    let mut listener = Client::connect(&engine).await;
+    let mut publisher = Client::connect(&engine).await;
+    for client in [&mut listener, &mut publisher] {
+        client.subscribe("quiet:a");
+        client.next().await;
+    }
+    let before = listener.writes();
+    publisher.send_all((1..=16).map(|n| Request::Publish {
+        topic: topic("quiet:a"),
+        data: Payload::json(n.to_string()),
+        key: None,
+        idempotency_key: None,
+    }));
+    assert_eq!(listener.take(16).await, (1..=16).map(|n| format!("quiet:a {n}:{n}")).collect::<Vec<_>>());
+    assert_eq!(listener.writes() - before, 1);
+    let publications: Vec<String> = (1..=16).map(|n| format!("quiet:a {n}:{n}")).collect();
+    let answers: Vec<String> = (1..=16).map(|n| format!("published quiet:a at {n}")).collect();
+    assert_eq!(publisher.take(32).await, [publications, answers].concat());
+}
+
+#[tokio::test]
 async fn after_the_answer_to_unsubscribe_nothing_comes() {
     let engine = open_engine().build().unwrap();
     let mut client = Client::connect(&engine).await;
