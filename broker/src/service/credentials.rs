@@ -19,8 +19,7 @@ pub(crate) struct Credentials {
 
 /// Looks where a token may be, what a client sets on purpose first: `Authorization`, subprotocols, `?token=`, cookie `broker_token`.
 pub(crate) fn credentials(head: &Head, query: &Query) -> Credentials {
-    let offers = head.headers.iter().filter(|(name, _)| name == "sec-websocket-protocol");
-    let offered: Vec<&str> = offers.flat_map(|(_, value)| value.split(',')).map(str::trim).collect();
+    let offered: Vec<&str> = offered(head).collect();
     let announced = offered.windows(2).find(|pair| pair[0].eq_ignore_ascii_case(BEARER)).map(|pair| pair[1]);
     let token = bearer(head)
         .or(announced)
@@ -29,6 +28,12 @@ pub(crate) fn credentials(head: &Head, query: &Query) -> Credentials {
         .filter(|token| !token.is_empty())
         .map(str::to_owned);
     Credentials { token, subprotocol: announced.map(|_| BEARER) }
+}
+
+/// The subprotocols that the client offers.
+pub(crate) fn offered(head: &Head) -> impl Iterator<Item = &str> {
+    let offers = head.headers.iter().filter(|(name, _)| name == "sec-websocket-protocol");
+    offers.flat_map(|(_, value)| value.split(',')).map(str::trim)
 }
 
 /// The query as hooks and logs may see it.

@@ -7,12 +7,15 @@ use broker_protocol::{CentrifugeJson, Plain};
 use broker_ws::WebSocketFraming;
 
 use super::{
-    credentials::{Credentials, credentials, without_secrets},
+    credentials::{Credentials, credentials, offered, without_secrets},
     plain::{PlainRequest, protocol},
     query::Query,
     routes::{Routes, Target},
 };
 use crate::broker::Shared;
+
+/// The subprotocol that says JSON, which is also what is spoken without one.
+const CENTRIFUGE_JSON: &str = "centrifuge-json";
 
 /// A connection whose topics are live and whose pipe is missing.
 pub(crate) struct Opened {
@@ -38,10 +41,12 @@ pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refu
     let query = Query::parse(&written).unwrap_or_default();
     if found == Ok(Target::Centrifuge) {
         let protocol: Arc<dyn Protocol> = Arc::new(CentrifugeJson);
+        // A browser gives up a connection whose offer of subprotocols is not answered.
+        let subprotocol = offered(&head).any(|offer| offer.eq_ignore_ascii_case(CENTRIFUGE_JSON)).then_some(CENTRIFUGE_JSON);
         let opened = open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol));
         return match opened {
-            Ok(connection) => Ok(Opened { connection, protocol, subprotocol: None }),
-            Err(refusal) => Err(Refused { refusal, protocol, subprotocol: None }),
+            Ok(connection) => Ok(Opened { connection, protocol, subprotocol }),
+            Err(refusal) => Err(Refused { refusal, protocol, subprotocol }),
         };
     }
     let Credentials { token, subprotocol } = credentials(&head, &query);

@@ -173,11 +173,21 @@ async fn bytes_sent_along_with_the_handshake_are_not_lost() {
 }
 
 #[tokio::test]
-async fn the_answer_picks_the_subprotocol_bearer() {
+async fn the_answer_picks_the_subprotocol_that_is_known() {
     let server = Server::start(guarded()).await;
-    let head = "GET /ws/news HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: bearer, kim\r\n\r\n";
-    // A masked close frame, so that the server ends the connection.
-    let answer = server.exchange(&[head.as_bytes(), &[0x88, 0x80, 0, 0, 0, 0]].concat()).await;
-    assert!(answer.contains("sec-websocket-protocol: bearer\r\n"), "{answer}");
+    for (path, offered, picked) in [
+        ("/ws/news", "bearer, kim", Some("bearer")),
+        ("/ws/news?token=kim", "mqtt", None),
+        ("/connection/websocket", "centrifuge-json", Some("centrifuge-json")),
+        ("/connection/websocket", "mqtt", None),
+    ] {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+            sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: {offered}\r\n\r\n"
+        );
+        // A masked close frame, so that the server ends the connection.
+        let answer = server.exchange(&[head.as_bytes(), &[0x88, 0x80, 0, 0, 0, 0]].concat()).await;
+        let found = answer.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
+        assert_eq!((found, answer.starts_with("HTTP/1.1 101 ")), (picked, true), "{path} {offered}: {answer}");
+    }
 }
