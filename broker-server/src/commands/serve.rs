@@ -28,6 +28,9 @@ use crate::{
 /// Time that answers which are being written get after the drain.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
+/// Places for requests beside those for sockets: a node that is full of clients still takes publishes and says that it is well.
+const REQUEST_CONNECTIONS: usize = 1024;
+
 /// Most connections of the internal listener.
 const INTERNAL_CONNECTIONS: usize = 256;
 
@@ -52,7 +55,8 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let listener = bind(config.server.listen, "server.listen", "--listen").await?;
     let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
     let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
-    let limits = WsLimits::default().message_max(config.client.message_max).connections_max(config.client.connections_max);
+    let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
+    let limits = WsLimits::default().message_max(config.client.message_max).connections_max(connections_max);
     let broker = broker(&config, tokens.clone(), limits.clone(), listen)?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };

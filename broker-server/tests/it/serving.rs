@@ -53,6 +53,22 @@ fn metrics_are_on_the_internal_listener_only() {
 }
 
 #[test]
+fn a_node_that_is_full_of_clients_still_takes_publishes_and_is_well() {
+    let server = Running::start("[client]\nconnections_max = 1\n", DEV);
+    let mut client = TcpStream::connect(server.listen).unwrap();
+    let upgrade = "GET /ws/news HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(upgrade.as_bytes()).unwrap();
+    let mut status = String::new();
+    BufReader::new(client.try_clone().unwrap()).read_line(&mut status).unwrap();
+    assert!(status.starts_with("HTTP/1.1 101"), "{status}");
+    let refused = server.upgrade("/ws/news");
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("\"unavailable\""), "{refused}");
+    assert!(get(server.listen, "/health").starts_with("HTTP/1.1 200"));
+    assert!(server.publish("dev", "news").contains("{\"result\":{\"offset\":1,"));
+}
+
+#[test]
 fn outside_dev_mode_there_is_no_page_and_secrets_are_random_and_told_once() {
     let (one, two) = (Running::start("", &[]), Running::start("", &[]));
     assert!(get(one.listen, "/").starts_with("HTTP/1.1 404"));
