@@ -252,6 +252,7 @@ impl Shard {
             backlog: super::backlog::Backlog::default(),
             counted_backlog: 0,
             credit,
+            held: VecDeque::new(),
             dirty: false,
             blocked: false,
             pong: None,

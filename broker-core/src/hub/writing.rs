@@ -30,7 +30,11 @@ impl Shard {
             conn.dirty = false;
             written += 1;
             let broken = self.write(&mut conn);
+            let held = !conn.held.is_empty();
             self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
+            if held {
+                self.handle_held(self.at(slot), now);
+            }
             if let Some(broken) = broken {
                 let at = self.at(slot);
                 self.converse(at, now, |session, _, effects| session.close(CloseReason::TransportBroke(broken.into()), effects));

@@ -439,3 +439,42 @@ async fn what_one_codec_cannot_encode_ends_nothing_for_another() {
     lines.sort();
     assert_eq!(lines, ["pong", "quiet:a 3:3"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_a_client_does_not_read_are_bounded() {
+    let engine = open_engine().with_settings(|settings| settings.backlog_max_bytes = 10_000).build().unwrap();
+    for _ in 0..10 {
+        engine.publish(&topic("quiet:a"), json(&format!("\"{}\"", "x".repeat(1000)))).await.unwrap();
+    }
+    let mut client = Client::connect(&engine).await;
+    client.set_capacity(Some(0));
+    for _ in 0..1000 {
+        client.send(Request::History { topic: topic("quiet:a"), since: None, limit: Some(10), reverse: false });
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let waiting = engine.stats().backlog_bytes.value();
+    assert!(waiting < 40_000, "{waiting} bytes wait");
+    client.set_capacity(None);
+    for _ in 0..1000 {
+        assert!(soon(client.next()).await.unwrap().starts_with("history quiet:a at 10"), "every command is answered");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_and_goes_does_not_fill_the_backlog_of_a_slow_client() {
+    let engine = open_engine().with_settings(|settings| settings.backlog_max_bytes = 1_000).build().unwrap();
+    let mut slow = Client::connect(&engine).await;
+    slow.subscribe("room");
+    slow.take(2).await;
+    slow.set_capacity(Some(0));
+    let mut other = Client::connect(&engine).await;
+    for _ in 0..500 {
+        other.subscribe("room");
+        while !other.next().await.starts_with("subscribed") {}
+        other.unsubscribe("room");
+        while !other.next().await.starts_with("unsubscribed") {}
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(engine.stats().backlog_bytes.value() < 2_000, "{}", engine.stats().backlog_bytes.value());
+}
