@@ -118,7 +118,11 @@ impl Hub {
 
     /// Runs a future as far as it goes; what is left goes on as a task, which then runs the errands it caused.
     pub(crate) fn go_on(self: &Arc<Self>, mut future: BoxFuture<()>) {
-        if poll_once(&mut future).is_ready() {
+        // Whoever calls may stand outside every runtime; pauses and deadlines need one.
+        let entered = self.runtime.as_ref().map(tokio::runtime::Handle::enter);
+        let polled = poll_once(&mut future);
+        drop(entered);
+        if polled.is_ready() {
             return;
         }
         let Some(runtime) = &self.runtime else { return };

@@ -478,3 +478,11 @@ async fn who_comes_and_goes_does_not_fill_the_backlog_of_a_slow_client() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert!(engine.stats().backlog_bytes.value() < 2_000, "{}", engine.stats().backlog_bytes.value());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_thread_without_a_runtime_may_listen() {
+    let engine = open_engine().backplane(Arc::new(Broken { deaf: true, ..Broken::default() })).build().unwrap();
+    let other = engine.clone();
+    let listening = std::thread::spawn(move || other.subscribe(&topic("plain:a")).is_ok());
+    assert!(listening.join().unwrap());
+}
