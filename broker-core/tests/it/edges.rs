@@ -486,3 +486,25 @@ async fn a_thread_without_a_runtime_may_listen() {
     let listening = std::thread::spawn(move || other.subscribe(&topic("plain:a")).is_ok());
     assert!(listening.join().unwrap());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_lingers_from_the_moment_its_last_listener_left() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let engine = open_engine()
+        .with_settings(|settings| settings.linger = Duration::from_secs(10))
+        .on_vacated(move |_| {
+            let _ = tell.send(tokio::time::Instant::now());
+            async {}
+        })
+        .build()
+        .unwrap();
+    for pause in [6, 0] {
+        let mut stream = engine.subscribe(&topic("plain:a")).unwrap();
+        stream.next().await;
+        drop(stream);
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+    }
+    let left = tokio::time::Instant::now();
+    let after = told.recv().await.unwrap() - left;
+    assert!(after >= Duration::from_secs(10), "{after:?}");
+}
