@@ -9,9 +9,9 @@ use std::{
 };
 
 use broker_core::{
-    Action, Authorizer, Backplane, Capabilities, Decision, Engine, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
-    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Refusal, Request,
-    SessionId, SessionInfo, Since, Sink, SlowConsumer, SnapshotFailed, StreamItem, Subscribe, Topic, Unavailable, Verb,
+    Action, Authorizer, Backplane, Capabilities, Decision, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
+    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Request,
+    SessionId, SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subscribe, Topic, Unavailable, Verb,
     testing::{Client, LineProtocol},
 };
 use tokio::sync::Notify;
@@ -507,4 +507,68 @@ async fn a_topic_lingers_from_the_moment_its_last_listener_left() {
     let left = tokio::time::Instant::now();
     let after = told.recv().await.unwrap() - left;
     assert!(after >= Duration::from_secs(10), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_follows_the_close_frame() {
+    let engine = open_engine().build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.set_capacity(Some(0));
+    client.connection().close(broker_core::CloseReason::ForceDisconnect);
+    client.connection().ping(bytes::Bytes::from_static(b"x"));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    client.set_capacity(None);
+    assert!(client.next().await.starts_with("closed"));
+    assert_eq!(client.next().await, "finished");
+}
+
+/// Takes some bytes once, then is broken.
+struct BreaksWhenFull(usize);
+
+impl broker_core::Outlet for BreaksWhenFull {
+    fn try_write(&mut self, chunks: &[bytes::Bytes]) -> std::io::Result<usize> {
+        let offered: usize = chunks.iter().map(bytes::Bytes::len).sum();
+        if offered > self.0 { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok(offered) }
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_that_breaks_while_room_is_made_ends_the_session() {
+    let engine = open_engine()
+        .namespace("slow", quiet(10).slow_consumer(broker_core::SlowConsumer::DropOldest))
+        .with_settings(|settings| settings.backlog_max_bytes = 100)
+        .build()
+        .unwrap();
+    let start = broker_core::Start::AtOnce {
+        connect: broker_core::Connect::default(),
+        subscriptions: vec![Subscribe::new(topic("slow:a"))],
+    };
+    let mut client = Client::open_with(&engine, LineProtocol::default(), start);
+    client.connection().opened().await.unwrap();
+    client.connection().attach(Box::new(BreaksWhenFull(100)));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    engine.publish(&topic("slow:a"), json(&format!("\"{}\"", "x".repeat(200)))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(engine.stats().sessions.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_leaves_the_topics_empty_and_every_gauge_at_0() {
+    let engine = open_engine().build().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::connect(&engine).await;
+        client.subscribe("room");
+        client.next().await;
+        clients.push(tokio::spawn(async move { while client.next().await != "finished" {} }));
+    }
+    engine.drain(Duration::from_secs(10)).await;
+    let stats = engine.stats();
+    let gauges = [&stats.connections, &stats.sessions, &stats.subscriptions, &stats.backlog_bytes].map(broker_core::Count::value);
+    assert_eq!((gauges, engine.presence_stats(&topic("room")).await.unwrap().sessions), ([0; 4], 0));
+    while engine.info().await[0].topics > 0 {
+        tokio::task::yield_now().await;
+    }
 }
