@@ -1,6 +1,7 @@
 //! Who sits in a slot: a connection with its session, or a stream inside the process.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc,
@@ -16,7 +17,7 @@ use super::{
     backlog::Backlog,
     members::{Codec, Variant},
 };
-use crate::{Connect, Head, Outlet, Refusal, Subscribe, Topic, UserId, session::Session, stream::Feed};
+use crate::{Command, Connect, Head, Outlet, Refusal, Subscribe, Topic, UserId, session::Session, stream::Feed};
 
 /// Commands that a connection may have posted and its shard not handled; then its task stops reading.
 const CREDIT_MAX: u32 = 256;
@@ -98,6 +99,8 @@ pub(crate) struct Conn {
     /// Bytes of the backlog that the gauge counts.
     pub(crate) counted_backlog: usize,
     pub(crate) credit: Arc<Credit>,
+    /// Commands that wait until the client has read answers to earlier ones: its backlog is over the bound.
+    pub(crate) held: VecDeque<Command>,
     /// In the list of connections that have something to write.
     pub(crate) dirty: bool,
     /// The outlet took less than everything, and will say when to try again.

@@ -1,5 +1,7 @@
 //! How a shard talks with its sessions: hands them inputs, and does what they want done.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -25,11 +27,32 @@ impl Shard {
         if let Some(conn) = self.conn(at) {
             conn.life.frames_in = conn.life.frames_in.saturating_add(count);
             conn.life.heard_at = Some(now);
-            let credit = conn.credit.clone();
-            for command in commands {
-                self.converse(at, now, |session, now, effects| session.handle_command(command, now, effects));
+            conn.session.heard();
+            if conn.held.is_empty() {
+                conn.held = commands.into();
+            } else {
+                conn.held.extend(commands);
             }
-            credit.give_back(count);
+            self.handle_held(at, now);
+        }
+    }
+
+    /// Handles commands until none is left or the answers fill the backlog: answers are never dropped, so who does not read them is not
+    /// heard. Its reader stops when the credit is used up, and the ping ends it.
+    pub(super) fn handle_held(&mut self, at: SlotRef, now: Instant) {
+        let max = self.hub.rules.settings.backlog_max_bytes;
+        let mut handled = 0;
+        while let Some(conn) = self.conn(at).filter(|conn| conn.backlog.bytes() <= max)
+            && let Some(command) = conn.held.pop_front()
+        {
+            handled += 1;
+            self.converse(at, now, |session, now, effects| session.handle_command(command, now, effects));
+        }
+        if let Some(conn) = self.conn(at) {
+            if conn.held.is_empty() {
+                conn.held = VecDeque::new();
+            }
+            conn.credit.give_back(handled);
         }
     }
 

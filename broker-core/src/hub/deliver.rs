@@ -274,8 +274,12 @@ impl Shard {
         }
     }
 
+    /// For what promises nothing: a backlog over its bound goes without.
     fn push_shared(&mut self, slot: u32, frames: Bytes) {
-        if let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant {
+        let max = self.hub.rules.settings.backlog_max_bytes;
+        if let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant
+            && conn.backlog.bytes() <= max
+        {
             conn.backlog.push_frames(frames);
             conn.life.frames_out = conn.life.frames_out.saturating_add(1);
             self.mark_dirty(slot);

@@ -51,13 +51,13 @@ impl Hub {
                 // The receiver lives as long as the engine; without it nobody wants to know.
                 let _ = self.occupancy.send((topic, occupied));
             }
-            Errand::Linger { entry } if self.rules.settings.linger.is_zero() => entry.linger_over(&self.ports),
-            Errand::Linger { entry } => {
+            Errand::Linger { entry, joins } if self.rules.settings.linger.is_zero() => entry.linger_over(&self.ports, joins),
+            Errand::Linger { entry, joins } => {
                 let hub = self.clone();
                 let linger = self.rules.settings.linger;
                 self.go_on(Box::pin(async move {
                     tokio::time::sleep(linger).await;
-                    entry.linger_over(&hub.ports);
+                    entry.linger_over(&hub.ports, joins);
                 }));
             }
             Errand::Interest { entry, wanted } => self.change_interest(entry, wanted),
@@ -118,7 +118,11 @@ impl Hub {
 
     /// Runs a future as far as it goes; what is left goes on as a task, which then runs the errands it caused.
     pub(crate) fn go_on(self: &Arc<Self>, mut future: BoxFuture<()>) {
-        if poll_once(&mut future).is_ready() {
+        // Whoever calls may stand outside every runtime; pauses and deadlines need one.
+        let entered = self.runtime.as_ref().map(tokio::runtime::Handle::enter);
+        let polled = poll_once(&mut future);
+        drop(entered);
+        if polled.is_ready() {
             return;
         }
         let Some(runtime) = &self.runtime else { return };

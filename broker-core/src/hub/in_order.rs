@@ -11,7 +11,10 @@ use crate::{SessionId, Topic, hooks::BoxFuture, panics, sync::Mutex};
 
 /// What waits behind a call that is not answered yet. Sessions and topics without one are not in here.
 #[derive(Default)]
-pub(super) struct InOrder(Mutex<HashMap<(SessionId, Topic), VecDeque<BoxFuture<()>>>>);
+pub(super) struct InOrder(Mutex<HashMap<Key, Calls>>);
+
+type Key = (SessionId, Topic);
+type Calls = VecDeque<BoxFuture<()>>;
 
 impl Hub {
     /// Runs a call after the earlier ones about the same session and topic. Called by the session's shard only.
@@ -39,7 +42,7 @@ impl Hub {
     }
 
     /// The next call of a session and topic; without one, they are forgotten.
-    fn next_in_order(&self, key: &(SessionId, Topic)) -> Option<BoxFuture<()>> {
+    fn next_in_order(&self, key: &Key) -> Option<BoxFuture<()>> {
         let mut all = self.in_order.0.lock();
         let next = all.get_mut(key).and_then(VecDeque::pop_front);
         if next.is_none() {

@@ -19,7 +19,7 @@ pub(crate) enum Errand {
     /// Ask the application for the current state. `Hub::snapshot_done` takes the answer.
     Snapshot { entry: Arc<TopicEntry> },
     /// A topic without listeners waits for its end. `Hub::linger_over` ends it.
-    Linger { entry: Arc<TopicEntry> },
+    Linger { entry: Arc<TopicEntry>, joins: u64 },
     /// Tell the application that a topic has its first listener, or lost its last.
     Occupancy { topic: Topic, occupied: bool },
 }

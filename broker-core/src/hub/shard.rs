@@ -181,7 +181,8 @@ impl Shard {
                 }
             }
             Item::TransportPing(at, payload) => {
-                if let Some(conn) = self.conn(at) {
+                // Nothing follows the close frame.
+                if let Some(conn) = self.conn(at).filter(|conn| !conn.session.is_closed()) {
                     conn.life.heard_at = Some(now);
                     conn.session.heard();
                     conn.pong = Some(payload);
@@ -252,6 +253,7 @@ impl Shard {
             backlog: super::backlog::Backlog::default(),
             counted_backlog: 0,
             credit,
+            held: VecDeque::new(),
             dirty: false,
             blocked: false,
             pong: None,

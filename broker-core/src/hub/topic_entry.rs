@@ -87,6 +87,10 @@ struct State {
     lags: Box<[Option<Lag>]>,
     snapshots: Snapshots,
     occupied: bool,
+    /// Members that ever wanted to join.
+    joins: u64,
+    /// The time without listeners runs.
+    lingering: bool,
 }
 
 /// Where a shard that is left out has stopped.
@@ -175,6 +179,8 @@ impl TopicEntry {
                 lags: vec![None; new.shards].into(),
                 snapshots: Snapshots::new(new.snapshot_max_age),
                 occupied: false,
+                joins: 0,
+                lingering: false,
             }),
         }
     }
@@ -189,6 +195,7 @@ impl TopicEntry {
             state.occupied = true;
             ports.queue(Errand::Occupancy { topic: self.topic.clone(), occupied: true });
         }
+        state.joins += 1;
         state.joiners.push_back(Joiner { who: Who::Member { member, wants }, since, tries: 0 });
         if state.interest == Interest::None {
             state.interest = Interest::Adding;
@@ -335,9 +342,13 @@ impl TopicEntry {
         }
     }
 
-    /// The time without listeners is over: ends the delivery if there are none (T1).
-    pub(crate) fn linger_over(self: &Arc<Self>, ports: &Ports) {
+    /// The time without listeners is over: ends the delivery if there are none (T1), and nobody came and went since it began.
+    pub(crate) fn linger_over(self: &Arc<Self>, ports: &Ports, joins: u64) {
         let mut state = self.state.lock();
+        state.lingering = false;
+        if state.joins != joins {
+            return self.end_if_empty(&mut state, ports);
+        }
         if !state.dead && state.interest == Interest::On && Self::is_empty(&state) {
             state.interest = Interest::Removing;
             // What is not delivered cannot advance the position; a later life of this entry starts from a read.
@@ -425,7 +436,9 @@ impl TopicEntry {
             if let Some(served) = state.reading.as_mut() {
                 *served = 0;
             }
-            ports.queue(Errand::Linger { entry: self.clone() });
+            if !std::mem::replace(&mut state.lingering, true) {
+                ports.queue(Errand::Linger { entry: self.clone(), joins: state.joins });
+            }
         }
     }
 

@@ -30,7 +30,11 @@ impl Shard {
             conn.dirty = false;
             written += 1;
             let broken = self.write(&mut conn);
+            let held = !conn.held.is_empty();
             self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
+            if held {
+                self.handle_held(self.at(slot), now);
+            }
             if let Some(broken) = broken {
                 let at = self.at(slot);
                 self.converse(at, now, |session, _, effects| session.close(CloseReason::TransportBroke(broken.into()), effects));
@@ -63,7 +67,9 @@ impl Shard {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => conn.blocked = true,
                     Err(error) => {
                         broken = Some(error.to_string());
-                        conn.blocked = true;
+                        // An open session is closed by the next write in turn at the latest; a closed one has nobody to tell.
+                        conn.blocked = conn.session.is_closed();
+                        break;
                     }
                 }
                 if conn.blocked {
@@ -98,6 +104,7 @@ impl Shard {
         self.log.closed(conn, &reason, &close, now);
         conn.life.user = None;
         conn.head = None;
+        conn.pong = None;
         match &reason {
             CloseReason::TransportBroke(_) => {
                 conn.backlog.clear();

@@ -9,9 +9,9 @@ use std::{
 };
 
 use broker_core::{
-    Action, Authorizer, Backplane, Capabilities, Decision, Engine, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
-    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Refusal, Request,
-    SessionId, SessionInfo, Since, Sink, SlowConsumer, SnapshotFailed, StreamItem, Subscribe, Topic, Unavailable, Verb,
+    Action, Authorizer, Backplane, Capabilities, Decision, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
+    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Request,
+    SessionId, SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subscribe, Topic, Unavailable, Verb,
     testing::{Client, LineProtocol},
 };
 use tokio::sync::Notify;
@@ -438,4 +438,137 @@ async fn what_one_codec_cannot_encode_ends_nothing_for_another() {
     let mut lines = clients[1].take(2).await;
     lines.sort();
     assert_eq!(lines, ["pong", "quiet:a 3:3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_a_client_does_not_read_are_bounded() {
+    let engine = open_engine().with_settings(|settings| settings.backlog_max_bytes = 10_000).build().unwrap();
+    for _ in 0..10 {
+        engine.publish(&topic("quiet:a"), json(&format!("\"{}\"", "x".repeat(1000)))).await.unwrap();
+    }
+    let mut client = Client::connect(&engine).await;
+    client.set_capacity(Some(0));
+    for _ in 0..1000 {
+        client.send(Request::History { topic: topic("quiet:a"), since: None, limit: Some(10), reverse: false });
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let waiting = engine.stats().backlog_bytes.value();
+    assert!(waiting < 40_000, "{waiting} bytes wait");
+    client.set_capacity(None);
+    for _ in 0..1000 {
+        assert!(soon(client.next()).await.unwrap().starts_with("history quiet:a at 10"), "every command is answered");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_and_goes_does_not_fill_the_backlog_of_a_slow_client() {
+    let engine = open_engine().with_settings(|settings| settings.backlog_max_bytes = 1_000).build().unwrap();
+    let mut slow = Client::connect(&engine).await;
+    slow.subscribe("room");
+    slow.take(2).await;
+    slow.set_capacity(Some(0));
+    let mut other = Client::connect(&engine).await;
+    for _ in 0..500 {
+        other.subscribe("room");
+        while !other.next().await.starts_with("subscribed") {}
+        other.unsubscribe("room");
+        while !other.next().await.starts_with("unsubscribed") {}
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(engine.stats().backlog_bytes.value() < 2_000, "{}", engine.stats().backlog_bytes.value());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thread_without_a_runtime_may_listen() {
+    let engine = open_engine().backplane(Arc::new(Broken { deaf: true, ..Broken::default() })).build().unwrap();
+    let other = engine.clone();
+    let listening = std::thread::spawn(move || other.subscribe(&topic("plain:a")).is_ok());
+    assert!(listening.join().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_lingers_from_the_moment_its_last_listener_left() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let engine = open_engine()
+        .with_settings(|settings| settings.linger = Duration::from_secs(10))
+        .on_vacated(move |_| {
+            let _ = tell.send(tokio::time::Instant::now());
+            async {}
+        })
+        .build()
+        .unwrap();
+    for pause in [6, 0] {
+        let mut stream = engine.subscribe(&topic("plain:a")).unwrap();
+        stream.next().await;
+        drop(stream);
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+    }
+    let left = tokio::time::Instant::now();
+    let after = told.recv().await.unwrap() - left;
+    assert!(after >= Duration::from_secs(10), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_follows_the_close_frame() {
+    let engine = open_engine().build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.set_capacity(Some(0));
+    client.connection().close(broker_core::CloseReason::ForceDisconnect);
+    client.connection().ping(bytes::Bytes::from_static(b"x"));
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    client.set_capacity(None);
+    assert!(client.next().await.starts_with("closed"));
+    assert_eq!(client.next().await, "finished");
+}
+
+/// Takes some bytes once, then is broken.
+struct BreaksWhenFull(usize);
+
+impl broker_core::Outlet for BreaksWhenFull {
+    fn try_write(&mut self, chunks: &[bytes::Bytes]) -> std::io::Result<usize> {
+        let offered: usize = chunks.iter().map(bytes::Bytes::len).sum();
+        if offered > self.0 { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok(offered) }
+    }
+
+    fn finish(&mut self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_that_breaks_while_room_is_made_ends_the_session() {
+    let engine = open_engine()
+        .namespace("slow", quiet(10).slow_consumer(broker_core::SlowConsumer::DropOldest))
+        .with_settings(|settings| settings.backlog_max_bytes = 100)
+        .build()
+        .unwrap();
+    let start = broker_core::Start::AtOnce {
+        connect: broker_core::Connect::default(),
+        subscriptions: vec![Subscribe::new(topic("slow:a"))],
+    };
+    let mut client = Client::open_with(&engine, LineProtocol::default(), start);
+    client.connection().opened().await.unwrap();
+    client.connection().attach(Box::new(BreaksWhenFull(100)));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    engine.publish(&topic("slow:a"), json(&format!("\"{}\"", "x".repeat(200)))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(engine.stats().sessions.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_leaves_the_topics_empty_and_every_gauge_at_0() {
+    let engine = open_engine().build().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::connect(&engine).await;
+        client.subscribe("room");
+        client.next().await;
+        clients.push(tokio::spawn(async move { while client.next().await != "finished" {} }));
+    }
+    engine.drain(Duration::from_secs(10)).await;
+    let stats = engine.stats();
+    let gauges = [&stats.connections, &stats.sessions, &stats.subscriptions, &stats.backlog_bytes].map(broker_core::Count::value);
+    assert_eq!((gauges, engine.presence_stats(&topic("room")).await.unwrap().sessions), ([0; 4], 0));
+    while engine.info().await[0].topics > 0 {
+        tokio::task::yield_now().await;
+    }
 }
