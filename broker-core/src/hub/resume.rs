@@ -79,7 +79,9 @@ pub(super) fn resume(
         return Some((missed, told(true, None)));
     }
     if after.epoch != log.position.epoch || after.offset > log.position.offset {
-        let gap = Gap { from: None, to: Some(log.position), reason: GapReason::Epoch };
+        // A position beyond the top belongs to another life too, whatever its epoch says; nothing is missing up to an empty top.
+        let to = Some(log.position).filter(|top| after.epoch != log.position.epoch && top.offset > 0);
+        let gap = Gap { from: None, to, reason: GapReason::Epoch };
         return Some((Vec::new(), told(false, Some(gap))));
     }
     if everything_kept {
@@ -131,7 +133,7 @@ mod tests {
 
     /// A log that keeps `kept` and stands at `top`, with `ring` sequenced since.
     #[track_caller]
-    fn check(kept: &[u64], top: u64, ring: &[u64], since: Since, missed: &[u64], recovered: bool, gap: Option<(Option<u64>, u64)>) {
+    fn check(kept: &[u64], top: u64, ring: &[u64], since: Since, missed: &[u64], recovered: bool, gap: Option<(Option<u64>, Option<u64>)>) {
         let page = LogPage { top: position(top), publications: kept.iter().copied().map(publication).collect() };
         let ring: VecDeque<_> = ring.iter().copied().map(publication).collect();
         let at = ring.back().map_or(top, |newest| newest.position.unwrap().offset);
@@ -139,7 +141,7 @@ mod tests {
         let (got, told) = resume(&log, Some(since), Recovery::Stream, false).expect("nothing to wait for");
         let told = told.expect("a resume is always told");
         assert_eq!((offsets(&got), told.recovered), (missed.to_vec(), recovered));
-        let got_gap = told.gap.map(|gap| (gap.from.map(|from| from.offset), gap.to.expect("the end is known").offset));
+        let got_gap = told.gap.map(|gap| (gap.from.map(|from| from.offset), gap.to.map(|to| to.offset)));
         assert_eq!(got_gap, gap);
     }
 
@@ -151,19 +153,20 @@ mod tests {
         check(&[3, 4], 4, &[3, 4, 5], since(3), &[4, 5], true, None);
         check(&[1, 2, 3], 3, &[], since(3), &[], true, None);
         check(&[], 0, &[], since(0), &[], true, None);
-        check(&[3, 4], 4, &[], since(1), &[], false, Some((Some(2), 4)));
+        check(&[3, 4], 4, &[], since(1), &[], false, Some((Some(2), Some(4))));
         check(&[3, 4], 4, &[], since(2), &[3, 4], true, None);
-        check(&[1, 2], 2, &[], since(9), &[], false, Some((None, 2)));
-        check(&[], 5, &[], since(4), &[], false, Some((Some(5), 5)));
+        check(&[1, 2], 2, &[], since(9), &[], false, Some((None, None)));
+        check(&[], 5, &[], since(4), &[], false, Some((Some(5), Some(5))));
         let foreign = Since::Position(Position { offset: 1, epoch: Epoch::from_random(8) });
-        check(&[1, 2], 2, &[], foreign, &[], false, Some((None, 2)));
+        check(&[1, 2], 2, &[], foreign, &[], false, Some((None, Some(2))));
+        check(&[], 0, &[], foreign, &[], false, Some((None, None)));
     }
 
     #[test]
     fn everything_kept_is_sent_and_what_came_before_is_told() {
         check(&[1, 2], 2, &[], Since::Beginning, &[1, 2], true, None);
-        check(&[3, 4], 4, &[5], Since::Beginning, &[3, 4, 5], false, Some((Some(1), 2)));
-        check(&[], 4, &[], Since::Beginning, &[], false, Some((Some(1), 4)));
+        check(&[3, 4], 4, &[5], Since::Beginning, &[3, 4, 5], false, Some((Some(1), Some(2))));
+        check(&[], 4, &[], Since::Beginning, &[], false, Some((Some(1), Some(4))));
         check(&[], 0, &[], Since::Beginning, &[], true, None);
     }
 }

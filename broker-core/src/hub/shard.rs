@@ -346,7 +346,11 @@ impl Shard {
         }
         while self.draining.last().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, at)) = self.draining.pop() {
-                self.converse(at, now, |session, _, effects| session.close(CloseReason::Shutdown { reconnect_after: None }, effects));
+                // Spread, so that whoever takes them over is not met by all at once.
+                let reconnect_after = Duration::from_millis(fastrand::u64(500..2_000));
+                self.converse(at, now, |session, _, effects| {
+                    session.close(CloseReason::Shutdown { reconnect_after: Some(reconnect_after) }, effects);
+                });
             }
         }
         let next = self.deadlines.iter().flatten().min().copied().into_iter().chain(self.draining.last().map(|(at, _)| *at)).min();
