@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(call.topic.as_str(), "a:1");
         assert_eq!(call.publish.data, Payload::json(r#"{"n": 1.0e0, "n":2,"s":"\u00e9"}"#));
         assert_eq!(published(r#"{"channel":"a","data":null}"#).publish.data, Payload::json("null"));
-        assert_eq!(published("{\"channel\":\"a\",\"data\":[1,\n2]}").publish.data, Payload::json("[1, 2]"));
+        assert_eq!(published("{\"channel\":\"a\",\"data\":[1,\n2]}").publish.data, Payload::json("[1,\n2]"));
     }
 
     #[test]

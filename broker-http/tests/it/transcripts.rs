@@ -81,7 +81,8 @@ async fn history_is_read_by_position_limit_and_direction() {
         server.ask("publish", publish).await;
     }
     let first = r#"{"data":{"n": 1.0},"offset":1,"tags":{"a\"b":"c","year":"2026"},"key":"k","time":0}"#;
-    let second = r#"{"data":[ 2],"offset":2,"time":0}"#;
+    let second = r#"{"data":[
+2],"offset":2,"time":0}"#;
     let third = r#"{"data":null,"b64data":"AP8=","offset":3,"time":0}"#;
     let page = |publications: &[&str]| format!(r#"{{"result":{{"publications":[{}],"epoch":"E","offset":3}}}}"#, publications.join(","));
     server.check("history", r#"{"channel":"chat:1"}"#, &page(&[])).await;

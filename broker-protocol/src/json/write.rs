@@ -26,12 +26,13 @@ pub(crate) fn sendable_kind(payload: &Payload) -> PayloadKind {
     }
 }
 
-/// Appends a payload as one JSON value: JSON as it is, text as a string, bytes as a string in base64.
+/// Appends a payload as one JSON value on one line: JSON as it is, text as a string, bytes as a string in base64.
 pub(crate) fn payload(out: &mut Vec<u8>, payload: &Payload) {
     let bytes = payload.bytes();
     match sendable_kind(payload) {
         // No bytes are no JSON value: the frame around must stay whole.
         PayloadKind::Json if bytes.is_empty() => out.extend_from_slice(b"null"),
+        PayloadKind::Json if memchr::memchr2(b'\n', b'\r', bytes).is_some() => one_line(out, bytes),
         PayloadKind::Json => out.extend_from_slice(bytes),
         PayloadKind::Text => text(out, &String::from_utf8_lossy(bytes)),
         PayloadKind::Binary => base64(out, bytes),

@@ -163,6 +163,10 @@ fn publications_are_pushed_with_what_is_known_of_them() {
     let bare = publication("news", Payload::json(r#"{"a":1}"#), None);
     check_push(&Push::Publication(Arc::new(bare)), "{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":{\"a\":1}}}}\n");
 
+    // Raw line breaks are white space in JSON, and would end a frame here.
+    let broken = publication("news", Payload::json("{\n\"a\":\r1}"), None);
+    check_push(&Push::Publication(Arc::new(broken)), "{\"push\":{\"channel\":\"news\",\"pub\":{\"data\":{ \"a\": 1}}}}\n");
+
     let mut full = publication(r#"a"b\c"#, Payload::json("1"), Some("17@Bx3k"));
     full.publisher = Some(Arc::new(session(1, "ann")));
     full.tags = Some(Arc::new(Tags::from([("k\n".to_owned(), "v".to_owned()), ("l".to_owned(), "\"".to_owned())])));

@@ -210,6 +210,10 @@ fn publications_are_raw_or_in_an_envelope() {
     let raw = r#"{"a": 1}"#;
     check_push(&Push::Publication(Arc::new(full)), raw, envelope, raw, envelope);
 
+    let lines = Push::Publication(Arc::new(publication("a", Payload::json("[1,\n2]"), None)));
+    let envelope = r#"{"broker":"publication","topic":"a","data":[1, 2],"time":1763712000000}"#;
+    check_push(&lines, "[1,\n2]", envelope, "[1,\n2]", envelope);
+
     let text = Push::Publication(Arc::new(publication("a", Payload::text("say \"hi\""), None)));
     let envelope = r#"{"broker":"publication","topic":"a","data":"say \"hi\"","time":1763712000000}"#;
     check_push(&text, "say \"hi\"", envelope, "say \"hi\"", envelope);
