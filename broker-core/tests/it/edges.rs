@@ -10,8 +10,8 @@ use std::{
 
 use broker_core::{
     Action, Authorizer, Backplane, Capabilities, Decision, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
-    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Request,
-    SessionId, SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subscribe, Topic, Unavailable, Verb,
+    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Request, SessionId,
+    SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subscribe, Topic, Unavailable, Verb,
     testing::{Client, LineProtocol},
 };
 use tokio::sync::Notify;
@@ -522,13 +522,17 @@ async fn nothing_follows_the_close_frame() {
     assert_eq!(client.next().await, "finished");
 }
 
-/// Takes some bytes once, then is broken.
+/// Is broken from the first write on that offers more bytes than this.
 struct BreaksWhenFull(usize);
 
 impl broker_core::Outlet for BreaksWhenFull {
     fn try_write(&mut self, chunks: &[bytes::Bytes]) -> std::io::Result<usize> {
         let offered: usize = chunks.iter().map(bytes::Bytes::len).sum();
-        if offered > self.0 { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok(offered) }
+        if offered > self.0 {
+            self.0 = 0;
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(offered)
     }
 
     fn finish(&mut self) {}
@@ -541,10 +545,8 @@ async fn a_pipe_that_breaks_while_room_is_made_ends_the_session() {
         .with_settings(|settings| settings.backlog_max_bytes = 100)
         .build()
         .unwrap();
-    let start = broker_core::Start::AtOnce {
-        connect: broker_core::Connect::default(),
-        subscriptions: vec![Subscribe::new(topic("slow:a"))],
-    };
+    let start =
+        broker_core::Start::AtOnce { connect: broker_core::Connect::default(), subscriptions: vec![Subscribe::new(topic("slow:a"))] };
     let mut client = Client::open_with(&engine, LineProtocol::default(), start);
     client.connection().opened().await.unwrap();
     client.connection().attach(Box::new(BreaksWhenFull(100)));
