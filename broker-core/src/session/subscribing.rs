@@ -7,10 +7,7 @@ use super::{
     machine::{Purpose, Session},
     subscription::{Pending, Subscription},
 };
-use crate::{
-    CommandId, Gap, GapReason, Grant, Push, Refusal, RefusalKind, Reply, Resume, SessionInfo, Since, Subscribe, Subscribed, Topic,
-    UnsubscribeReason, Verb,
-};
+use crate::{CommandId, Grant, Push, Refusal, RefusalKind, Reply, SessionInfo, Subscribe, Subscribed, Topic, UnsubscribeReason, Verb};
 
 impl Session {
     pub(super) fn subscribe(&mut self, id: CommandId, subscribe: Subscribe, now: Instant, effects: &mut Vec<Effect>) {
@@ -121,9 +118,6 @@ impl Session {
         let Some(subscription) = self.subscriptions.find_mut(&subscribed.topic) else { return };
         let Some(pending) = subscription.pending.take() else { return };
         subscribed.data = pending.data;
-        if subscribed.resume.is_none() {
-            subscribed.resume = pending.since.map(nothing_to_resume_from);
-        }
         effects.push(Effect::Reply(pending.command, Reply::Subscribed(Box::new(subscribed))));
         self.open_next(now, effects);
         self.go_on(now, effects);
@@ -187,9 +181,4 @@ impl Session {
         let Subscription { topic, namespace, generation, .. } = subscription;
         effects.push(Effect::Leave(Leave { topic, namespace, generation, live, who, keeps_backlog }));
     }
-}
-
-/// A resume where nothing is kept that could tell what was missed.
-fn nothing_to_resume_from(since: Since) -> Resume {
-    Resume { since, recovered: false, gap: Some(Gap { from: None, to: None, reason: GapReason::Trimmed }) }
 }

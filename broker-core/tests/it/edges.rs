@@ -522,13 +522,17 @@ async fn nothing_follows_the_close_frame() {
     assert_eq!(client.next().await, "finished");
 }
 
-/// Takes some bytes once, then is broken.
+/// Is broken from the first write on that offers more bytes than this.
 struct BreaksWhenFull(usize);
 
 impl broker_core::Outlet for BreaksWhenFull {
     fn try_write(&mut self, chunks: &[bytes::Bytes]) -> std::io::Result<usize> {
         let offered: usize = chunks.iter().map(bytes::Bytes::len).sum();
-        if offered > self.0 { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok(offered) }
+        if offered > self.0 {
+            self.0 = 0;
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(offered)
     }
 
     fn finish(&mut self) {}
