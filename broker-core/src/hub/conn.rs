@@ -89,33 +89,36 @@ pub(crate) enum Occupant {
 }
 
 /// A connection in its slot. Owned by its shard alone.
+///
+/// In the order of memory: what every delivery needs stands together at the front, so that it comes from memory at once.
+#[repr(C)]
 pub(crate) struct Conn {
-    pub(crate) session: Session,
-    pub(crate) codec: Codec,
-    pub(crate) variant: Variant,
-    /// `None` until the transport attaches one.
-    pub(crate) outlet: Option<Box<dyn Outlet>>,
     pub(crate) backlog: Backlog,
     /// Bytes of the backlog that the gauge counts.
     pub(crate) counted_backlog: usize,
-    pub(crate) credit: Arc<Credit>,
     /// Commands that wait until the client has read answers to earlier ones: its backlog is over the bound.
     pub(crate) held: VecDeque<Command>,
+    /// `None` until the transport attaches one.
+    pub(crate) outlet: Option<Box<dyn Outlet>>,
     /// In the list of connections that have something to write.
     pub(crate) dirty: bool,
     /// The outlet took less than everything, and will say when to try again.
     pub(crate) blocked: bool,
+    pub(crate) finished: bool,
+    pub(crate) variant: Variant,
+    pub(crate) life: Life,
     /// The newest ping of the transport that is not answered.
     pub(crate) pong: Option<Bytes>,
+    pub(crate) session: Session,
+    pub(crate) codec: Codec,
+    pub(crate) credit: Arc<Credit>,
     /// The head of the request, until the session is connected.
     pub(crate) head: Option<Head>,
     pub(crate) opened: Option<oneshot::Sender<Result<(), Refusal>>>,
     /// The session has ended; the outlet is dropped then at the latest.
     pub(crate) closing_until: Option<Instant>,
-    pub(crate) finished: bool,
     /// Which rule made the identity.
     pub(crate) rule: &'static str,
-    pub(crate) life: Life,
 }
 
 /// What the log lines of a session's life say.

@@ -12,6 +12,7 @@ use super::{
     members::{Codec, Cursor, Group, Member, Members, Variant},
     shard::{Shard, WRITES_MAX},
     topic_entry::TopicEntry,
+    writing::write,
 };
 use crate::{
     CloseReason, FrameWriter, Gap, GapReason, Publication, Push, SlowConsumer, Topic,
@@ -204,11 +205,11 @@ impl Shard {
         match what {
             Passed::Publications { publications, batches } => {
                 let batch = match per_group(batches, at) {
-                    Some(batch) => batch.clone(),
-                    empty => empty.insert(self.encode_batch(codec, &entry.topic, publications)).clone(),
+                    Some(batch) => batch,
+                    empty => empty.insert(self.encode_batch(codec, &entry.topic, publications)),
                 };
                 let from = batch.publications.partition_point(|publication| publication.seq <= member.last);
-                self.push_batch(member.slot, &batch, from as u32, entry);
+                self.push_batch(member.slot, batch, from as u32, entry);
                 if batch.ends {
                     self.ended.push((member.slot, entry.topic.clone()));
                 }
@@ -264,7 +265,7 @@ impl Shard {
         let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { return };
         conn.backlog.push_batch(batch, from);
         conn.life.frames_out = conn.life.frames_out.saturating_add(count);
-        self.hub.stats.deliveries.add(u64::from(count));
+        self.tally.deliveries += u64::from(count);
         if !conn.dirty {
             conn.dirty = true;
             self.dirty.push_back(slot);
@@ -298,7 +299,7 @@ impl Shard {
     fn overflow(&mut self, slot: u32, entry: &Arc<TopicEntry>) {
         let max = self.hub.rules.settings.backlog_max_bytes;
         let Some(Occupant::Connection(mut conn)) = self.slots[slot as usize].occupant.take() else { return };
-        self.write(&mut conn);
+        write(&mut conn, &mut self.chunks, &mut self.tally);
         if conn.backlog.bytes() > max {
             let ends = conn.codec.protocol.gap_ends_subscription();
             let dropped = match entry.namespace.slow_consumer {

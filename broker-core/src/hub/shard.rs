@@ -19,6 +19,7 @@ use super::{
     inbox::{Inbox, Item, SlotRef},
     life_log::LifeLog,
     members::Variant,
+    writing::Tally,
 };
 use crate::{
     CloseReason, Topic,
@@ -73,6 +74,7 @@ pub(crate) struct Shard {
     pub(super) effects: Vec<Effect>,
     pub(super) frames: Vec<u8>,
     pub(super) chunks: Vec<Bytes>,
+    pub(super) tally: Tally,
 }
 
 impl Shard {
@@ -96,6 +98,7 @@ impl Shard {
             effects: Vec::new(),
             frames: Vec::new(),
             chunks: Vec::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -145,6 +148,7 @@ impl Shard {
         }
         let written = self.flush_dirty(WRITES_MAX, now);
         self.deliver(WRITES_MAX.saturating_sub(written), now);
+        self.tally.add_to(&self.hub.stats);
         if took || !self.active.is_empty() || !self.dirty.is_empty() {
             return Tick::More;
         }

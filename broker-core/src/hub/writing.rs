@@ -9,7 +9,7 @@ use super::{
     conn::{Conn, Occupant},
     shard::Shard,
 };
-use crate::{CloseFrame, CloseReason, FrameKind, FrameWriter, Push, panics};
+use crate::{CloseFrame, CloseReason, FrameKind, FrameWriter, Push, Stats, panics};
 
 /// Backlog entries that one write gathers.
 const CHUNKS_MAX: usize = 64;
@@ -22,17 +22,11 @@ impl Shard {
         let mut written = 0;
         while written < max {
             let Some(slot) = self.dirty.pop_front() else { break };
-            let Some(Occupant::Connection(mut conn)) =
-                self.slots[slot as usize].occupant.take_if(|it| matches!(it, Occupant::Connection(_)))
-            else {
-                continue;
-            };
+            let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
             conn.dirty = false;
             written += 1;
-            let broken = self.write(&mut conn);
-            let held = !conn.held.is_empty();
-            self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
-            if held {
+            let broken = write(conn, &mut self.chunks, &mut self.tally);
+            if !conn.held.is_empty() {
                 self.handle_held(self.at(slot), now);
             }
             if let Some(broken) = broken {
@@ -41,55 +35,6 @@ impl Shard {
             }
         }
         written
-    }
-
-    /// Writes what the outlet takes now. Gives what broke.
-    pub(super) fn write(&mut self, conn: &mut Conn) -> Option<String> {
-        let mut broken = None;
-        if let Some(outlet) = conn.outlet.as_mut().filter(|_| !conn.blocked) {
-            if let Some(payload) = conn.pong.take() {
-                let mut frame = Vec::with_capacity(payload.len() + 4);
-                conn.codec.framing.frame(FrameKind::Pong, &payload, &mut frame);
-                conn.backlog.push_frames(frame.into());
-            }
-            let mut chunks = std::mem::take(&mut self.chunks);
-            while !conn.backlog.is_empty() {
-                chunks.clear();
-                conn.backlog.chunks(CHUNKS_MAX, &mut chunks);
-                let len: usize = chunks.iter().map(Bytes::len).sum();
-                match outlet.try_write(&chunks) {
-                    Ok(taken) => {
-                        self.hub.stats.writes.add(1);
-                        self.hub.stats.bytes_written.add(taken as u64);
-                        conn.backlog.written(taken);
-                        conn.blocked = taken < len;
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => conn.blocked = true,
-                    Err(error) => {
-                        broken = Some(error.to_string());
-                        // An open session is closed by the next write in turn at the latest; a closed one has nobody to tell.
-                        conn.blocked = conn.session.is_closed();
-                        break;
-                    }
-                }
-                if conn.blocked {
-                    break;
-                }
-            }
-            chunks.clear();
-            self.chunks = chunks;
-            if conn.session.is_closed() && conn.backlog.is_empty() && !conn.finished {
-                conn.finished = true;
-                outlet.finish();
-            }
-        }
-        let waiting = conn.backlog.bytes();
-        if waiting != conn.counted_backlog {
-            self.hub.stats.backlog_bytes.add(waiting as u64);
-            self.hub.stats.backlog_bytes.sub(conn.counted_backlog as u64);
-            conn.counted_backlog = waiting;
-        }
-        broken
     }
 
     /// The session has ended: says so to the client, the log and the application, and lets the outlet end.
@@ -143,4 +88,74 @@ impl Shard {
         framing.close(close, &mut frames);
         frames.into()
     }
+}
+
+/// What a tick did, until it is added to the engine's counts: one addition in place of one for each delivery.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) deliveries: u64,
+    writes: u64,
+    bytes_written: u64,
+    /// Bytes that began to wait, and that ceased to, in backlogs.
+    backlog_grown: u64,
+    backlog_shrunk: u64,
+}
+
+impl Tally {
+    pub(super) fn add_to(&mut self, stats: &Stats) {
+        let Self { deliveries, writes, bytes_written, backlog_grown, backlog_shrunk } = std::mem::take(self);
+        if deliveries + writes > 0 {
+            stats.deliveries.add(deliveries);
+            stats.writes.add(writes);
+            stats.bytes_written.add(bytes_written);
+        }
+        if backlog_grown + backlog_shrunk > 0 {
+            stats.backlog_bytes.add(backlog_grown);
+            stats.backlog_bytes.sub(backlog_shrunk);
+        }
+    }
+}
+
+/// Writes what the outlet takes now; `chunks` is working space. Gives what broke.
+pub(super) fn write(conn: &mut Conn, chunks: &mut Vec<Bytes>, tally: &mut Tally) -> Option<String> {
+    let mut broken = None;
+    if let Some(outlet) = conn.outlet.as_mut().filter(|_| !conn.blocked) {
+        if let Some(payload) = conn.pong.take() {
+            let mut frame = Vec::with_capacity(payload.len() + 4);
+            conn.codec.framing.frame(FrameKind::Pong, &payload, &mut frame);
+            conn.backlog.push_frames(frame.into());
+        }
+        while !conn.backlog.is_empty() && !conn.blocked {
+            conn.backlog.chunks(CHUNKS_MAX, chunks);
+            let len: usize = chunks.iter().map(Bytes::len).sum();
+            match outlet.try_write(chunks) {
+                Ok(taken) => {
+                    tally.writes += 1;
+                    tally.bytes_written += taken as u64;
+                    conn.backlog.written(taken);
+                    conn.blocked = taken < len;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => conn.blocked = true,
+                Err(error) => {
+                    broken = Some(error.to_string());
+                    chunks.clear();
+                    // An open session is closed by the next write in turn at the latest; a closed one has nobody to tell.
+                    conn.blocked = conn.session.is_closed();
+                    break;
+                }
+            }
+            chunks.clear();
+        }
+        if conn.session.is_closed() && conn.backlog.is_empty() && !conn.finished {
+            conn.finished = true;
+            outlet.finish();
+        }
+    }
+    let waiting = conn.backlog.bytes();
+    if waiting != conn.counted_backlog {
+        tally.backlog_grown += waiting as u64;
+        tally.backlog_shrunk += conn.counted_backlog as u64;
+        conn.counted_backlog = waiting;
+    }
+    broken
 }
