@@ -21,6 +21,8 @@ const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
 const IDEMPOTENCY_MAX: usize = 10_000;
 /// How long an empty log remembers its epoch and top, so that positions go on.
 const POSITION_TTL: Duration = Duration::from_secs(3600);
+/// The same for a log that nothing was ever appended to: whoever names topics freely makes few of them last.
+const EMPTY_TTL: Duration = Duration::from_secs(60);
 /// Time between two looks for logs that have expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -167,7 +169,7 @@ impl Log {
             top: 0,
             publications: VecDeque::new(),
             expires_at: None,
-            forgotten_at: Instant::now() + POSITION_TTL,
+            forgotten_at: Instant::now() + EMPTY_TTL,
             seen: HashMap::new(),
             seen_in_order: VecDeque::new(),
             dead: false,

@@ -27,6 +27,8 @@ impl Session {
             return self.refuse(id, Refusal::bad_request("this session is connected; connect is sent once"), now, effects);
         }
         self.phase = Phase::Connecting;
+        // The client has said who it is: how long the application takes is the hook timeout's business.
+        self.timers.connect_at = None;
         self.ask(None, Purpose::Connect(id), Question::Identify(connect), effects);
     }
 
@@ -98,6 +100,7 @@ impl Session {
 
     fn not_identified(&mut self, id: CommandId, refusal: Refusal, now: Instant, effects: &mut Vec<Effect>) {
         self.phase = Phase::Waiting;
+        self.timers.connect_at = Some(now + self.rules.settings.connect_timeout);
         let final_for_this_token =
             refusal.kind == RefusalKind::Unauthorized && self.manners.awaits_connect && refusal.retry_after.is_none();
         if final_for_this_token {

@@ -20,6 +20,19 @@ async fn a_client_that_never_connects_is_closed_after_5s() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_that_the_application_takes_is_not_the_clients() {
+    let engine = open_engine()
+        .with_settings(|settings| settings.hook_timeout = Duration::from_secs(20))
+        .on_connect(|_| async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Ok(Identity::user("ann"))
+        })
+        .build()
+        .unwrap();
+    Client::connect_as(&engine, LineProtocol::default(), None).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_client_is_pinged_within_25s_and_closed_10s_later() {
     let engine = open_engine().build().unwrap();
     let mut client = Client::connect(&engine).await;
