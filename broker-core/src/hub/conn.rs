@@ -1,6 +1,7 @@
 //! Who sits in a slot: a connection with its session, or a stream inside the process.
 
 use std::{
+    hint::black_box,
     net::SocketAddr,
     sync::{
         Arc,
@@ -116,6 +117,16 @@ pub(crate) struct Conn {
     pub(crate) closing_until: Option<Instant>,
     /// Which rule made the identity.
     pub(crate) rule: &'static str,
+}
+
+impl Conn {
+    /// Reads what a delivery needs from memory. Done for several connections in a row, their ways from memory overlap.
+    pub(crate) fn warm(&self) {
+        black_box((self.backlog.bytes(), self.dirty, self.pong.is_some(), self.session.is_closed()));
+        if let Some(outlet) = &self.outlet {
+            outlet.warm();
+        }
+    }
 }
 
 /// What the log lines of a session's life say.
