@@ -3,7 +3,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //! use axum::{Router, extract::State, routing::post};
-//! use broker::{Broker, Identity, Namespace, Payload, Publish, Topic, Verb};
+//! use broker::{Broker, Identity, Namespace, Verb};
 //!
 //! #[tokio::main]
 //! async fn main() -> anyhow::Result<()> {
@@ -18,9 +18,9 @@
 //!     Ok(())
 //! }
 //!
-//! async fn say(State(broker): State<Broker>, json: String) {
-//!     let topic = Topic::try_from("chat:lobby").expect("the name is legal");
-//!     broker.publish(&topic, Publish::new(Payload::json(json))).await.ok();
+//! async fn say(State(broker): State<Broker>, text: String) {
+//!     let lobby = broker.topic::<String>("chat:lobby").expect("the name is legal");
+//!     lobby.publish(&text).await.ok();
 //! }
 //! ```
 //!

@@ -167,6 +167,11 @@ impl Shard {
                     Next::Pass => continue,
                 }
             };
+            for slot in topic.members.upcoming(pass.cursor, QUANTUM - visited) {
+                if let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant {
+                    conn.warm();
+                }
+            }
             while let Some((at, member)) = topic.members.next(&mut pass.cursor) {
                 self.visit(topic.members.group(at), at, member, &mut pass.what, &topic.entry);
                 visited += 1;

@@ -142,6 +142,12 @@ impl Members {
         }
     }
 
+    /// The slots that a pass visits next in the present group, at most `max`.
+    pub(crate) fn upcoming(&self, cursor: Cursor, max: usize) -> impl Iterator<Item = u32> + '_ {
+        let group = self.groups.get(cursor.group).into_iter();
+        group.flat_map(move |group| group.members.iter().skip(cursor.place).take(max)).map(|member| member.slot)
+    }
+
     pub(crate) fn group(&self, at: usize) -> &Group {
         &self.groups[at]
     }
