@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use broker_core::{Identity, Payload, Refusal, RefusalKind};
+use broker_core::{Identity, Refusal, RefusalKind};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -154,8 +154,7 @@ pub(crate) fn read(json: &[u8], now: SystemTime, leeway: Duration) -> Result<Ide
     };
     let mut identity = Identity::user(user).rule("hs256 token");
     if let Some(json) = info {
-        // As a payload, so that no raw line break stands in it.
-        identity = identity.info(Payload::json(json).bytes().clone());
+        identity = identity.info(json);
     }
     if let Some(at) = expires_at {
         identity = identity.expires_at(at);

@@ -30,8 +30,8 @@ fn a_token_without_sub_is_an_anonymous_users() {
 }
 
 #[test]
-fn info_stands_on_one_line_and_b64info_wins() {
-    assert_eq!(accepted("{\"info\":{\"a\":\n1}}").info.unwrap(), "{\"a\": 1}");
+fn info_is_kept_as_it_was_written_and_b64info_wins() {
+    assert_eq!(accepted("{\"info\":{\"a\":\n1}}").info.unwrap(), "{\"a\":\n1}");
     assert_eq!(accepted(r#"{"info":1,"b64info":"eyJhIjoyfQ=="}"#).info.unwrap(), r#"{"a":2}"#);
     assert_eq!(accepted(r#"{"info":null}"#).info, None);
 }

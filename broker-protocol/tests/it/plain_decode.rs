@@ -41,7 +41,7 @@ fn commands_are_objects_with_the_key_broker() {
 fn the_key_may_stand_anywhere_at_the_top_level() {
     check(r#" { "topic":"a", "id":1, "broker":"presence" } "#, "#1 presence a");
     check(r#"{"\u0062roker":"presence","id":1,"topic":"a"}"#, "#1 presence a");
-    check("{\n  \"broker\": \"publish\",\n  \"topic\": \"a\",\n  \"data\": {\n\"x\":1}\n}", r#"# publish a json:{ \"x\":1}"#);
+    check("{\n  \"broker\": \"publish\",\n  \"topic\": \"a\",\n  \"data\": {\n\"x\":1}\n}", r#"# publish a json:{\n\"x\":1}"#);
 }
 
 #[test]

@@ -152,7 +152,8 @@ fn sigterm_sends_clients_away_with_3001_and_ends_with_0() {
     wait_for(&mut listener, "news: subscribed");
     assert_eq!(server.terminate(), Some(0));
     let told = wait_for(&mut listener, "3001");
-    assert!(told.contains("reconnecting in"), "{told}");
+    // The pause is a matter of chance, and may be none.
+    assert!(told.contains("reconnecting"), "{told}");
     listener.process.kill().unwrap();
     listener.process.wait().unwrap();
     let log = server.log();
