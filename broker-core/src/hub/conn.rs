@@ -97,8 +97,6 @@ pub(crate) struct Conn {
     pub(crate) backlog: Backlog,
     /// Bytes of the backlog that the gauge counts.
     pub(crate) counted_backlog: usize,
-    /// Commands that wait until the client has read answers to earlier ones: its backlog is over the bound.
-    pub(crate) held: VecDeque<Command>,
     /// `None` until the transport attaches one.
     pub(crate) outlet: Option<Box<dyn Outlet>>,
     /// In the list of connections that have something to write.
@@ -110,6 +108,8 @@ pub(crate) struct Conn {
     pub(crate) life: Life,
     /// The newest ping of the transport that is not answered.
     pub(crate) pong: Option<Bytes>,
+    /// Commands that wait until the client has read answers to earlier ones: its backlog is over the bound.
+    pub(crate) held: VecDeque<Command>,
     pub(crate) session: Session,
     pub(crate) codec: Codec,
     pub(crate) credit: Arc<Credit>,
@@ -125,7 +125,7 @@ pub(crate) struct Conn {
 impl Conn {
     /// Reads what a delivery needs from memory. Done for several connections in a row, their ways from memory overlap.
     pub(crate) fn warm(&self) {
-        black_box((self.backlog.bytes(), self.dirty, self.pong.is_some(), self.session.is_closed()));
+        black_box((self.backlog.bytes(), self.dirty, self.life.frames_out, self.pong.is_some(), self.session.is_closed()));
         if let Some(outlet) = &self.outlet {
             outlet.warm();
         }
