@@ -9,7 +9,7 @@ use super::{Hub, keep_of};
 use crate::{
     CallRequest, Connect, ConnectRequest, Grant, Head, Identity, MessageRequest, Namespace, Payload, Position, Publish, PublishError,
     PublishRequest, Published, Refusal, RefusalKind, SessionInfo, Since, Subscribe, SubscribeRequest, Topic, Verb,
-    backplane::{LogPage, LogQuery},
+    backplane::{LogPage, LogQuery, Unavailable},
     panics,
     session::{Answer, Question},
 };
@@ -36,7 +36,7 @@ pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<SessionInfo>, head: Optio
         Question::Presence { topic, namespace, authorize } => {
             let asked = authorized(&hub, &subject, Verb::Presence, &topic, &namespace, authorize).await;
             let sessions = match asked {
-                Ok(()) => hub.presence.list(&topic).await.map_err(|error| Refusal::unavailable(error.to_string())),
+                Ok(()) => hub.presence.list(&topic).await.map_err(unanswered),
                 Err(refusal) => Err(refusal),
             };
             Answer::Presence(topic, sessions)
@@ -44,7 +44,7 @@ pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<SessionInfo>, head: Optio
         Question::PresenceStats { topic, namespace, authorize } => {
             let asked = authorized(&hub, &subject, Verb::Presence, &topic, &namespace, authorize).await;
             let stats = match asked {
-                Ok(()) => hub.presence.count(&topic).await.map_err(|error| Refusal::unavailable(error.to_string())),
+                Ok(()) => hub.presence.count(&topic).await.map_err(unanswered),
                 Err(refusal) => Err(refusal),
             };
             Answer::PresenceStats(topic, stats)
@@ -52,6 +52,11 @@ pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<SessionInfo>, head: Optio
         Question::Call { method, data } => Answer::Call(call(&hub, subject, method, data).await),
         Question::Message { data } => Answer::Actions(message(&hub, subject, data).await),
     }
+}
+
+/// Presence or the backplane did not answer.
+fn unanswered(error: Unavailable) -> Refusal {
+    Refusal::unavailable(error.to_string())
 }
 
 async fn identify(hub: &Hub, head: Head, connect: Connect) -> Result<(Identity, Option<Duration>), Refusal> {
@@ -127,7 +132,7 @@ pub(crate) async fn history(
     };
     let query = LogQuery { after, limit: Some(limit), reverse };
     let page = hub.backplane.history(topic, query, keep_of(namespace)).await;
-    let page = page.map_err(|error| Refusal::unavailable(error.to_string()).retry_after(Duration::from_secs(1)))?;
+    let page = page.map_err(|error| unanswered(error).retry_after(Duration::from_secs(1)))?;
     match since {
         Some(Since::Position(Position { epoch, .. })) if epoch != page.top.epoch => {
             let text = format!("the history of {topic} began anew, the position belongs to an older one");

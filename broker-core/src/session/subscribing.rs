@@ -107,7 +107,12 @@ impl Session {
 
     /// The session as others see it in this topic.
     pub(crate) fn info_in(&self, topic: &Topic) -> std::sync::Arc<SessionInfo> {
-        match self.subscriptions.find(topic).and_then(|found| found.topic_info.clone()) {
+        self.info_with(self.subscriptions.find(topic).and_then(|found| found.topic_info.clone()))
+    }
+
+    /// The session as others see it where this is said of it.
+    fn info_with(&self, topic_info: Option<bytes::Bytes>) -> std::sync::Arc<SessionInfo> {
+        match topic_info {
             None => self.info.clone(),
             topic_info => std::sync::Arc::new(SessionInfo { topic_info, ..(*self.info).clone() }),
         }
@@ -174,11 +179,8 @@ impl Session {
         if subscription.pending.as_ref().is_some_and(|pending| !pending.joining) {
             return;
         }
-        let who = match subscription.topic_info {
-            None => self.info.clone(),
-            topic_info => std::sync::Arc::new(SessionInfo { topic_info, ..(*self.info).clone() }),
-        };
-        let Subscription { topic, namespace, generation, .. } = subscription;
+        let Subscription { topic, namespace, generation, topic_info, .. } = subscription;
+        let who = self.info_with(topic_info);
         effects.push(Effect::Leave(Leave { topic, namespace, generation, live, who, keeps_backlog }));
     }
 }
