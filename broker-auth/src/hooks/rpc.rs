@@ -1,0 +1,34 @@
+//! The hook `rpc`: a call of a client, answered by the application.
+
+use broker_core::{CallRequest, Payload, Refusal};
+use serde::Serialize;
+
+use super::{
+    answer::{Verdict, read},
+    ask::{Data, Who, body},
+    ended,
+    endpoint::Endpoint,
+};
+
+// spec: Centrifugo proxies, "RPCRequest".
+#[derive(Serialize)]
+struct Request<'a> {
+    #[serde(flatten)]
+    who: Who<'a>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    method: &'a str,
+    #[serde(flatten)]
+    data: Data<'a>,
+}
+
+/// Asks; an answer without data is `null`.
+pub(super) async fn ask(endpoint: &Endpoint, request: CallRequest) -> Result<Payload, Refusal> {
+    let CallRequest { subject, method, data, .. } = &request;
+    let written = body(&Request { who: Who::of(subject), method, data: Data::of(data) });
+    let answered = endpoint.call(written, Default::default(), |answer| match read(answer)? {
+        Verdict::Result(result) => Ok(Ok(result.payload()?.unwrap_or_else(|| Payload::json("null")))),
+        Verdict::Error(refusal) => Ok(Err(refusal)),
+        Verdict::Disconnect(ending) => Ok(Err(ended(ending))),
+    });
+    answered.await.map_err(|failed| failed.refusal(endpoint.hook()))?
+}
