@@ -268,6 +268,8 @@ impl Engine {
         hub.stats.connections_opened.add(1);
         let id = SessionId::from_random(random_id());
         let manners = Manners {
+            transport: opening.transport,
+            protocol: opening.protocol.name(),
             answers_without_id: opening.protocol.answers_without_id(),
             awaits_connect: matches!(opening.start, Start::AwaitConnect),
             changes_user: opening.protocol.changes_user_in_place(),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{CloseReason, Connect, Head, Identity, Payload, Publish, Refusal, Subject, Subscribe, Topic};
+use crate::{CloseReason, Connect, Head, Identity, Payload, Publish, Refusal, SessionId, Subject, Subscribe, Topic};
 
 /// A future that hooks and questions share.
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -62,6 +62,12 @@ impl fmt::Debug for Hooks {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectRequest {
+    /// The session that asks.
+    pub session: SessionId,
+    /// The kind of pipe: `websocket`.
+    pub transport: &'static str,
+    /// The name of the protocol that the client speaks: `plain-raw`.
+    pub protocol: &'static str,
     /// The head of the request that opened the connection; empty when credentials are renewed in place.
     pub head: Head,
     /// What the client said of itself.
@@ -69,8 +75,9 @@ pub struct ConnectRequest {
 }
 
 impl ConnectRequest {
-    pub(crate) fn new(head: Head, connect: Connect) -> Self {
-        Self { head, connect }
+    pub(crate) fn new(subject: &Subject, head: Head, connect: Connect) -> Self {
+        let Subject { transport, protocol, .. } = *subject;
+        Self { session: subject.session, transport, protocol, head, connect }
     }
 }
 

@@ -34,6 +34,10 @@ pub struct Subject {
     pub rule: &'static str,
     /// When the credentials were issued; where they do not say, when they were first seen.
     pub issued_at: SystemTime,
+    /// The kind of pipe that the session is connected through: `websocket`. Empty where there is none.
+    pub transport: &'static str,
+    /// The name of the protocol that the client speaks: `plain-raw`. Empty where there is none.
+    pub protocol: &'static str,
     /// What only the broker and the application know; `None` where there is nothing.
     private: Option<Arc<Private>>,
 }
@@ -59,7 +63,15 @@ impl Subject {
             tenant: identity.tenant.clone(),
             token_id: identity.token_id.clone(),
         };
-        Self { info: Arc::new(info), rule: identity.rule, issued_at, private: (!private.is_empty()).then(|| Arc::new(private)) }
+        let private = (!private.is_empty()).then(|| Arc::new(private));
+        Self { info: Arc::new(info), rule: identity.rule, issued_at, transport: "", protocol: "", private }
+    }
+
+    /// Sets how the session is connected.
+    pub fn over(mut self, transport: &'static str, protocol: &'static str) -> Self {
+        self.transport = transport;
+        self.protocol = protocol;
+        self
     }
 
     /// The same subject in this group, or in it no more.
@@ -69,12 +81,7 @@ impl Subject {
         if is_in {
             private.groups.push(name.into());
         }
-        Self {
-            info: self.info.clone(),
-            rule: self.rule,
-            issued_at: self.issued_at,
-            private: (!private.is_empty()).then(|| Arc::new(private)),
-        }
+        Self { private: (!private.is_empty()).then(|| Arc::new(private)), ..self.clone() }
     }
 
     /// What the session may do beyond what its topics' namespaces allow.

@@ -103,9 +103,9 @@ pub fn close(reason: &CloseReason) -> CloseFrame {
             let code = code.filter(|code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)).unwrap_or(1000);
             return CloseFrame { code, reason: Cow::Borrowed("") };
         }
-        CloseReason::Application { code, reason } => {
-            let code = if (4000..=4999).contains(code) { *code } else { 3503 };
-            return CloseFrame { code, reason: cut(reason.clone()) };
+        CloseReason::Application { code, reason } => return by_application(*code, reason),
+        CloseReason::Refused(refusal) if refusal.close_code.is_some() => {
+            return by_application(refusal.close_code.unwrap_or_default(), &refusal.message);
         }
         CloseReason::Refused(refusal) => (self::refusal(refusal.kind).close, refusal.message.as_ref().into()),
         CloseReason::TransportBroke(_) => (3009, "".into()),
@@ -135,6 +135,12 @@ pub fn close(reason: &CloseReason) -> CloseFrame {
     let text = CLOSES.iter().find(|row| row.number == number).expect("every number above stands in the table").text;
     let reason = if detail.is_empty() { Cow::Borrowed(text) } else { cut(Cow::Owned(format!("{text}: {detail}"))) };
     CloseFrame { code: number, reason }
+}
+
+/// The close frame that the application chose; 3503 where its code is not 4000 to 4999.
+fn by_application(code: u16, reason: &Cow<'static, str>) -> CloseFrame {
+    let code = if (4000..=4999).contains(&code) { code } else { 3503 };
+    CloseFrame { code, reason: cut(reason.clone()) }
 }
 
 /// Cuts a text to [`CLOSE_TEXT_MAX_LEN`] bytes, between characters.

@@ -37,6 +37,10 @@ pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<Subject>, context: Contex
             let published = publish_for(&hub, subject, &topic, publish, &namespace, authorize).await;
             Answer::Published(topic, published)
         }
+        Question::PublishForApplication { topic, publish, namespace } => {
+            let published = publish_as_it_is(&hub, &topic, publish, &namespace).await;
+            Answer::Published(topic, published)
+        }
         Question::History { topic, namespace, since, limit, reverse, authorize } => {
             let asked = authorized(&hub, &subject, Verb::History, &topic, &namespace, authorize).await;
             let page = match asked {
@@ -83,7 +87,7 @@ fn unanswered(error: Unavailable) -> Refusal {
 async fn identify(hub: &Hub, subject: &Subject, head: Head, connect: Connect) -> Result<Box<Identified>, Refusal> {
     let identity = match &hub.hooks.connect {
         Some(hook) => {
-            let request = ConnectRequest::new(head, connect);
+            let request = ConnectRequest::new(subject, head, connect);
             guarded(hub, "connect", async { hook(request).await }).await??
         }
         None if hub.rules.settings.anonymous => Identity::anonymous(),
@@ -106,7 +110,7 @@ async fn identified(hub: &Hub, asker: &Subject, mut identity: Identity) -> Resul
             }
         }
     }
-    let subject = Subject::new(asker.session, &identity);
+    let subject = Subject::new(asker.session, &identity).over(asker.transport, asker.protocol);
     if let Some(revocation) = hub.registry.revocation_of(&subject).await.map_err(unanswered)? {
         return Err(revoked(&revocation));
     }
@@ -186,6 +190,10 @@ async fn publish_for(
             changed
         }
     };
+    publish_as_it_is(hub, topic, publish, namespace).await
+}
+
+async fn publish_as_it_is(hub: &Arc<Hub>, topic: &Topic, publish: Publish, namespace: &Namespace) -> Result<Published, Refusal> {
     let published = hub.publish(topic, namespace, publish).await;
     hub.run_errands();
     published.map_err(PublishError::into_refusal)

@@ -213,7 +213,7 @@ impl Shard {
         };
         let late = late_answer(&question);
         let published_to = match &question {
-            Question::Publish { topic, .. } => Some(topic.clone()),
+            Question::Publish { topic, .. } | Question::PublishForApplication { topic, .. } => Some(topic.clone()),
             _ => None,
         };
         let hub = self.hub.clone();
@@ -377,7 +377,7 @@ fn late_answer(question: &Question) -> Answer {
         Question::Reauthorize { topics, .. } => Answer::Reauthorized(topics.iter().map(|_| None).collect()),
         Question::Renew => Answer::Renewed(Err(refusal)),
         Question::Redeem { .. } | Question::Subscribe { .. } => Answer::Grant(Err(refusal)),
-        Question::Publish { topic, .. } => Answer::Published(topic.clone(), Err(refusal)),
+        Question::Publish { topic, .. } | Question::PublishForApplication { topic, .. } => Answer::Published(topic.clone(), Err(refusal)),
         Question::History { topic, .. } => Answer::History(topic.clone(), Err(refusal)),
         Question::Presence { topic, .. } => Answer::Presence(topic.clone(), Err(refusal)),
         Question::PresenceStats { topic, .. } => Answer::PresenceStats(topic.clone(), Err(refusal)),

@@ -152,7 +152,7 @@ impl Session {
         publish.publisher.get_or_insert_with(|| self.info_in(&topic));
         match self.rules.namespace(&topic).cloned() {
             Ok(namespace) => {
-                let question = Question::Publish { topic: topic.clone(), publish, namespace, authorize: false };
+                let question = Question::PublishForApplication { topic: topic.clone(), publish, namespace };
                 self.ask(Some(topic), Purpose::Silent, question, effects);
             }
             Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),

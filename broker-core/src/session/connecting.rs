@@ -23,14 +23,14 @@ impl Session {
         self.connect(CommandId::None, connect, now, effects);
     }
 
-    pub(super) fn connect(&mut self, id: CommandId, mut connect: Connect, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn connect(&mut self, id: CommandId, connect: Connect, now: Instant, effects: &mut Vec<Effect>) {
         if self.phase != Phase::Waiting {
             return self.refuse(id, Refusal::bad_request("this session is connected; connect is sent once"), now, effects);
         }
         self.phase = Phase::Connecting;
         // The client has said who it is: how long the application takes is the hook timeout's business.
         self.timers.connect_at = None;
-        let resume = std::mem::take(&mut connect.resume);
+        let resume = connect.resume.clone();
         self.ask(None, Purpose::Connect(id, resume), Question::Identify(connect), effects);
     }
 

@@ -92,6 +92,8 @@ pub(crate) enum Question {
     Subscribe { subscribe: Subscribe, namespace: Arc<Namespace>, authorize: bool },
     /// Publish, after asking those who must be asked.
     Publish { topic: Topic, publish: Publish, namespace: Arc<Namespace>, authorize: bool },
+    /// Publish what the application wants published, asking nobody.
+    PublishForApplication { topic: Topic, publish: Publish, namespace: Arc<Namespace> },
     /// Read a history.
     History { topic: Topic, namespace: Arc<Namespace>, since: Option<Since>, limit: usize, reverse: bool, authorize: bool },
     /// Who listens?

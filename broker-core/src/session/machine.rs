@@ -34,6 +34,10 @@ pub(crate) struct Manners {
     pub(crate) answers_without_id: bool,
     /// Whether the client's first command must be connect; otherwise the session is opened at once.
     pub(crate) awaits_connect: bool,
+    /// The kind of pipe, for hooks.
+    pub(crate) transport: &'static str,
+    /// The name of the protocol, for hooks.
+    pub(crate) protocol: &'static str,
     /// Whether the connection goes on when renewed credentials name another user.
     pub(crate) changes_user: bool,
 }
@@ -101,7 +105,7 @@ pub(super) enum Purpose {
 impl Session {
     /// A session that waits for its connect command until the connect deadline. `chance`, 0 to 1, spreads the first ping.
     pub(crate) fn new(id: SessionId, rules: Arc<Rules>, manners: Manners, chance: f32, now: Instant) -> Self {
-        let subject = Arc::new(Subject::new(id, &Identity::anonymous()));
+        let subject = Arc::new(Subject::new(id, &Identity::anonymous()).over(manners.transport, manners.protocol));
         let timers = Timers { connect_at: Some(now + rules.settings.connect_timeout), ..Timers::default() };
         Self {
             subject,
@@ -264,6 +268,9 @@ impl Session {
     pub(super) fn refuse(&mut self, id: CommandId, refusal: Refusal, now: Instant, effects: &mut Vec<Effect>) {
         if self.is_opening() {
             return self.close(CloseReason::Refused(Box::new(refusal)), effects);
+        }
+        if let Some(code) = refusal.close_code {
+            return self.close(CloseReason::Application { code, reason: refusal.message }, effects);
         }
         if id == CommandId::None && !self.manners.answers_without_id {
             let text = refusal.message.clone();

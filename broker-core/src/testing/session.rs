@@ -45,7 +45,7 @@ impl LoneSession {
             hears_call: false,
             renews: false,
         };
-        let manners = Manners { answers_without_id: false, awaits_connect: true, changes_user: false };
+        let manners = Manners { answers_without_id: false, awaits_connect: true, changes_user: false, transport: "test", protocol: "test" };
         let now = Instant::now();
         let session = Session::new(SessionId::from_random(1), Arc::new(rules), manners, 0.5, now);
         let mut lone = Self { session, effects: Vec::new(), now, epoch: crate::Epoch::from_random(1) };
@@ -110,7 +110,9 @@ impl LoneSession {
             Question::Subscribe { .. } | Question::Redeem { .. } => {
                 Answer::Grant(Ok(Granted { grant: Grant::plain(), by_token: false, ttl: None }))
             }
-            Question::Publish { topic, .. } => Answer::Published(topic, Ok(Published::at(Some(top)))),
+            Question::Publish { topic, .. } | Question::PublishForApplication { topic, .. } => {
+                Answer::Published(topic, Ok(Published::at(Some(top))))
+            }
             Question::History { topic, .. } => Answer::History(topic, Ok(LogPage { top, publications: Vec::new() })),
             Question::Presence { topic, .. } => Answer::Presence(topic, Ok(Vec::new())),
             Question::PresenceStats { topic, .. } => Answer::PresenceStats(topic, Ok(PresenceStats::default())),

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use broker_core::{
-    Connected, FrameWriter, Payload, Publication, Push, Refusal, Reply, SessionInfo, Since, Subscribed, Topic, UnsubscribeReason,
+    Connected, FrameWriter, Payload, Publication, Push, Refusal, RefusalKind, Reply, SessionInfo, Since, Subscribed, Topic,
+    UnsubscribeReason,
 };
 
 use crate::{
@@ -78,7 +79,8 @@ fn write_error(message: &mut ObjectWriter<'_>, refusal: &Refusal) {
         Some(hint) => error.text("message", &format!("{} - {hint}", refusal.message)),
         None => error.text("message", &refusal.message),
     }
-    if refusal.kind.is_temporary() {
+    // An error of the application's own says by its `retry_after` whether it is temporary.
+    if refusal.kind.is_temporary() || (matches!(refusal.kind, RefusalKind::Application(_)) && refusal.retry_after.is_some()) {
         error.yes("temporary");
     }
     error.end();
