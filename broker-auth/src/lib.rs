@@ -18,8 +18,15 @@
 
 mod claims;
 mod hmac;
+#[cfg(feature = "http-hooks")]
+mod hooks;
 mod secret;
 
 pub use claims::{Claims, InvalidInfo};
 pub use hmac::{HmacTokens, TokenOptions};
+#[cfg(feature = "http-hooks")]
+pub use hooks::{
+    Hook, HookAuthorizer, HookCounts, HookHeader, HookOptions, HookUrl, HookedNamespaces, HooksOptions, HttpHooks, InvalidHeader,
+    InvalidHookUrl, PassedHeader,
+};
 pub use secret::WeakSecret;

@@ -71,7 +71,10 @@ pub(super) fn read(body: &[u8]) -> Result<Verdict<'_>, Malformed> {
 /// An error for the client: one of the broker's own numbers, or the application's.
 pub(super) fn refusal(error: &Object<'_>) -> Result<Refusal, Malformed> {
     let code = error.number("code")?.ok_or_else(|| error.malformed("code", "is missing"))?;
-    let code = u32::try_from(code).ok().filter(|code| *code > 0).ok_or_else(|| error.malformed("code", "must be a number from 1 to 4294967295"))?;
+    let code = u32::try_from(code)
+        .ok()
+        .filter(|code| *code > 0)
+        .ok_or_else(|| error.malformed("code", "must be a number from 1 to 4294967295"))?;
     let kind = match code {
         100 => RefusalKind::Unavailable,
         101 => RefusalKind::Unauthorized,
@@ -89,7 +92,8 @@ pub(super) fn refusal(error: &Object<'_>) -> Result<Refusal, Malformed> {
         code => RefusalKind::Application(code),
     };
     let message = error.text("message")?.unwrap_or_default();
-    let message: String = if message.is_empty() { "the application refused this".to_owned() } else { message.chars().take(MESSAGE_MAX_LEN).collect() };
+    let message: String =
+        if message.is_empty() { "the application refused this".to_owned() } else { message.chars().take(MESSAGE_MAX_LEN).collect() };
     let refusal = Refusal::new(kind, message).rule("the application's answer to a hook");
     Ok(if error.flag("temporary")? { refusal.retry_after(Duration::from_secs(1)) } else { refusal })
 }
@@ -97,7 +101,7 @@ pub(super) fn refusal(error: &Object<'_>) -> Result<Refusal, Malformed> {
 /// The end of a connection.
 pub(super) fn ending(disconnect: &Object<'_>) -> Result<Ending, Malformed> {
     let code = disconnect.number("code")?.ok_or_else(|| disconnect.malformed("code", "is missing"))?;
-    let code = u16::try_from(code).ok().filter(|code| (3500..=4999).contains(code));
+    let code = u16::try_from(code).ok().filter(|code| (4000..=4999).contains(code));
     let code = code.ok_or_else(|| disconnect.malformed("code", "must be a number from 4000 to 4999"))?;
     Ok(Ending { code, reason: disconnect.text("reason")?.unwrap_or_default() })
 }
@@ -154,9 +158,7 @@ impl<'a> Object<'a> {
 
     pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, Malformed> {
         let elements = self.elements(name)?;
-        let read = |(index, raw): (usize, &'a RawValue)| {
-            text(raw).ok_or_else(|| self.wrong(&format!("{name}[{index}]"), "a string", raw))
-        };
+        let read = |(index, raw): (usize, &'a RawValue)| text(raw).ok_or_else(|| self.wrong(&format!("{name}[{index}]"), "a string", raw));
         elements.into_iter().enumerate().map(read).collect()
     }
 
@@ -216,7 +218,8 @@ impl<'a> Object<'a> {
     }
 
     fn decoded(&self, name: &str) -> Result<Option<Vec<u8>>, Malformed> {
-        let decode = |text: String| STANDARD.decode(text).map_err(|_| self.malformed(name, "is not base64 with its standard alphabet and padding"));
+        let decode =
+            |text: String| STANDARD.decode(text).map_err(|_| self.malformed(name, "is not base64 with its standard alphabet and padding"));
         self.text(name)?.filter(|text| !text.is_empty()).map(decode).transpose()
     }
 
@@ -282,7 +285,10 @@ mod tests {
         check(r#"{"result":true}"#, "`result` must be an object, it is a boolean");
         check(r#"{"result":{"user":7}}"#, "`result.user` must be a string, it is a number");
         check(r#"{"result":{"expire_at":"soon"}}"#, "`result.expire_at` must be a number of seconds since 1970, it is a string");
-        check(r#"{"result":{"expire_at":1800000000000}}"#, "`result.expire_at` lies beyond the year 9999: it counts seconds, not milliseconds");
+        check(
+            r#"{"result":{"expire_at":1800000000000}}"#,
+            "`result.expire_at` lies beyond the year 9999: it counts seconds, not milliseconds",
+        );
         check(r#"{"error":{"message":"x"}}"#, "`error.code` is missing");
         check(r#"{"error":{"code":-1}}"#, "`error.code` must be a whole number, it is a negative number");
         check(r#"{"disconnect":{"code":1000}}"#, "`disconnect.code` must be a number from 4000 to 4999");

@@ -1,7 +1,7 @@
 //! Writing what the application is asked: the fields that all requests share, and payloads. Answers are not read here.
 
-use broker_core::{Payload, PayloadKind, Subject, Tenant};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use broker_core::{Payload, PayloadKind, Subject, Tenant};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use broker_core::{Authorizer, Decision, Grant, Namespace, Refusal, Subject, Topic, Verb, Verbs};
 
-use super::{Inner, options::Hook, subscribe};
+use super::{Inner, options::Hook};
 
 /// In which namespaces the application is asked about which verbs. Hooks know of two: subscribe and publish.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -60,24 +60,16 @@ impl<A: Authorizer> Authorizer for HookAuthorizer<A> {
         let hook = if verb == Verb::Publish { Hook::Publish } else { Hook::Subscribe };
         if !self.hooks.is_asked(hook) {
             let refusal = Refusal::permission_denied(format!("{} {} is not allowed", verb.gerund(), topic.local()));
-            return Decision::Deny(refusal.rule(format!("the application decides this, and there is no hook {hook}: set hooks.{hook}.url")));
+            return Decision::Deny(
+                refusal.rule(format!("the application decides this, and there is no hook {hook}: set hooks.{hook}.url")),
+            );
         }
         Decision::Ask
     }
 
     async fn ask(&self, subject: &Subject, verb: Verb, topic: &Topic, namespace: &Namespace) -> Result<(), Refusal> {
-        // The hook itself follows, with what the client sent; this is not asked about subscriptions that are there already.
+        // The hook follows, with what the client sent.
         if self.asks(verb, topic) { Ok(()) } else { self.otherwise.ask(subject, verb, topic, namespace).await }
-    }
-
-    async fn ask_to_keep(&self, subject: &Subject, topic: &Topic, namespace: &Namespace) -> Result<(), Refusal> {
-        if !self.asks(Verb::Subscribe, topic) {
-            return self.otherwise.ask_to_keep(subject, topic, namespace).await;
-        }
-        let Some(endpoint) = self.hooks.endpoint(Hook::Subscribe) else {
-            return Err(Refusal::permission_denied(format!("subscribing to {} is not allowed", topic.local())).rule("there is no subscribe hook"));
-        };
-        subscribe::ask(endpoint, subject, topic, None, None).await.map(drop)
     }
 
     async fn redeem(&self, subject: &Subject, topic: &Topic, token: &str) -> Option<Result<Grant, Refusal>> {

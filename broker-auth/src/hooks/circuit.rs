@@ -16,10 +16,17 @@ pub(super) struct Circuit {
 
 #[derive(Debug)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant, pause: Duration },
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+        pause: Duration,
+    },
     /// One call tries whether the endpoint is back.
-    Probing { pause: Duration },
+    Probing {
+        pause: Duration,
+    },
 }
 
 /// Whether a call may go out.

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{
     answer::{Malformed, Object, Verdict, read},
     ask::{Data, Pipe, body},
-    endpoint::Endpoint,
     ended,
+    endpoint::Endpoint,
     options::PassedHeader,
 };
 

@@ -47,7 +47,14 @@ struct Complaint {
 }
 
 impl Endpoint {
-    pub(super) fn new(hook: Hook, options: HookOptions, client: Client, headers: HeaderMap, answer_max_bytes: usize, failures_max: u32) -> Self {
+    pub(super) fn new(
+        hook: Hook,
+        options: HookOptions,
+        client: Client,
+        headers: HeaderMap,
+        answer_max_bytes: usize,
+        failures_max: u32,
+    ) -> Self {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS / 2);
         let seats = concurrency + options.queue_max_len.min(Semaphore::MAX_PERMITS / 2);
         Self {

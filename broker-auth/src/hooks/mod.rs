@@ -37,12 +37,12 @@ use broker_core::{
 };
 use http::HeaderMap;
 
+use self::{answer::Ending, client::Client, disconnect::Ends, endpoint::Endpoint};
 pub use self::{
     authorizer::{HookAuthorizer, HookedNamespaces},
     counts::HookCounts,
     options::{Hook, HookHeader, HookOptions, HookUrl, HooksOptions, InvalidHeader, InvalidHookUrl, PassedHeader},
 };
-use self::{answer::Ending, client::Client, disconnect::Ends, endpoint::Endpoint};
 
 type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
