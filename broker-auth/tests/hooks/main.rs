@@ -1,1 +1,7 @@
-fn main() {}
+//! Hooks against a real HTTP backend, seen through an engine and its clients.
+
+mod answers;
+mod backend;
+mod bounds;
+mod failures;
+mod support;
