@@ -1,7 +1,8 @@
 //! Who a client of the binary is: the bearer of a token, or nobody in particular where that is allowed.
 
 use std::{
-    future::{Ready, ready},
+    future::{Future, Ready, ready},
+    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -27,6 +28,24 @@ pub fn identify(
         })
     }
 }
+
+/// A client with a token is its bearer; the application is asked about any other.
+pub fn bearer_or_ask<T, H, A>(bearer: T, ask: H) -> impl Fn(ConnectRequest) -> Identifying + Send + Sync + 'static
+where
+    T: Fn(ConnectRequest) -> Ready<Result<Identity, Refusal>> + Send + Sync + 'static,
+    H: Fn(ConnectRequest) -> A + Send + Sync + 'static,
+    A: Future<Output = Result<Identity, Refusal>> + Send + 'static,
+{
+    move |request| {
+        if request.connect.token.as_deref().is_some_and(|token| !token.is_empty()) {
+            return Box::pin(bearer(request));
+        }
+        Box::pin(ask(request))
+    }
+}
+
+/// The answer to who a client is, in its time.
+pub type Identifying = Pin<Box<dyn Future<Output = Result<Identity, Refusal>> + Send>>;
 
 /// A token to try the broker with.
 pub fn trial_token(tokens: &HmacTokens) -> String {

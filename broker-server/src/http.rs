@@ -11,6 +11,7 @@ use std::{
 };
 
 use broker::{Broker, BrokerService};
+use broker_auth::HttpHooks;
 use broker_http::{Api, Health, Ready};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -75,19 +76,22 @@ impl Service<Request<Incoming>> for Public {
 #[derive(Clone)]
 pub struct Internal {
     broker: Broker,
+    hooks: Option<HttpHooks>,
     ready: Ready,
     started_at: Instant,
 }
 
 impl Internal {
-    /// Serves a broker's numbers.
-    pub fn new(broker: Broker) -> Self {
+    /// Serves the numbers of a broker and its hooks.
+    pub fn new(broker: Broker, hooks: Option<HttpHooks>) -> Self {
         let ready = Ready::new(broker.engine().clone());
-        Self { broker, ready, started_at: Instant::now() }
+        Self { broker, hooks, ready, started_at: Instant::now() }
     }
 
     fn metrics(&self) -> Answer {
-        let text = metrics::render(metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed()), VERSION, COMMIT);
+        let hooks = self.hooks.as_ref().map(HttpHooks::counts).unwrap_or_default();
+        let snapshot = metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed()).with_hooks(hooks);
+        let text = metrics::render(snapshot, VERSION, COMMIT);
         let mut answer = Response::new(Full::from(text));
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
         answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

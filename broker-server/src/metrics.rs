@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use broker_auth::HookCounts;
 use broker_core::{Latency, Stats};
 use prometheus_client::{
     collector::Collector,
@@ -24,6 +25,8 @@ pub struct Snapshot {
     drops: Vec<(&'static str, u64)>,
     /// Ends of connections, by cause.
     closes: Vec<(&'static str, u64)>,
+    /// The hooks that are called over HTTP.
+    called: Vec<HookCounts>,
     hooks: Buckets,
     ticks: Buckets,
     backlog_bytes: u64,
@@ -65,11 +68,20 @@ impl Snapshot {
             ],
             drops: vec![("slow_consumer", stats.dropped_slow_consumer.value())],
             closes: stats.closes().collect(),
+            called: Vec::new(),
             hooks: Buckets::of(&stats.hook_latency),
             ticks: Buckets::of(&stats.tick_latency),
             backlog_bytes: stats.backlog_bytes.value(),
             uptime,
         }
+    }
+}
+
+impl Snapshot {
+    /// Adds what hooks over HTTP count.
+    pub fn with_hooks(mut self, hooks: Vec<HookCounts>) -> Self {
+        self.called = hooks;
+        self
     }
 }
 
@@ -117,6 +129,7 @@ impl Collector for Node {
         }
         by_cause(&mut encoder, "drops", "Publications that a client did not get, by cause", &node.drops)?;
         by_cause(&mut encoder, "closes", "Ends of connections, by cause", &node.closes)?;
+        called(&mut encoder, &node.called)?;
         node.hooks.encode(&mut encoder, "hook_duration", "Time that hooks took")?;
         node.ticks.encode(&mut encoder, "tick_duration", "Time of a shard's tick; long ones mean that something blocks the runtime")?;
         let mut build = encoder.encode_descriptor("build", "What runs here", None, MetricType::Info)?;
@@ -128,6 +141,34 @@ fn by_cause(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, counts:
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (cause, count) in counts {
         ConstCounter::new(*count).encode(family.encode_family(&[("cause", *cause)])?)?;
+    }
+    Ok(())
+}
+
+fn called(encoder: &mut DescriptorEncoder<'_>, hooks: &[HookCounts]) -> fmt::Result {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let mut calls = encoder.encode_descriptor("hook_calls", "Calls of hooks over HTTP", None, MetricType::Counter)?;
+    for hook in hooks {
+        ConstCounter::new(hook.calls).encode(calls.encode_family(&[("hook", hook.hook.word())])?)?;
+    }
+    let help = "Calls of hooks over HTTP without a usable answer, by cause";
+    let mut failures = encoder.encode_descriptor("hook_failures", help, None, MetricType::Counter)?;
+    for hook in hooks {
+        for (cause, count) in &hook.failures {
+            ConstCounter::new(*count).encode(failures.encode_family(&[("hook", hook.hook.word()), ("cause", cause)])?)?;
+        }
+    }
+    let help = "Whether a hook is left alone because its application does not answer";
+    let mut open = encoder.encode_descriptor("hook_circuit_open", help, None, MetricType::Gauge)?;
+    for hook in hooks {
+        ConstGauge::new(i64::from(hook.is_circuit_open)).encode(open.encode_family(&[("hook", hook.hook.word())])?)?;
+    }
+    let help = "Times that a hook was left alone because its application did not answer";
+    let mut opened = encoder.encode_descriptor("hook_circuit_opened", help, None, MetricType::Counter)?;
+    for hook in hooks {
+        ConstCounter::new(hook.circuit_opened).encode(opened.encode_family(&[("hook", hook.hook.word())])?)?;
     }
     Ok(())
 }

@@ -50,6 +50,9 @@ impl fmt::Display for StartBlock<'_> {
                 BackplaneKind::Memory => "memory: one node, history ends with the process",
             },
         )?;
+        for (hook, url) in self.config.hooks.urls() {
+            line(f, "hook", &format!("{hook}, asked at {url}"))?;
+        }
         self.rights(f)?;
         if !self.made.is_empty() {
             writeln!(f, "\nmade for this run, and told this once (set them to keep them)")?;

@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, WsLimits};
-use broker_auth::{HmacTokens, TokenOptions};
+use broker::{Broker, Builder, WsLimits};
+use broker_auth::{HmacTokens, HttpHooks, TokenOptions};
+use broker_core::ByNamespace;
 use broker_http::{Api, ApiKeys, ApiOptions, Origins};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{info, warn};
@@ -18,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     COMMIT, VERSION,
     config::{Config, Loaded, Secret},
-    credentials::{identify, trial_token},
+    credentials::{bearer_or_ask, identify, trial_token},
     http::{Internal, Public},
     logging,
     pages::Pages,
@@ -57,7 +58,9 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
     let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
     let limits = WsLimits::default().message_max(config.client.message_max).connections_max(connections_max);
-    let broker = broker(&config, tokens.clone(), limits.clone(), listen)?;
+    let hooks = config.hooks.options().map(|options| HttpHooks::new(options, config.hooked_namespaces())).transpose();
+    let hooks = hooks.context("hooks with https addresses cannot be called")?;
+    let broker = broker(&config, tokens.clone(), hooks.as_ref(), limits.clone(), listen)?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
     let pages_that_may = sockets.clone();
@@ -69,7 +72,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let api = Api::new(broker.engine().clone(), api);
     let pages = config.is_dev.then(|| Pages::new(if api_key.expose() == "dev" { "dev" } else { "YOUR-API-KEY" }));
     let public = Public::new(&broker, sockets, api, pages);
-    let internal = Internal::new(broker.clone());
+    let internal = Internal::new(broker.clone(), hooks.clone());
 
     let (stop, stopped) = watch::channel(false);
     let public = broker_ws::serve(listener, public, Arc::new(limits), until(stopped.clone()));
@@ -106,6 +109,11 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         () = broker.drain(config.server.drain_timeout) => true,
         _ = signals.next() => false,
     };
+    if let Some(hooks) = &hooks
+        && timeout(LAST_ANSWERS, hooks.finish()).await.is_err()
+    {
+        warn!("stopped before the application was told of every end");
+    }
     stop.send_replace(true);
     if !drained || timeout(LAST_ANSWERS, serving).await.is_err() {
         warn!("stopped before every answer was out");
@@ -114,7 +122,13 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: SocketAddr) -> anyhow::Result<Broker> {
+fn broker(
+    config: &Config,
+    tokens: Arc<HmacTokens>,
+    hooks: Option<&HttpHooks>,
+    limits: WsLimits,
+    listen: SocketAddr,
+) -> anyhow::Result<Broker> {
     let mut builder = Broker::builder();
     if config.is_dev {
         builder = builder.dev();
@@ -123,8 +137,15 @@ fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: So
         .namespaces(config.core_namespaces())
         .settings(|settings| config.client.apply(settings, config.server.shards))
         .limits(limits)
-        .node(format!("{}:{}", node_name(), listen.port()), VERSION)
-        .on_connect(identify(tokens, config.client.anonymous));
+        .node(format!("{}:{}", node_name(), listen.port()), VERSION);
+    let bearer = identify(tokens, config.client.anonymous);
+    builder = match hooks.and_then(HttpHooks::on_connect) {
+        Some(ask) => builder.on_connect(bearer_or_ask(bearer, ask)),
+        None => builder.on_connect(bearer),
+    };
+    if let Some(hooks) = hooks {
+        builder = with_hooks(builder, hooks);
+    }
     for origin in &config.client.allowed_origins {
         builder = builder.allow_origin(origin);
     }
@@ -132,6 +153,35 @@ fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: So
         builder = builder.route(route);
     }
     Ok(builder.build()?)
+}
+
+/// Time that the engine gives a hook beyond the hook's own, which says better what went wrong.
+const HOOK_MARGIN: Duration = Duration::from_secs(1);
+
+/// All hooks but the one that says who a client is.
+fn with_hooks(builder: Builder, hooks: &HttpHooks) -> Builder {
+    let timeout = hooks.timeout_max() + HOOK_MARGIN;
+    let mut builder =
+        builder.settings(|settings| settings.hook_timeout = settings.hook_timeout.max(timeout)).authorizer(hooks.authorizer(ByNamespace));
+    if let Some(hook) = hooks.on_refresh() {
+        builder = builder.on_refresh(hook);
+    }
+    if let Some(hook) = hooks.on_subscribe() {
+        builder = builder.on_subscribe(hook);
+    }
+    if let Some(hook) = hooks.on_publish() {
+        builder = builder.on_publish(hook);
+    }
+    if let Some(hook) = hooks.on_rpc() {
+        builder = builder.on_rpc(hook);
+    }
+    if let Some(hook) = hooks.on_message() {
+        builder = builder.on_message(hook);
+    }
+    if let Some(hook) = hooks.on_disconnect() {
+        builder = builder.on_disconnect(hook);
+    }
+    builder
 }
 
 fn given_or_random(given: Option<&Secret>) -> anyhow::Result<Secret> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use broker_core::{Namespace, Recovery, Topic, Verb};
+use broker_auth::Hook;
+use broker_core::{Namespace, Recovery, Topic, Verb, Verbs};
 
 use super::{Config, Origin, Report, Secret, field::quoted, mistake::Mistake, source::Path, suggest};
 
@@ -21,6 +22,7 @@ pub(super) fn check(config: &Config, origins: &[(Path, Origin)], dev: u8, report
         cautions.namespace_name(name);
         cautions.namespace(&format!("namespaces.{name}"), &format!("topics of {name}"), namespace);
     }
+    cautions.hooks();
     cautions.routes();
 }
 
@@ -91,7 +93,7 @@ impl Cautions<'_> {
             }
             return;
         }
-        if self.config.client.hmac_secret.is_none() && !self.config.client.anonymous {
+        if self.config.client.hmac_secret.is_none() && !self.config.client.anonymous && !self.config.hooks.has(Hook::Connect) {
             let secret = Secret::random().map_or_else(|_| "...".to_owned(), |secret| secret.expose().to_owned());
             let message = format!("{listen} can be reached from other machines, and there is no authentication");
             let help = format!(
@@ -160,6 +162,42 @@ impl Cautions<'_> {
         if SERVER_FILLED.contains(&name) && namespace.allow.has(Verb::Subscribe) {
             let warning = Mistake::new(self.origin(&allow), format!("whoever is connected may listen to every {name}'s topic"));
             self.warning(warning.help(format!("remove \"sub\" from {allow}: the server subscribes those who belong there")));
+        }
+    }
+
+    fn hooks(&mut self) {
+        let config = self.config;
+        let named = config.asked.named.iter().map(|(name, verbs)| (format!("namespaces.{name}"), name.as_str(), *verbs));
+        let all: Vec<(String, &str, Verbs)> = std::iter::once(("default".to_owned(), "", config.asked.default)).chain(named).collect();
+        for (hook, verb) in [(Hook::Subscribe, Verb::Subscribe), (Hook::Publish, Verb::Publish)] {
+            let mut is_asked = false;
+            for (section, name, _) in all.iter().filter(|(_, _, verbs)| verbs.has(verb)) {
+                is_asked = true;
+                let key = format!("{section}.hooks");
+                let origin = self.origin(&key);
+                if !config.hooks.has(hook) {
+                    let message = format!("`{key}` names \"{hook}\", and `hooks.{hook}.url` is not set: nobody could {hook} there");
+                    self.mistake(Mistake::new(origin.clone(), message).help(format!("add url = \"http://...\" to [hooks.{hook}]")));
+                }
+                if SERVER_FILLED.contains(name) {
+                    let message = format!("`{key}` has no effect: the server alone decides who listens to a {name}'s topic");
+                    self.warning(Mistake::new(origin, message).help("remove it"));
+                }
+            }
+            if config.hooks.has(hook) && !is_asked {
+                let message = format!("`hooks.{hook}.url` has no effect: no namespace asks");
+                let help = format!("add hooks = [\"{hook}\"] to the namespaces where the application decides");
+                self.warning(Mistake::new(self.origin(&format!("hooks.{hook}.url")), message).help(help));
+            }
+        }
+        if config.hooks.has(Hook::Refresh) && !config.hooks.has(Hook::Connect) {
+            let message = "`hooks.refresh.url` has no effect: only what the connect hook said is renewed by it";
+            self.warning(Mistake::new(self.origin("hooks.refresh.url"), message).help("set hooks.connect.url, or remove it"));
+        }
+        let is_static = |name: &&String| config.hooks.headers.iter().any(|header| header.name().eq_ignore_ascii_case(name));
+        if let Some(name) = config.hooks.pass_headers.iter().find(is_static) {
+            let message = format!("{} stands in `hooks.headers` and in `hooks.pass_headers`: the client's is not passed", quoted(name));
+            self.warning(Mistake::new(self.origin("hooks.pass_headers"), message).help("remove it from one of them"));
         }
     }
 

@@ -8,6 +8,7 @@ mod backplane;
 mod cautions;
 mod client;
 mod field;
+mod hooks;
 mod init;
 mod mistake;
 mod namespaces;
@@ -27,14 +28,17 @@ use std::{
     path::{Path as FilePath, PathBuf},
 };
 
+use broker_auth::HookedNamespaces;
 use broker_core::{Namespace, Namespaces};
 
 pub use self::{
     api::Api,
     backplane::{Backplane, BackplaneKind},
     client::Client,
+    hooks::{HookConfig, Hooks},
     init::starter,
     mistake::{File, Mistake, Origin, Report},
+    namespaces::Asked,
     routes::{Format, PathTemplate, Route, TopicTemplate},
     secret::Secret,
     server::{LogFormat, LogLevel, Server},
@@ -57,6 +61,10 @@ pub struct Config {
     pub client: Client,
     /// `[api]`: the server API over HTTP.
     pub api: Api,
+    /// `[hooks]`: where the application is asked over HTTP.
+    pub hooks: Hooks,
+    /// Which namespaces ask the application.
+    pub asked: Asked,
     /// `[backplane]`: what carries publications between nodes.
     pub backplane: Backplane,
     /// `[default]`: topics without a namespace.
@@ -154,6 +162,16 @@ impl Config {
         namespaces
     }
 
+    /// Which namespaces ask the application, as the hooks take it.
+    pub fn hooked_namespaces(&self) -> HookedNamespaces {
+        let mut namespaces = HookedNamespaces::default();
+        namespaces.set_default(self.asked.default);
+        for (name, verbs) in &self.asked.named {
+            namespaces.set(name.as_str(), *verbs);
+        }
+        namespaces
+    }
+
     /// The routes, as the facade takes them: it matches in order, so a path without captures comes before one that has them.
     pub fn broker_routes(&self) -> Vec<broker::Route> {
         let mut routes: Vec<(&PathTemplate, &Route)> = self.routes.iter().filter_map(|route| Some((route.path.as_ref()?, route))).collect();
@@ -174,9 +192,10 @@ impl Config {
     fn visit(&mut self, visitor: &mut dyn Visitor) {
         self.client.visit(visitor);
         self.api.visit(visitor, if self.is_dev { 1 } else { Api::KEY_MIN });
+        self.hooks.visit(visitor);
         self.backplane.visit(visitor);
-        namespaces::visit_default(&mut self.default, visitor);
-        namespaces::visit_named(&mut self.namespaces, &Namespace::default(), visitor);
+        namespaces::visit_default(&mut self.default, &mut self.asked, visitor);
+        namespaces::visit_named(&mut self.namespaces, &mut self.asked, &Namespace::default(), visitor);
         routes::visit(&mut self.routes, visitor);
         self.server.visit(visitor);
     }

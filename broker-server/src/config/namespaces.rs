@@ -2,28 +2,41 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use broker_core::{Namespace, Recovery, SlowConsumer};
+use broker_core::{Namespace, Recovery, SlowConsumer, Verbs};
 
 use super::{
-    field::{choice, count, duration, switch, verbs},
+    field::{asked, choice, count, duration, switch, verbs},
     visit::Visitor,
 };
 
 /// The most publications that a topic may keep.
 const HISTORY_MAX: usize = 100_000;
 
-pub(super) fn visit_default(namespace: &mut Namespace, visitor: &mut dyn Visitor) {
-    visitor.section("default", "Topics without a namespace: no `:` in the name.", &mut |keys| visit_keys(namespace, keys));
+/// What the application is asked about, besides the options that the engine knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Asked {
+    /// `default.hooks`: topics without a namespace.
+    pub default: Verbs,
+    /// `namespaces.NAME.hooks`.
+    pub named: BTreeMap<String, Verbs>,
 }
 
-pub(super) fn visit_named(namespaces: &mut BTreeMap<String, Namespace>, base: &Namespace, visitor: &mut dyn Visitor) {
-    let there = namespaces.keys().cloned().collect();
-    visitor.named("namespaces", "Topics of one namespace: \"orders:7\" has the namespace \"orders\".", there, &mut |name, keys| {
-        visit_keys(namespaces.entry(name.to_owned()).or_insert_with(|| base.clone()), keys);
+pub(super) fn visit_default(namespace: &mut Namespace, asked: &mut Asked, visitor: &mut dyn Visitor) {
+    visitor.section("default", "Topics without a namespace: no `:` in the name.", &mut |keys| {
+        visit_keys(namespace, &mut asked.default, keys);
     });
 }
 
-fn visit_keys(namespace: &mut Namespace, keys: &mut dyn Visitor) {
+pub(super) fn visit_named(namespaces: &mut BTreeMap<String, Namespace>, asked: &mut Asked, base: &Namespace, visitor: &mut dyn Visitor) {
+    let there = namespaces.keys().cloned().collect();
+    visitor.named("namespaces", "Topics of one namespace: \"orders:7\" has the namespace \"orders\".", there, &mut |name, keys| {
+        let namespace = namespaces.entry(name.to_owned()).or_insert_with(|| base.clone());
+        visit_keys(namespace, asked.named.entry(name.to_owned()).or_default(), keys);
+    });
+}
+
+fn visit_keys(namespace: &mut Namespace, hooks: &mut Verbs, keys: &mut dyn Visitor) {
     keys.key("history_size", "Most publications kept per topic; 0 keeps none.", &mut count(&mut namespace.history_size, 0..=HISTORY_MAX));
     keys.key(
         "history_ttl",
@@ -53,6 +66,11 @@ fn visit_keys(namespace: &mut Namespace, keys: &mut dyn Visitor) {
         "allow",
         "What whoever is connected may do: subscribe, publish, read the history, read the presence.",
         &mut verbs(&mut namespace.allow),
+    );
+    keys.key(
+        "hooks",
+        "What the application decides here, whatever `allow` says: it is asked at hooks.subscribe.url and hooks.publish.url.",
+        &mut asked(hooks),
     );
     keys.key("allow_anonymous", "Whether `allow` holds for clients without a token too.", &mut switch(&mut namespace.allow_anonymous));
     for (name, help) in [

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 pub(super) use self::{
     quantities::{count, duration, optional_count, size},
-    texts::{Complaint, address, secret, text, texts},
-    words::{choice, switch, verbs},
+    texts::{Complaint, address, headers, secret, text, texts},
+    words::{asked, choice, switch, verbs},
 };
 use super::raw::Raw;
 

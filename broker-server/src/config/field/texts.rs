@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr};
 
+use broker_auth::HookHeader;
+
 use super::{Fault, Field, bare_element, list, quoted};
 use crate::config::{raw::Raw, secret::Secret};
 
@@ -38,6 +40,43 @@ impl Field for TextsField<'_> {
 
     fn show(&self) -> Option<String> {
         Some(list(self.target.iter().map(String::as_str)))
+    }
+
+    fn expected(&self) -> String {
+        self.expected.to_owned()
+    }
+}
+
+/// A list of headers. Their values are secrets, and are never shown.
+pub(in crate::config) fn headers<'a>(
+    target: &'a mut Vec<HookHeader>,
+    expected: &'static str,
+    parse: fn(&str) -> Result<HookHeader, Complaint>,
+) -> impl Field + 'a {
+    HeadersField { target, expected, parse }
+}
+
+struct HeadersField<'a> {
+    target: &'a mut Vec<HookHeader>,
+    expected: &'static str,
+    parse: fn(&str) -> Result<HookHeader, Complaint>,
+}
+
+impl Field for HeadersField<'_> {
+    fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
+        let elements = raw.as_list().ok_or_else(|| bare_element(raw))?;
+        let mut headers = Vec::with_capacity(elements.len());
+        for (index, element) in elements.iter().enumerate() {
+            let text = element.as_text().ok_or_else(|| Fault { element: Some(index), ..Fault::kind(element) })?;
+            headers.push((self.parse)(text).map_err(|(found, help)| Fault { element: Some(index), help, ..Fault::found(found) })?);
+        }
+        *self.target = headers;
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        let shown: Vec<String> = self.target.iter().map(|header| format!("{}: {}", header.name(), Secret::MASK)).collect();
+        Some(list(shown.iter().map(String::as_str)))
     }
 
     fn expected(&self) -> String {

@@ -74,6 +74,47 @@ impl<T: Copy + PartialEq> Field for ChoiceField<'_, T> {
     }
 }
 
+/// A list of what the application is asked about: `["subscribe", "publish"]`.
+pub(in crate::config) fn asked(target: &mut Verbs) -> impl Field + '_ {
+    AskedField(target)
+}
+
+struct AskedField<'a>(&'a mut Verbs);
+
+impl AskedField<'_> {
+    const WORDS: [(&'static str, Verb); 2] = [("subscribe", Verb::Subscribe), ("publish", Verb::Publish)];
+}
+
+impl Field for AskedField<'_> {
+    fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
+        let elements = raw.as_list().ok_or_else(|| bare_element(raw))?;
+        let mut verbs = Verbs::NONE;
+        for (index, element) in elements.iter().enumerate() {
+            let text = element.as_text().ok_or_else(|| Fault { element: Some(index), ..Fault::kind(element) })?;
+            let Some((_, verb)) = Self::WORDS.into_iter().find(|(word, _)| *word == text) else {
+                let meant = match text {
+                    "sub" => Some("subscribe"),
+                    "pub" => Some("publish"),
+                    _ => suggest::nearest(text, Self::WORDS.map(|(word, _)| word)),
+                };
+                let found = did_you_mean(meant).unwrap_or_else(|| "unknown word".to_owned());
+                return Err(Fault { element: Some(index), ..Fault::found(found) });
+            };
+            verbs = verbs.with(verb);
+        }
+        *self.0 = verbs;
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(list(Self::WORDS.into_iter().filter(|(_, verb)| self.0.has(*verb)).map(|(word, _)| word)))
+    }
+
+    fn expected(&self) -> String {
+        "a list of \"subscribe\" and \"publish\"".to_owned()
+    }
+}
+
 /// A list of verbs: `["sub", "pub"]`.
 pub(in crate::config) fn verbs(target: &mut Verbs) -> impl Field + '_ {
     VerbsField(target)
