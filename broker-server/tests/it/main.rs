@@ -2,6 +2,7 @@
 
 mod command_line;
 mod defaults;
+mod hooks;
 mod mistakes;
 mod overlay;
 mod serving;

@@ -175,17 +175,21 @@ fn pages_of_configured_origins_may_read_the_api_and_others_may_not() {
 }
 
 /// A broker that serves on free ports until it is dropped.
-struct Running {
+pub(crate) struct Running {
     process: Child,
-    listen: SocketAddr,
-    internal: SocketAddr,
+    pub(crate) listen: SocketAddr,
+    pub(crate) internal: SocketAddr,
     /// The start block.
-    started: String,
+    pub(crate) started: String,
     directory: TempDir,
 }
 
 impl Running {
-    fn start(config: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
+        Self::start_with(config, arguments, &[])
+    }
+
+    pub(crate) fn start_with(config: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("broker.toml"), config).unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
@@ -194,6 +198,7 @@ impl Running {
             .args(["--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"])
             .current_dir(directory.path())
             .env_clear()
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -212,7 +217,7 @@ impl Running {
         Self { process, listen, internal, started, directory }
     }
 
-    fn publish(&self, key: &str, topic: &str) -> String {
+    pub(crate) fn publish(&self, key: &str, topic: &str) -> String {
         let body = format!("{{\"channel\":\"{topic}\",\"data\":1}}");
         let head = format!(
             "POST /api/publish HTTP/1.1\r\nHost: {}\r\nX-API-Key: {key}\r\nConnection: close\r\nContent-Length: {}",
@@ -223,7 +228,7 @@ impl Running {
     }
 
     /// The head of the answer to a WebSocket handshake.
-    fn upgrade(&self, path: &str) -> String {
+    pub(crate) fn upgrade(&self, path: &str) -> String {
         let head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
         let mut stream = connect(self.listen);
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{head}\r\n\r\n", self.listen).as_bytes()).unwrap();
@@ -253,13 +258,13 @@ impl Running {
 
     /// Asks the process to end, and gives its exit code.
     #[cfg(unix)]
-    fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         use rustix::process::{Pid, Signal, kill_process};
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
         self.process.wait().unwrap().code()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 }
@@ -296,7 +301,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-fn get(address: SocketAddr, path: &str) -> String {
+pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
 }
 

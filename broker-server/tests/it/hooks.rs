@@ -1,0 +1,155 @@
+//! A standalone server and a small application behind it: a file is all that joins them.
+
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+use crate::{
+    serving::{Running, get},
+    support::{load, shown},
+};
+
+const KEY: &str = "a1B2c3D4e5F6g7H8";
+const SECRET: &str = "hunter2-hook";
+const IN_TIME: Duration = Duration::from_secs(10);
+
+/// A call of a hook: its path, headers and body.
+type Call = (String, HeaderMap, Value);
+
+/// The application: its users have a cookie, and its frames are its own.
+fn answer((path, headers, body): &Call) -> Value {
+    let cookie = headers.get("cookie").and_then(|cookie| cookie.to_str().ok());
+    match path.as_str() {
+        "/connect" if cookie == Some("session=kim") => json!({"result": {"user": "kim", "meta": {"ward": 7}}}),
+        "/connect" => json!({"error": {"code": 1001, "message": "sign in first"}}),
+        "/message" => {
+            let topic = format!("spc:product.{}", body["data"]["product_id"]);
+            json!({"result": {"actions": [
+                {"reply": {"data": {"type": "subscribed", "product_id": body["data"]["product_id"]}}},
+                {"subscribe": {"channel": topic}},
+            ]}})
+        }
+        "/subscribe" if body["channel"] == "asked:mine" => json!({"result": {}}),
+        _ => json!({"error": {"code": 403, "message": "not yours"}}),
+    }
+}
+
+async fn application() -> (SocketAddr, watch::Receiver<Vec<Call>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (calls, seen) = watch::channel(Vec::new());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let calls = calls.clone();
+            let service = service_fn(move |request| serve(request, calls.clone()));
+            tokio::spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok() });
+        }
+    });
+    (address, seen)
+}
+
+async fn serve(request: Request<Incoming>, calls: watch::Sender<Vec<Call>>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let body = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+    let call = (head.uri.path().to_owned(), head.headers, body);
+    let answer = Response::new(Full::from(answer(&call).to_string()));
+    calls.send_modify(|calls| calls.push(call));
+    Ok(answer)
+}
+
+fn config(application: SocketAddr) -> String {
+    let mut file = format!(
+        "[api]\nkey = \"{KEY}\"\n[hooks]\nheaders = [\"X-Hook-Key: {SECRET}\"]\npass_headers = [\"cookie\"]\n[namespaces.spc]\nallow = [\"sub\"]\n\
+         [namespaces.asked]\nallow = [\"pub\"]\nhooks = [\"subscribe\"]\n[[routes]]\npath = \"/ws/spc\"\n"
+    );
+    for hook in ["connect", "message", "subscribe", "disconnect"] {
+        file += &format!("[hooks.{hook}]\nurl = \"http://{application}/{hook}\"\n");
+    }
+    file
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standalone_server_serves_an_applications_own_frames() {
+    let (application, mut calls) = application().await;
+    let mut server = Running::start(&config(application), &[]);
+    let refused = server.upgrade("/ws/spc");
+    assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("\"code\":1001") && refused.contains("sign in first"), "{refused}");
+
+    let mut request = format!("ws://{}/ws/spc?format=envelope", server.listen).into_client_request().unwrap();
+    request.headers_mut().insert("cookie", "session=kim".parse().unwrap());
+    let (mut socket, _) = timeout(IN_TIME, connect_async(request)).await.unwrap().unwrap();
+    socket.send(Message::text(r#"{"type":"subscribe_product","product_id":1}"#)).await.unwrap();
+    let mut frames = BTreeMap::new();
+    while frames.len() < 2 {
+        let frame: Value =
+            serde_json::from_str(timeout(IN_TIME, socket.next()).await.unwrap().unwrap().unwrap().to_text().unwrap()).unwrap();
+        let kind = frame["broker"].as_str().unwrap_or("own").to_owned();
+        frames.insert(kind, frame);
+    }
+    assert_eq!(frames["own"], json!({"type": "subscribed", "product_id": 1}));
+    assert_eq!(frames["subscribed"]["topic"], "spc:product.1");
+    assert!(server.publish(KEY, "spc:product.1").contains("{\"result\":{"));
+    let publication = timeout(IN_TIME, socket.next()).await.unwrap().unwrap().unwrap();
+    assert!(publication.to_text().unwrap().contains("\"data\":1"), "{publication}");
+
+    for (topic, expected) in [("asked:mine", "\"broker\":\"subscribed\""), ("asked:theirs", "\"code\":403")] {
+        socket.send(Message::text(format!("{{\"broker\":\"subscribe\",\"id\":1,\"topic\":\"{topic}\"}}"))).await.unwrap();
+        let answer = timeout(IN_TIME, socket.next()).await.unwrap().unwrap().unwrap();
+        assert!(answer.to_text().unwrap().contains(expected), "{answer}");
+    }
+
+    let metrics = get(server.internal, "/metrics");
+    for line in ["broker_hook_calls_total{hook=\"connect\"} 2", "broker_hook_circuit_open{hook=\"subscribe\"} 0"] {
+        assert!(metrics.lines().any(|one| one == line), "{line} is missing in\n{metrics}");
+    }
+    #[cfg(unix)]
+    assert_eq!(tokio::task::block_in_place(|| server.terminate()), Some(0));
+    #[cfg(unix)]
+    {
+        let calls = timeout(IN_TIME, calls.wait_for(|calls| calls.iter().any(|(path, ..)| path == "/disconnect"))).await.unwrap().unwrap();
+        let (_, headers, body) = calls.iter().find(|(path, ..)| path == "/disconnect").unwrap();
+        assert_eq!((&body["user"], &body["cause"], &headers["x-hook-key"]), (&json!("kim"), &json!("shutdown"), &SECRET.parse().unwrap()));
+        let (_, headers, body) = calls.iter().find(|(path, ..)| path == "/message").unwrap();
+        assert_eq!((&body["path"], &body["meta"], headers.get("cookie")), (&json!("/ws/spc"), &json!({"ward": 7}), None));
+    }
+    let printed = server.started.clone() + &server.log();
+    assert!(!printed.contains(SECRET) && !printed.contains("session=kim"), "{printed}");
+}
+
+#[test]
+fn what_is_wrong_with_hooks_is_told_with_its_place_and_headers_are_never_shown() {
+    let check = |text: &str, expected: &str| {
+        let told = shown(&load(text, |_| {}));
+        assert!(told.contains(expected), "{expected} is missing in\n{told}");
+    };
+    check("[hooks.connect]\nurl = \"app:3000/x\"\n", "hooks.connect.url");
+    check("[hooks.connect]\nurl = \"grpc://app:3000\"\n", "this has a scheme other than http and https");
+    check("[hooks.connect]\nurl = \"http://key@app:3000\"\n", "put the secret into hooks.headers");
+    check("[hooks]\npass_headers = [\"Host\"]\n", "this header is the broker's own");
+    check("[hooks]\nheaders = [\"X-Key\"]\n", "this has no `:` between name and value");
+    check("[hooks.conect]\nurl = \"http://app\"\n", "did you mean `connect`?");
+    check("[namespaces.a]\nhooks = [\"sub\"]\n", "did you mean \"subscribe\"?");
+    check("[namespaces.a]\nhooks = [\"subscribe\"]\n", "nobody could subscribe there");
+    check("[hooks.publish]\nurl = \"http://app/publish\"\n", "`hooks.publish.url` has no effect: no namespace asks");
+    let loaded = load("[hooks]\nheaders = [\"X-Key: hunter2\"]\n[hooks.rpc]\nurl = \"http://app/rpc\"\n", |_| {});
+    let show = loaded.show();
+    assert!(
+        show.contains("headers = [\"x-key: ********\"]") && show.contains("url = \"http://app/rpc\"") && !show.contains("hunter2"),
+        "{show}"
+    );
+    assert!(!format!("{loaded:?}").contains("XKey: hunter2"));
+    let variable = ("BROKER_HOOKS__CONNECT__URL".to_owned(), "http://app/connect".to_owned());
+    let loaded = load("", |inputs| inputs.variables.push(variable));
+    assert!(loaded.config.hooks.has(broker_auth::Hook::Connect), "{}", shown(&loaded));
+}
