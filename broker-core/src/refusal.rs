@@ -21,14 +21,12 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// Which rule refused, and which setting would allow it: for the log, and for the client in dev mode only.
     pub rule: Option<Cow<'static, str>>,
-    /// The application ends the session with this code, and the message as its text: the client is told nothing else.
-    pub close_code: Option<u16>,
 }
 
 impl Refusal {
     /// A refusal of this kind.
     pub fn new(kind: RefusalKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), at: None, hint: None, retry_after: None, rule: None, close_code: None }
+        Self { kind, message: message.into(), at: None, hint: None, retry_after: None, rule: None }
     }
 
     /// The command is malformed: [`RefusalKind::BadRequest`].
@@ -66,12 +64,6 @@ impl Refusal {
     /// Sets when trying again can help.
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
-        self
-    }
-
-    /// Ends the session instead, with this code (4000 to 4999) and the message as its text.
-    pub fn close_with(mut self, code: u16) -> Self {
-        self.close_code = Some(code);
         self
     }
 
@@ -114,6 +106,8 @@ pub enum RefusalKind {
     UnrecoverablePosition,
     /// An error of the application's own, with its number.
     Application(u32),
+    /// The application ends the session with this code, 4000 to 4999, and the message as its text: the client is told nothing else.
+    Close(u16),
 }
 
 impl RefusalKind {

@@ -43,6 +43,9 @@ pub fn refusal(kind: RefusalKind) -> RefusalCode {
     if let RefusalKind::Application(number) = kind {
         return refusal_row(number, "application", 3507, 403);
     }
+    if let RefusalKind::Close(code) = kind {
+        return refusal_row(u32::from(code), "application", code, 403);
+    }
     // A kind that the table does not know is the broker's fault, not the client's.
     REFUSALS.iter().find(|(known, _)| *known == kind).map_or(REFUSALS[0].1, |(_, code)| *code)
 }
@@ -97,16 +100,18 @@ pub const CLOSE_TEXT_MAX_LEN: usize = 123;
 ///
 /// What failed inside the broker stays out of it; that is for the log.
 pub fn close(reason: &CloseReason) -> CloseFrame {
+    if let CloseReason::Refused(refusal) = reason
+        && let RefusalKind::Close(code) = refusal.kind
+    {
+        return by_application(code, refusal.message.clone());
+    }
     let (number, detail): (u16, Cow<'_, str>) = match reason {
         // An echo of the client's own close; 1005, 1006 and 1015 may not stand in a frame (RFC 6455, section 7.4).
         CloseReason::ClientLeft { code } => {
             let code = code.filter(|code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)).unwrap_or(1000);
             return CloseFrame { code, reason: Cow::Borrowed("") };
         }
-        CloseReason::Application { code, reason } => return by_application(*code, reason),
-        CloseReason::Refused(refusal) if refusal.close_code.is_some() => {
-            return by_application(refusal.close_code.unwrap_or_default(), &refusal.message);
-        }
+        CloseReason::Application { code, reason } => return by_application(*code, reason.clone()),
         CloseReason::Refused(refusal) => (self::refusal(refusal.kind).close, refusal.message.as_ref().into()),
         CloseReason::TransportBroke(_) => (3009, "".into()),
         CloseReason::NotUtf8 => (1007, "".into()),
@@ -138,9 +143,9 @@ pub fn close(reason: &CloseReason) -> CloseFrame {
 }
 
 /// The close frame that the application chose; 3503 where its code is not 4000 to 4999.
-fn by_application(code: u16, reason: &Cow<'static, str>) -> CloseFrame {
+fn by_application(code: u16, reason: Cow<'static, str>) -> CloseFrame {
     let code = if (4000..=4999).contains(&code) { code } else { 3503 };
-    CloseFrame { code, reason: cut(reason.clone()) }
+    CloseFrame { code, reason: cut(reason) }
 }
 
 /// Cuts a text to [`CLOSE_TEXT_MAX_LEN`] bytes, between characters.

@@ -75,13 +75,15 @@ impl Circuit {
     pub(super) fn admit(&mut self, now: Instant) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Usual,
-            State::Open { until, pause } => match until.checked_duration_since(now).filter(|left| !left.is_zero()) {
-                Some(retry_after) => Admission::Refused { retry_after },
-                None => {
+            State::Open { until, pause } => {
+                let left = until.saturating_duration_since(now);
+                if left.is_zero() {
                     self.state = State::Probing { pause };
                     Admission::Probe
+                } else {
+                    Admission::Refused { retry_after: left }
                 }
-            },
+            }
             State::Probing { .. } => Admission::Refused { retry_after: PAUSE_MIN },
         }
     }

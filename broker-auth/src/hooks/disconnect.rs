@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker_core::Disconnected;
+use http::HeaderMap;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -66,7 +67,7 @@ impl Ends {
 async fn deliver(endpoint: &Endpoint, written: Vec<u8>) {
     for pause in PAUSES.into_iter().map(Some).chain([None]) {
         // Any answer will do: nothing is asked.
-        let Err(failed) = endpoint.call(written.clone(), Default::default(), |_| Ok(())).await else { return };
+        let Err(failed) = endpoint.call(written.clone(), HeaderMap::new(), |_| Ok(())).await else { return };
         match pause {
             Some(pause) if failed.is_temporary() => tokio::time::sleep(pause.mul_f32(0.75 + fastrand::f32() / 2.0)).await,
             _ => break,

@@ -1,6 +1,7 @@
 //! The hook `message`, ours: an application's own frame, and what is to be done about it.
 
 use broker_core::{Action, MessageRequest, Payload, Publish, Refusal};
+use http::HeaderMap;
 use serde::Serialize;
 
 use super::{
@@ -26,7 +27,7 @@ struct Request<'a> {
 pub(super) async fn ask(endpoint: &Endpoint, request: MessageRequest) -> Result<Vec<Action>, Refusal> {
     let MessageRequest { subject, data, path, .. } = &request;
     let written = body(&Request { who: Who::of(subject), path, data: Data::of(data) });
-    let answered = endpoint.call(written, Default::default(), |answer| match read(answer)? {
+    let answered = endpoint.call(written, HeaderMap::new(), |answer| match read(answer)? {
         Verdict::Result(result) => actions(&result).map(Ok),
         Verdict::Error(refusal) => Ok(Err(refusal)),
         Verdict::Disconnect(ending) => Ok(Ok(vec![Action::Close { code: ending.code, reason: ending.reason.into() }])),

@@ -238,6 +238,5 @@ impl HttpHooks {
 
 /// The application ends the connection.
 fn ended(ending: Ending) -> Refusal {
-    let refusal = Refusal::new(RefusalKind::Application(u32::from(ending.code)), ending.reason);
-    refusal.close_with(ending.code).rule("the application's answer to a hook")
+    Refusal::new(RefusalKind::Close(ending.code), ending.reason).rule("the application's answer to a hook")
 }

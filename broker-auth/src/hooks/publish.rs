@@ -1,6 +1,7 @@
 //! The hook `publish`: may this session publish, and what is published instead?
 
 use broker_core::{Publish, PublishRequest, Refusal};
+use http::HeaderMap;
 use serde::Serialize;
 
 use super::{
@@ -24,7 +25,7 @@ struct Request<'a> {
 pub(super) async fn ask(endpoint: &Endpoint, request: PublishRequest) -> Result<Publish, Refusal> {
     let PublishRequest { subject, topic, publish, .. } = &request;
     let written = body(&Request { who: Who::of(subject), channel: topic.local(), data: Data::of(&publish.data) });
-    let answered = endpoint.call(written, Default::default(), |answer| match read(answer)? {
+    let answered = endpoint.call(written, HeaderMap::new(), |answer| match read(answer)? {
         Verdict::Result(result) => changed(&result, publish.clone()).map(Ok),
         Verdict::Error(refusal) => Ok(Err(refusal)),
         Verdict::Disconnect(ending) => Ok(Err(ended(ending))),

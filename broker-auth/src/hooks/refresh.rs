@@ -1,6 +1,7 @@
 //! The hook `refresh`: how long do these credentials hold on?
 
 use broker_core::{RefreshRequest, Refusal, RefusalKind, Renewal};
+use http::HeaderMap;
 
 use super::{
     answer::{Verdict, read},
@@ -11,7 +12,7 @@ use super::{
 
 // spec: Centrifugo proxies, "RefreshResult". What it says of `info` and `meta` is not taken over: a new identity comes with a new connect.
 pub(super) async fn ask(endpoint: &Endpoint, request: RefreshRequest) -> Result<Renewal, Refusal> {
-    let answered = endpoint.call(body(&Who::of(&request.subject)), Default::default(), |answer| match read(answer)? {
+    let answered = endpoint.call(body(&Who::of(&request.subject)), HeaderMap::new(), |answer| match read(answer)? {
         Verdict::Result(result) if result.flag("expired")? => Ok(Err(expired())),
         Verdict::Result(result) => Ok(Ok(result.moment("expire_at")?.map_or_else(Renewal::forever, Renewal::until))),
         Verdict::Error(refusal) => Ok(Err(refusal)),

@@ -1,6 +1,7 @@
 //! The hook `rpc`: a call of a client, answered by the application.
 
 use broker_core::{CallRequest, Payload, Refusal};
+use http::HeaderMap;
 use serde::Serialize;
 
 use super::{
@@ -25,7 +26,7 @@ struct Request<'a> {
 pub(super) async fn ask(endpoint: &Endpoint, request: CallRequest) -> Result<Payload, Refusal> {
     let CallRequest { subject, method, data, .. } = &request;
     let written = body(&Request { who: Who::of(subject), method, data: Data::of(data) });
-    let answered = endpoint.call(written, Default::default(), |answer| match read(answer)? {
+    let answered = endpoint.call(written, HeaderMap::new(), |answer| match read(answer)? {
         Verdict::Result(result) => Ok(Ok(result.payload()?.unwrap_or_else(|| Payload::json("null")))),
         Verdict::Error(refusal) => Ok(Err(refusal)),
         Verdict::Disconnect(ending) => Ok(Err(ended(ending))),

@@ -1,6 +1,7 @@
 //! The hook `subscribe`: may this session subscribe, and what is added?
 
 use broker_core::{Grant, Payload, Refusal, Subject, Tenant, Topic};
+use http::HeaderMap;
 use serde::Serialize;
 
 use super::{
@@ -32,7 +33,7 @@ pub(super) async fn ask(
 ) -> Result<Grant, Refusal> {
     let channel = if subject.tenant().map(Tenant::as_str) == topic.tenant() { topic.local() } else { topic.as_str() };
     let written = body(&Request { who: Who::of(subject), channel, token, data: Data::of_any(data) });
-    let answered = endpoint.call(written, Default::default(), |answer| match read(answer)? {
+    let answered = endpoint.call(written, HeaderMap::new(), |answer| match read(answer)? {
         Verdict::Result(result) => grant(&result).map(Ok),
         Verdict::Error(refusal) => Ok(Err(refusal)),
         Verdict::Disconnect(ending) => Ok(Err(ended(ending))),

@@ -269,7 +269,7 @@ impl Session {
         if self.is_opening() {
             return self.close(CloseReason::Refused(Box::new(refusal)), effects);
         }
-        if let Some(code) = refusal.close_code {
+        if let RefusalKind::Close(code) = refusal.kind {
             return self.close(CloseReason::Application { code, reason: refusal.message }, effects);
         }
         if id == CommandId::None && !self.manners.answers_without_id {
