@@ -25,11 +25,12 @@ fn every_refusal_has_its_number_word_close_code_and_status() {
         (RefusalKind::TooManyRequests, 111, "too_many_requests", 3013, 429),
         (RefusalKind::UnrecoverablePosition, 112, "unrecoverable_position", 3010, 410),
         (RefusalKind::Application(1234), 1234, "application", 3507, 403),
+        (RefusalKind::Close(4501), 4501, "application", 4501, 403),
     ];
     for (kind, number, word, close, status) in rows {
         assert_eq!(codes::refusal(kind), RefusalCode { number, word, close, status });
     }
-    assert_eq!(rows.len(), REFUSALS.len() + 1);
+    assert_eq!(rows.len(), REFUSALS.len() + 2);
 }
 
 #[track_caller]
@@ -68,6 +69,7 @@ fn every_close_reason_has_its_code_and_text() {
     check(&CloseReason::TooManyMistakes, 3509, "too many errors");
     check(&CloseReason::Application { code: 4321, reason: "game over".into() }, 4321, "game over");
     check(&CloseReason::Application { code: 1, reason: "no such code".into() }, 3503, "no such code");
+    check(&CloseReason::Refused(Box::new(Refusal::new(RefusalKind::Close(4501), "go away"))), 4501, "go away");
 }
 
 #[test]
