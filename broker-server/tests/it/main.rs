@@ -3,6 +3,7 @@
 mod command_line;
 mod defaults;
 mod mistakes;
+mod network;
 mod overlay;
 mod serving;
 mod support;

@@ -102,6 +102,21 @@ impl TlsError {
         Self::Library { why: error.to_string() }
     }
 
+    /// The file to blame, where it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Unreadable { file, .. }
+            | Self::TooLarge { file }
+            | Self::NotPem { file }
+            | Self::NoCertificate { file }
+            | Self::NoKey { file }
+            | Self::EncryptedKey { file }
+            | Self::BadCertificate { file, .. }
+            | Self::BadKey { file, .. } => Some(file),
+            Self::Mismatch { .. } | Self::Library { .. } => None,
+        }
+    }
+
     /// How to put it right.
     pub fn hint(&self) -> &'static str {
         match self {

@@ -112,6 +112,16 @@ impl Server {
         Self { broker, addr, task }
     }
 
+    /// As if the listener could be reached from other machines: pages of this one are nothing special then.
+    pub(crate) async fn beyond_loopback(builder: Builder) -> Self {
+        let broker = builder.build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (service, limits) = (broker.service(), std::sync::Arc::new(broker::WsLimits::default()));
+        let task = tokio::spawn(broker_ws::serve(listener, service, limits, std::future::pending()));
+        Self { broker, addr, task }
+    }
+
     pub(crate) async fn open(&self, path: &str) -> Client {
         Client::open(self.addr, path, &[]).await.unwrap()
     }
