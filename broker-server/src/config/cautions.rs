@@ -109,7 +109,9 @@ impl Cautions<'_> {
 
     fn tls(&mut self, dev: u8) {
         let server = &self.config.server;
-        if let Some((set, missing)) = server.tls.half() {
+        let (cert, key) = ("server.tls.cert", "server.tls.key");
+        let halves = [(cert, key), (key, cert)];
+        if let Some((set, missing)) = halves.into_iter().find(|(set, missing)| self.is_set(set) && !self.is_set(missing)) {
             let mistake = Mistake::new(self.origin(set), format!("`{set}` is set, and `{missing}` is not"));
             self.mistake(mistake.help(format!("add {missing}, or remove {set}: TLS needs both")));
         }

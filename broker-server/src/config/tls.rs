@@ -30,15 +30,6 @@ impl TlsFiles {
         );
         keys.key("key", "The private key of the certificate, without a passphrase.", &mut file(&mut self.key, "/etc/broker/key.pem"));
     }
-
-    /// The key that is missing where only the other one is there: the one that is set, and the one that is not.
-    pub(super) fn half(&self) -> Option<(&'static str, &'static str)> {
-        match (&self.cert, &self.key) {
-            (Some(_), None) => Some(("server.tls.cert", "server.tls.key")),
-            (None, Some(_)) => Some(("server.tls.key", "server.tls.cert")),
-            _ => None,
-        }
-    }
 }
 
 impl Loaded {

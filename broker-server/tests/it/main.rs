@@ -7,3 +7,4 @@ mod network;
 mod overlay;
 mod serving;
 mod support;
+mod tls;

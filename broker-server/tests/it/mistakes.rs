@@ -369,7 +369,8 @@ error: 0.0.0.0:8000 can be reached from other machines, and there is no authenti
 "#,
     );
     let secrets = "hmac_secret = \"a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6\"\n[api]\nkey = \"a1B2c3D4e5F6g7H8\"\n";
-    check(&format!("[server]\nlisten = \"[::]:8000\"\n[client.token]\n{secrets}"), "");
+    let proxied = "[client]\ntrusted_proxies = [\"10.0.0.5\"]\n";
+    check(&format!("{proxied}[server]\nlisten = \"[::]:8000\"\n[client.token]\n{secrets}"), "");
 }
 
 #[test]

@@ -175,17 +175,17 @@ fn pages_of_configured_origins_may_read_the_api_and_others_may_not() {
 }
 
 /// A broker that serves on free ports until it is dropped.
-struct Running {
+pub(crate) struct Running {
     process: Child,
-    listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     internal: SocketAddr,
     /// The start block.
-    started: String,
+    pub(crate) started: String,
     directory: TempDir,
 }
 
 impl Running {
-    fn start(config: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("broker.toml"), config).unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
@@ -206,7 +206,7 @@ impl Running {
         }
         let address = |name: &str| {
             let rest = started.split(name).nth(1).unwrap_or_else(|| panic!("no {name} in\n{started}"));
-            rest.split("http://").nth(1).unwrap().split(['\n', '/']).next().unwrap().parse().unwrap()
+            rest.split("://").nth(1).unwrap().split(['\n', '/']).next().unwrap().parse().unwrap()
         };
         let (listen, internal) = (address("listen  "), address("internal  "));
         Self { process, listen, internal, started, directory }
@@ -259,7 +259,7 @@ impl Running {
         self.process.wait().unwrap().code()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 }
