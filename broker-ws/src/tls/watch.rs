@@ -45,32 +45,76 @@ impl Memory {
     /// Says what changed, once.
     fn note(&mut self, found: Result<bool, TlsError>) {
         match found {
-            Ok(is_new) => {
-                if is_new {
-                    tracing::info!("the TLS certificate was replaced; new connections are shown the new one");
-                }
-                self.trouble = None;
-            }
+            Ok(true) => tracing::info!("the TLS certificate was replaced; new connections are shown the new one"),
+            Ok(false) => {}
             Err(error) => {
-                let (text, hint) = (error.to_string(), error.hint());
-                match &mut self.trouble {
-                    Some((known, is_told)) if *known == text => {
-                        if !*is_told {
-                            tracing::error!(error = %text, hint, "the new TLS certificate is not used, the one before stays");
-                        }
-                        *is_told = true;
-                    }
-                    trouble => *trouble = Some((text, false)),
+                if self.is_news(error.to_string()) {
+                    tracing::error!(%error, hint = error.hint(), "the new TLS certificate is not used, the one before stays");
                 }
+                return;
+            }
+        }
+        self.trouble = None;
+    }
+
+    /// Whether this trouble is to be told: it was there at the last look, and was not told then.
+    fn is_news(&mut self, text: String) -> bool {
+        match &mut self.trouble {
+            Some((known, is_told)) if *known == text => !std::mem::replace(is_told, true),
+            trouble => {
+                *trouble = Some((text, false));
+                false
             }
         }
     }
 
     fn beware(&mut self, caution: Option<TlsCaution>) {
-        let kind = |caution: &Option<TlsCaution>| caution.as_ref().map(discriminant);
-        if let Some(caution) = caution.filter(|caution| kind(&self.caution) != Some(discriminant(caution))) {
+        if let Some(caution) = caution.filter(|caution| self.caution.as_ref().map(discriminant) != Some(discriminant(caution))) {
             tracing::warn!(hint = "renew it and replace the files; they are read again by themselves", "{caution}");
         }
         self.caution = caution;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_once_and_only_if_it_stays() {
+        let mut memory = Memory::default();
+        let mut look = |text: &str| memory.is_news(text.to_owned());
+        assert_eq!(
+            [look("a"), look("b"), look("a"), look("a"), look("a"), look("b"), look("b")],
+            [false, false, false, true, false, false, true]
+        );
+        memory.note(Ok(false));
+        assert!(!memory.is_news("b".to_owned()) && memory.is_news("b".to_owned()), "it came back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_to_the_files_is_shown_soon() {
+        let directory = tempfile::tempdir().unwrap();
+        let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+        let write = || {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            fs::write(&cert, made.cert.pem()).unwrap();
+            made.cert.der().clone()
+        };
+        let shown = |tls: &Tls| tls.shown.0.load().key.cert[0].clone();
+        let first = write();
+        let tls = Tls::from_files(&cert, &key).unwrap();
+        let watching = tls.clone();
+        tokio::spawn(async move { watching.watch().await });
+        assert_eq!(shown(&tls), first);
+        fs::write(&cert, "half").unwrap();
+        tokio::time::sleep(3 * LOOK_INTERVAL).await;
+        assert_eq!(shown(&tls), first);
+        let second = write();
+        tokio::time::sleep(3 * LOOK_INTERVAL).await;
+        assert_eq!(shown(&tls), second);
     }
 }
