@@ -113,7 +113,7 @@ fn open() -> Builder {
 
 /// A foreign page gets a 403 and nothing to read.
 async fn check(server: &Server, path: &str, origins: &[&str], is_let_in: bool) {
-    let origins: String = origins.iter().map(|origin| format!("origin: {origin}\r\n")).collect();
+    let origins = origins.iter().fold(String::new(), |headers, origin| headers + "origin: " + origin + "\r\n");
     let host = if origins.contains("rebound") { "rebound.test".to_owned() } else { server.addr.to_string() };
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\n{origins}connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
