@@ -210,6 +210,8 @@ fn whoever_connects_too_often_is_refused_and_the_log_names_the_setting() {
     assert!(upgrade().starts_with("HTTP/1.1 101"));
     let refused = upgrade();
     assert!(refused.starts_with("HTTP/1.1 429") && refused.to_ascii_lowercase().contains("retry-after: 3600"), "{refused}");
+    let metrics = get(server.internal, "/metrics");
+    assert!(metrics.contains("\nbroker_connections_turned_away_total{cause=\"rate\"} 1\n"), "{metrics}");
     let log = server.log();
     assert!(log.contains("over client.rate.connects_per_address") && log.contains("\"client\":\"203.0.113.7\""), "{log}");
 }

@@ -43,6 +43,15 @@ pub struct Gate {
     told: Mutex<Option<Instant>>,
     /// Refusals since the last line of the log.
     refused: AtomicU64,
+    counts: Counts,
+}
+
+/// Refusals since the start, by cause.
+#[derive(Debug, Default)]
+struct Counts {
+    rate: AtomicU64,
+    address_crowded: AtomicU64,
+    crowded: AtomicU64,
 }
 
 /// Why a connection may not come in.
@@ -99,6 +108,7 @@ impl Gate {
             places: Places::new(limits.pending_max, limits.pending_max_per_address),
             told: Mutex::default(),
             refused: AtomicU64::new(0),
+            counts: Counts::default(),
         }
     }
 
@@ -111,7 +121,19 @@ impl Gate {
     pub fn enter(&self, peer: SocketAddr) -> Result<Pending, NotAdmitted> {
         let client = self.proxies.client(peer, &[]);
         let bucket = client.bucket().filter(|_| !client.is_proxy());
-        self.places.take(bucket).inspect_err(|why| self.tell(client, *why))
+        self.places.take(bucket).inspect_err(|why| self.refused(Some(client), *why))
+    }
+
+    /// Connections that have not said who they are.
+    pub fn pending(&self) -> u64 {
+        self.places.taken()
+    }
+
+    /// Connections that were refused since the start, by cause.
+    pub fn refusals(&self) -> [(&'static str, u64); 3] {
+        let Counts { rate, address_crowded, crowded } = &self.counts;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [("rate", count(rate)), ("pending_per_address", count(address_crowded)), ("pending", count(crowded))]
     }
 
     /// Lets a request in that asks for a connection: counts it, and gives it its place until it has said who it is.
@@ -130,10 +152,19 @@ impl Gate {
                 self.places.take(bucket)
             }
         });
-        if let (Err(why), Some(client)) = (&admitted, client) {
-            self.tell(client, *why);
+        admitted.inspect_err(|why| self.refused(client, *why))
+    }
+
+    fn refused(&self, client: Option<ClientAddress>, why: NotAdmitted) {
+        let counter = match why {
+            NotAdmitted::TooFast { .. } => &self.counts.rate,
+            NotAdmitted::AddressCrowded => &self.counts.address_crowded,
+            NotAdmitted::Crowded => &self.counts.crowded,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(client) = client {
+            self.tell(client, why);
         }
-        admitted
     }
 
     /// Says in the log who was refused and which setting did it; not each time, because whoever is refused comes often.
@@ -209,7 +240,9 @@ mod tests {
         let _second = gate.admit(client("203.0.113.8"), None).unwrap();
         let third = gate.enter(proxy).unwrap();
         assert_eq!(gate.enter(proxy).unwrap_err(), NotAdmitted::Crowded);
+        assert_eq!((gate.pending(), gate.refusals()), (3, [("rate", 0), ("pending_per_address", 1), ("pending", 1)]));
         drop((first, third));
+        assert_eq!(gate.pending(), 1);
         assert!(gate.admit(client("203.0.113.7"), None).is_ok());
     }
 

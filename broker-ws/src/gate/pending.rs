@@ -25,6 +25,10 @@ impl Places {
         Self { taken: Arc::default(), max, max_per_address }
     }
 
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.lock().total as u64
+    }
+
     /// A place; without an address only the sum is counted.
     pub(super) fn take(&self, bucket: Option<Bucket>) -> Result<Pending, NotAdmitted> {
         let mut taken = self.taken.lock();
