@@ -58,9 +58,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let listener = bind(config.server.listen, "server.listen", "--listen").await?;
     let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
     let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
-    let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
-    let limits = WsLimits::default().message_max(config.client.message_max).connections_max(connections_max);
-    let limits = config.client.addresses.apply(limits);
+    let limits = limits(&config);
     let broker = broker(&config, tokens.clone(), limits.clone(), listen)?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
@@ -139,6 +137,11 @@ fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: So
         builder = builder.route(route);
     }
     Ok(builder.build()?)
+}
+
+fn limits(config: &Config) -> WsLimits {
+    let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
+    config.client.addresses.apply(WsLimits::default().message_max(config.client.message_max).connections_max(connections_max))
 }
 
 fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {

@@ -50,6 +50,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Self { socket: WebSocketStream::from_raw_socket(pipe, role, None).await }
     }
 
+    /// The pipe under the WebSocket.
+    #[cfg(feature = "tls")]
+    pub(crate) fn pipe(&self) -> &S {
+        self.socket.get_ref()
+    }
+
     pub(crate) async fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }

@@ -11,10 +11,10 @@ use tokio::{
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer},
+    rustls::{ClientConfig, HandshakeKind, RootCertStore, pki_types::CertificateDer},
 };
 
-use crate::client::Client;
+use crate::client::{Client, refused};
 
 #[tokio::test]
 async fn clients_of_both_protocols_converse_over_tls() {
@@ -119,6 +119,60 @@ async fn whoever_speaks_only_another_protocol_is_refused_in_the_handshake() {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let stream = shake(server.addr, config).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+}
+
+#[tokio::test]
+async fn whoever_comes_back_needs_no_full_handshake() {
+    let server = Server::start(Broker::builder().dev()).await;
+    let config = Arc::new(client_config(&[&server.certificate]));
+    let mut kinds = Vec::new();
+    for _ in 0..2 {
+        let stream = TcpStream::connect(server.addr).await.unwrap();
+        let stream = TlsConnector::from(Arc::clone(&config)).connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        let mut client = Client::over(stream, "wss://localhost/ws/news?format=envelope", &[]).await.unwrap();
+        // The ticket comes with the first bytes that are read.
+        assert_eq!(client.json().await["broker"], "connected");
+        kinds.push(client.pipe().get_ref().1.handshake_kind());
+    }
+    assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
+}
+
+#[tokio::test]
+async fn pages_in_the_clear_are_foreign_behind_tls() {
+    let broker = Broker::builder().anonymous().default_namespace(broker::Namespace::open()).build().unwrap();
+    let (certificate, key) = made();
+    let tls = Tls::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    // As if the listener could be reached from other machines.
+    let options = broker_ws::ServerOptions::new(Arc::new(WsLimits::default())).tls(tls);
+    tokio::spawn(broker_ws::serve(listener, broker.service(), options, std::future::pending()));
+    for (origin, is_let_in) in [("https://localhost", true), ("http://localhost", false), ("https://localhost.evil", false)] {
+        for path in ["/ws/news", "/connection/websocket"] {
+            let stream = connect(addr, &[&certificate]).await;
+            let opened = Client::over(stream, &format!("wss://localhost{path}"), &[("origin", origin)]).await;
+            assert_eq!(opened.is_ok(), is_let_in, "{origin} {path}");
+            if !is_let_in {
+                assert_eq!(refused(opened), (403, serde_json::Value::Null), "{origin} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_over_tls_too() {
+    let server = Server::start(Broker::builder().dev().settings(|settings| settings.backlog_max_bytes = 64 << 10)).await;
+    let mut client = server.open("/ws/news").await;
+    let topic = "news".parse().unwrap();
+    let data = format!("\"{}\"", "x".repeat(60_000));
+    // More than kernel, TLS and queue hold between them, however they are tuned.
+    let mut published = 0;
+    while published < 400 {
+        // A host that publishes faster than its shards deliver is told so, and goes on.
+        published += usize::from(server.broker.publish(&topic, Publish::new(Payload::json(data.clone()))).await.is_ok());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.close_code().await, 3008);
 }
 
 #[tokio::test]
