@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{Namespace, Refusal, SessionInfo, Topic};
+use crate::{Grant, Namespace, Refusal, Subject, Topic};
 
 /// What a subject wants to do with a topic.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -82,38 +82,60 @@ pub enum Decision {
     Ask,
 }
 
-/// Decides who may do what where. Asked on every path: subscribe, publish, history, presence, recovery, plain URLs.
+/// Decides who may do what where. Asked on every path of clients: subscribe, publish, history, presence, recovery, plain URLs, and which
+/// subscriptions outlive a change of identity. What the server itself subscribes a session to is not asked.
+///
+/// Topics are given by their full names; see [`Topic::local`].
 #[async_trait]
 pub trait Authorizer: Send + Sync + 'static {
     /// Decides at once, or says that it must ask. Called per command: no I/O, no waiting.
-    fn decide(&self, subject: &SessionInfo, verb: Verb, topic: &Topic, namespace: &Namespace) -> Decision;
+    fn decide(&self, subject: &Subject, verb: Verb, topic: &Topic, namespace: &Namespace) -> Decision;
 
     /// Decides what [`Authorizer::decide`] answered with [`Decision::Ask`].
     ///
     /// Cancel-safe: dropped when the session ends.
-    async fn ask(&self, subject: &SessionInfo, verb: Verb, topic: &Topic, namespace: &Namespace) -> Result<(), Refusal> {
+    async fn ask(&self, subject: &Subject, verb: Verb, topic: &Topic, namespace: &Namespace) -> Result<(), Refusal> {
         match self.decide(subject, verb, topic, namespace) {
             Decision::Allow => Ok(()),
             Decision::Deny(refusal) => Err(refusal),
             Decision::Ask => Err(Refusal::permission_denied("nobody could decide")),
         }
     }
+
+    /// What a token grants that came with a subscribe or a renewal of a subscription; it stands in place of [`Authorizer::decide`].
+    ///
+    /// `None`: tokens mean nothing here, the subject alone decides. Cancel-safe.
+    async fn redeem(&self, _subject: &Subject, _topic: &Topic, _token: &str) -> Option<Result<Grant, Refusal>> {
+        None
+    }
 }
 
-/// Decides by [`Namespace::allow`] and [`Namespace::allow_anonymous`] alone. The default.
+/// Decides by the subject's [capabilities](Subject::capabilities), then by [`Namespace::allow`] and [`Namespace::allow_anonymous`]. The default.
+///
+/// In the topics of groups, users and sessions `allow` holds for those who are in them, and nobody subscribes to them by a command of its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByNamespace;
 
 #[async_trait]
 impl Authorizer for ByNamespace {
-    fn decide(&self, subject: &SessionInfo, verb: Verb, topic: &Topic, namespace: &Namespace) -> Decision {
+    fn decide(&self, subject: &Subject, verb: Verb, topic: &Topic, namespace: &Namespace) -> Decision {
+        if subject.capabilities().iter().any(|capability| capability.allows(verb, topic)) {
+            return Decision::Allow;
+        }
+        if topic.is_of_the_server() && (verb == Verb::Subscribe || !subject.is_in(topic)) {
+            let refusal = Refusal::permission_denied(format!("{} {} is not allowed", verb.gerund(), topic.local()));
+            return Decision::Deny(
+                refusal.rule("the server decides who is in groups, users and sessions: join the group, or give a capability"),
+            );
+        }
         let section = topic.namespace().map_or("default".to_owned(), |name| format!("namespaces.{name}"));
         if !namespace.allow.has(verb) {
-            let refusal = Refusal::permission_denied(format!("{} {topic} is not allowed", verb.gerund()));
+            let refusal = Refusal::permission_denied(format!("{} {} is not allowed", verb.gerund(), topic.local()));
             return Decision::Deny(refusal.rule(format!("add \"{}\" to {section}.allow", verb.word())));
         }
         if subject.user.is_anonymous() && !namespace.allow_anonymous {
-            let refusal = Refusal::permission_denied(format!("{} {topic} needs a user, this session is anonymous", verb.gerund()));
+            let refusal =
+                Refusal::permission_denied(format!("{} {} needs a user, this session is anonymous", verb.gerund(), topic.local()));
             return Decision::Deny(
                 refusal.hint("connect with a token that has a `sub`").rule(format!("set {section}.allow_anonymous = true")),
             );

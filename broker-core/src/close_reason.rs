@@ -33,6 +33,21 @@ pub enum CloseReason {
     ServerError(Cow<'static, str>),
     /// The credentials are past their end.
     CredentialsExpired,
+    /// The credentials of a subscription that the server made are past their end.
+    SubscriptionExpired,
+    /// The client has renewed its credentials with those of another user, and comes back as that one.
+    IdentityChanged,
+    /// The credentials were revoked.
+    Revoked,
+    /// The server API or the host ended it, with a code and text of theirs.
+    Ordered {
+        /// The code; 3000 to 4999.
+        code: u16,
+        /// The text, at most 123 bytes reach the client.
+        reason: Cow<'static, str>,
+        /// How long the client should wait before it connects again.
+        reconnect_after: Option<Duration>,
+    },
     /// The client did not read fast enough for its backlog's bound.
     SlowConsumer {
         /// Bytes that waited.
@@ -89,6 +104,10 @@ impl CloseReason {
             Self::Shutdown { .. } => "shutdown",
             Self::ServerError(_) => "server_error",
             Self::CredentialsExpired => "credentials_expired",
+            Self::SubscriptionExpired => "subscription_expired",
+            Self::IdentityChanged => "identity_changed",
+            Self::Revoked => "revoked",
+            Self::Ordered { .. } => "ordered",
             Self::SlowConsumer { .. } => "slow_consumer",
             Self::InsufficientState => "insufficient_state",
             Self::ForceReconnect => "force_reconnect",
@@ -110,7 +129,7 @@ impl CloseReason {
     }
 
     /// Every name that [`CloseReason::cause`] can give, for metrics that start at zero.
-    pub const CAUSES: [&'static str; 25] = [
+    pub const CAUSES: [&'static str; 29] = [
         "client_left",
         "transport_broke",
         "transport_violation",
@@ -119,6 +138,10 @@ impl CloseReason {
         "shutdown",
         "server_error",
         "credentials_expired",
+        "subscription_expired",
+        "identity_changed",
+        "revoked",
+        "ordered",
         "slow_consumer",
         "insufficient_state",
         "force_reconnect",

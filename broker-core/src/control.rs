@@ -1,13 +1,15 @@
-//! What nodes tell and ask each other besides publications: the trait.
+//! What nodes tell and ask each other besides publications: the trait, the questions, the answers.
 
 use std::{
+    borrow::Cow,
+    net::SocketAddr,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 
-use crate::Topic;
+use crate::{Identity, Publish, Revocation, ServerSubscription, SessionId, Since, Target, Topic, UserId};
 
 /// What nodes tell and ask each other besides publications.
 #[async_trait]
@@ -16,23 +18,99 @@ pub trait ControlBus: Send + Sync + 'static {
     fn start(&self, node: Weak<dyn ControlNode>);
 
     /// Asks every node, this one included, and waits at most `deadline` for their answers.
-    async fn ask(&self, question: ControlQuestion, deadline: Duration) -> Vec<ControlAnswer>;
+    async fn ask(&self, question: ControlQuestion, deadline: Duration) -> ControlAnswers;
+}
+
+/// The answers of all nodes to one question.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ControlAnswers {
+    /// One of each node that answered in time.
+    pub answers: Vec<ControlAnswer>,
+    /// Nodes that are known and did not answer, by their ids.
+    pub silent: Vec<Arc<str>>,
+}
+
+impl ControlAnswers {
+    /// Every node answered.
+    pub fn whole(answers: Vec<ControlAnswer>) -> Self {
+        Self { answers, silent: Vec::new() }
+    }
+
+    /// Sets which nodes are known and did not answer.
+    pub fn silent(mut self, nodes: Vec<Arc<str>>) -> Self {
+        self.silent = nodes;
+        self
+    }
 }
 
 /// A node that answers.
+#[async_trait]
 pub trait ControlNode: Send + Sync {
-    /// Answers from what this node knows; no I/O.
-    fn answer(&self, question: &ControlQuestion) -> ControlAnswer;
+    /// Answers when it is done on this node. Cancelled, it goes on.
+    async fn answer(&self, question: ControlQuestion) -> ControlAnswer;
 }
 
 /// What a node may be asked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ControlQuestion {
     /// Who are you, and how much do you hold?
     Info,
     /// Which topics have listeners with you?
     Topics,
+    /// Which groups have sessions with you, and whose?
+    Groups,
+    /// Do this with your sessions that are meant. Answered when it is done.
+    Act(Target, Act),
+    /// Refuse these credentials and end their sessions. Answered when nothing more is written to them.
+    Revoke(Revocation),
+    /// Which of your sessions are meant?
+    Sessions {
+        /// Who.
+        target: Target,
+        /// Most sessions in the answer.
+        limit: usize,
+    },
+}
+
+/// What is done with sessions.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Act {
+    /// Nothing but counting them.
+    Count,
+    /// Send them this, each once, without history. Each gets it in the topic by which it is meant.
+    Send(Arc<Publish>),
+    /// Subscribe them.
+    Subscribe {
+        /// To this, by its local name where a session has a tenant.
+        subscription: ServerSubscription,
+        /// From here.
+        since: Option<Since>,
+    },
+    /// End their subscription to a topic, by its full name.
+    Unsubscribe(Topic),
+    /// Close their connections.
+    Disconnect {
+        /// The code: 3000 to 4999.
+        code: u16,
+        /// The text.
+        reason: Cow<'static, str>,
+        /// How long a client should wait before it connects again, where the code lets it.
+        reconnect_after: Option<Duration>,
+        /// Sessions that stay.
+        whitelist: Vec<SessionId>,
+    },
+    /// Set when their credentials end; `None`: never.
+    Refresh {
+        /// The end.
+        expires_at: Option<SystemTime>,
+    },
+    /// Close them as expired.
+    Expire,
+    /// Give them another identity, in one step.
+    ChangeIdentity(Box<Identity>),
 }
 
 /// A node's answer.
@@ -43,6 +121,15 @@ pub enum ControlAnswer {
     Info(NodeInfo),
     /// To [`ControlQuestion::Topics`].
     Topics(Vec<TopicCount>),
+    /// To [`ControlQuestion::Act`] and [`ControlQuestion::Revoke`]: how many sessions it was done with.
+    Done {
+        /// Sessions.
+        sessions: usize,
+    },
+    /// To [`ControlQuestion::Sessions`].
+    Sessions(Vec<SessionReport>),
+    /// To [`ControlQuestion::Groups`]: each group's topic, with the users of its sessions, one for each session.
+    Groups(Vec<(Topic, Vec<UserId>)>),
 }
 
 /// One node.
@@ -61,17 +148,53 @@ pub struct NodeInfo {
     pub sessions: usize,
     /// Different users among them.
     pub users: usize,
-    /// Subscriptions of sessions.
+    /// Subscriptions of sessions, those to the topics of their own users left out.
     pub subscriptions: usize,
-    /// Topics with listeners.
+    /// Topics with listeners, those of users left out.
     pub topics: usize,
 }
 
 /// A topic and how many sessions listen to it.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct TopicCount {
     /// The topic.
     pub topic: Topic,
     /// Sessions that listen.
     pub sessions: usize,
+}
+
+impl TopicCount {
+    /// So many sessions listen to this topic.
+    pub fn new(topic: Topic, sessions: usize) -> Self {
+        Self { topic, sessions }
+    }
+}
+
+/// One session as the operator sees it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionReport {
+    /// The session.
+    pub session: SessionId,
+    /// Its user.
+    pub user: UserId,
+    /// Which rule made its identity.
+    pub rule: &'static str,
+    /// When it was opened.
+    pub since: SystemTime,
+    /// Where the client connected from, as far as the transport knows.
+    pub address: Option<SocketAddr>,
+    /// The kind of pipe: `websocket`.
+    pub transport: &'static str,
+    /// The name of the protocol: `plain-raw`.
+    pub protocol: &'static str,
+    /// The groups it is in, by their names.
+    pub groups: Vec<Box<str>>,
+    /// The topics it listens to, those of groups, user and session included.
+    pub topics: Vec<Topic>,
+    /// Bytes that wait for the client.
+    pub backlog_bytes: usize,
+    /// The id of its node.
+    pub node: Arc<str>,
 }

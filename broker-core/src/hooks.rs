@@ -1,8 +1,16 @@
 //! Where the application has a say: the hooks, what they are asked, and what they may answer.
 
-use std::{borrow::Cow, collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use crate::{CloseReason, Connect, Head, Identity, Payload, Publish, Refusal, SessionInfo, Subscribe, Topic};
+use crate::{CloseReason, Connect, Head, Identity, Payload, Publish, Refusal, Subject, Subscribe, Topic};
 
 /// A future that hooks and questions share.
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -18,6 +26,7 @@ pub(crate) struct Hooks {
     pub(crate) publish: Option<Hook<PublishRequest, Result<Publish, Refusal>>>,
     pub(crate) message: Option<Hook<MessageRequest, Result<Vec<Action>, Refusal>>>,
     pub(crate) call: Option<Hook<CallRequest, Result<Payload, Refusal>>>,
+    pub(crate) refresh: Option<Hook<RefreshRequest, Result<Renewal, Refusal>>>,
     pub(crate) disconnect: Option<Hook<Disconnected, ()>>,
     pub(crate) occupied: Option<Hook<Topic, ()>>,
     pub(crate) vacated: Option<Hook<Topic, ()>>,
@@ -39,6 +48,7 @@ impl fmt::Debug for Hooks {
             ("publish", self.publish.is_some()),
             ("message", self.message.is_some()),
             ("call", self.call.is_some()),
+            ("refresh", self.refresh.is_some()),
             ("disconnect", self.disconnect.is_some()),
             ("occupied", self.occupied.is_some()),
             ("vacated", self.vacated.is_some()),
@@ -69,13 +79,13 @@ impl ConnectRequest {
 #[non_exhaustive]
 pub struct SubscribeRequest {
     /// Who asks.
-    pub subject: Arc<SessionInfo>,
+    pub subject: Arc<Subject>,
     /// What is asked.
     pub subscribe: Subscribe,
 }
 
 impl SubscribeRequest {
-    pub(crate) fn new(subject: Arc<SessionInfo>, subscribe: Subscribe) -> Self {
+    pub(crate) fn new(subject: Arc<Subject>, subscribe: Subscribe) -> Self {
         Self { subject, subscribe }
     }
 }
@@ -88,6 +98,8 @@ pub struct Grant {
     pub topic_info: Option<bytes::Bytes>,
     /// Sent to the client in the answer.
     pub data: Option<Payload>,
+    /// When the subscription ends unless its credentials are renewed.
+    pub expires_at: Option<SystemTime>,
 }
 
 impl Grant {
@@ -107,6 +119,12 @@ impl Grant {
         self.data = Some(data);
         self
     }
+
+    /// Sets when the subscription ends unless its credentials are renewed.
+    pub fn expires_at(mut self, at: SystemTime) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
 }
 
 /// A session asks to publish; the authorizer has allowed it. The hook may change what is published, or refuse.
@@ -114,7 +132,7 @@ impl Grant {
 #[non_exhaustive]
 pub struct PublishRequest {
     /// Who asks.
-    pub subject: Arc<SessionInfo>,
+    pub subject: Arc<Subject>,
     /// Where.
     pub topic: Topic,
     /// What.
@@ -122,7 +140,7 @@ pub struct PublishRequest {
 }
 
 impl PublishRequest {
-    pub(crate) fn new(subject: Arc<SessionInfo>, topic: Topic, publish: Publish) -> Self {
+    pub(crate) fn new(subject: Arc<Subject>, topic: Topic, publish: Publish) -> Self {
         Self { subject, topic, publish }
     }
 }
@@ -132,14 +150,16 @@ impl PublishRequest {
 #[non_exhaustive]
 pub struct MessageRequest {
     /// Who sent it.
-    pub subject: Arc<SessionInfo>,
+    pub subject: Arc<Subject>,
     /// What was sent.
     pub data: Payload,
+    /// The path of the request that opened the connection, without the query: one hook serves several routes.
+    pub path: Arc<str>,
 }
 
 impl MessageRequest {
-    pub(crate) fn new(subject: Arc<SessionInfo>, data: Payload) -> Self {
-        Self { subject, data }
+    pub(crate) fn new(subject: Arc<Subject>, data: Payload, path: Arc<str>) -> Self {
+        Self { subject, data, path }
     }
 }
 
@@ -155,6 +175,8 @@ pub enum Action {
     Unsubscribe(Topic),
     /// Publish, in the session's name; not asked again.
     Publish(Topic, Publish),
+    /// Tell the session that its message was refused, and why.
+    Refuse(Refusal),
     /// Close the session with a code (4000 to 4999) and a text.
     Close {
         /// The code.
@@ -169,7 +191,7 @@ pub enum Action {
 #[non_exhaustive]
 pub struct CallRequest {
     /// Who called.
-    pub subject: Arc<SessionInfo>,
+    pub subject: Arc<Subject>,
     /// Which method.
     pub method: String,
     /// Its argument.
@@ -177,8 +199,42 @@ pub struct CallRequest {
 }
 
 impl CallRequest {
-    pub(crate) fn new(subject: Arc<SessionInfo>, method: String, data: Payload) -> Self {
+    pub(crate) fn new(subject: Arc<Subject>, method: String, data: Payload) -> Self {
         Self { subject, method, data }
+    }
+}
+
+/// The credentials of a session that the server renews itself are about to end.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefreshRequest {
+    /// Whose.
+    pub subject: Arc<Subject>,
+}
+
+impl RefreshRequest {
+    pub(crate) fn new(subject: Arc<Subject>) -> Self {
+        Self { subject }
+    }
+}
+
+/// How long renewed credentials hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Renewal {
+    /// Their new end; `None`: they have none.
+    pub expires_at: Option<SystemTime>,
+}
+
+impl Renewal {
+    /// Until this moment.
+    pub fn until(at: SystemTime) -> Self {
+        Self { expires_at: Some(at) }
+    }
+
+    /// Without an end.
+    pub fn forever() -> Self {
+        Self { expires_at: None }
     }
 }
 
@@ -187,7 +243,7 @@ impl CallRequest {
 #[non_exhaustive]
 pub struct Disconnected {
     /// Who it was.
-    pub subject: Arc<SessionInfo>,
+    pub subject: Arc<Subject>,
     /// Why it ended.
     pub reason: CloseReason,
     /// How long it was open.
@@ -195,7 +251,7 @@ pub struct Disconnected {
 }
 
 impl Disconnected {
-    pub(crate) fn new(subject: Arc<SessionInfo>, reason: CloseReason, after: Duration) -> Self {
+    pub(crate) fn new(subject: Arc<Subject>, reason: CloseReason, after: Duration) -> Self {
         Self { subject, reason, after }
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 
-use crate::Payload;
+use crate::{Capability, Payload, Tenant, Topic};
 
 /// The application's id of a user; empty for an anonymous one. Cloning copies a pointer.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -131,16 +131,77 @@ pub struct Identity {
     pub info: Option<Bytes>,
     /// When the credentials end; the session is closed then unless they were renewed.
     pub expires_at: Option<SystemTime>,
+    /// Whether the server asks the application itself for a renewal, through the refresh hook; otherwise the client brings new credentials.
+    pub renewed_by_server: bool,
+    /// The groups that the session joins, by name: `ocs_ris`. Inside the tenant, where there is one.
+    pub groups: Vec<Box<str>>,
+    /// Topics that the server subscribes the session to, beside those of its groups and its user.
+    pub subscriptions: Vec<ServerSubscription>,
+    /// What the session may do beyond what its topics' namespaces allow.
+    pub capabilities: Vec<Capability>,
+    /// The application's own data, for its hooks; clients never see it. One JSON value.
+    pub meta: Option<Bytes>,
+    /// The tenant that everything the session names is inside of.
+    pub tenant: Option<Tenant>,
+    /// The id of the token, by which it can be revoked.
+    pub token_id: Option<Box<str>>,
+    /// When the credentials were issued, for revocations. `None`: by the application, at the moment it was asked; no earlier revocation means them.
+    pub issued_at: Option<SystemTime>,
     /// Sent to the client in the answer to its connect.
     pub data: Option<Payload>,
     /// Which rule made this identity, for the log line of the session: `"hs256 token"`, `"anonymous"`.
     pub rule: &'static str,
 }
 
+/// A topic that the server subscribes a session to. Called *server-side subscription* in Centrifugo.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerSubscription {
+    /// The topic, by its local name where the session has a tenant.
+    pub topic: Topic,
+    /// One JSON value that others see beside the session in this topic.
+    pub topic_info: Option<Bytes>,
+    /// Sent to the client with the subscription.
+    pub data: Option<Payload>,
+}
+
+impl ServerSubscription {
+    /// Only the topic.
+    pub fn new(topic: Topic) -> Self {
+        Self { topic, topic_info: None, data: None }
+    }
+
+    /// Sets what others see beside the session in this topic: one JSON value.
+    pub fn topic_info(mut self, json: impl Into<Bytes>) -> Self {
+        self.topic_info = Some(json.into());
+        self
+    }
+
+    /// Sets what the client is sent with the subscription.
+    pub fn data(mut self, data: Payload) -> Self {
+        self.data = Some(data);
+        self
+    }
+}
+
 impl Identity {
     /// A user with this id; an empty id is the anonymous user.
     pub fn user(id: impl Into<UserId>) -> Self {
-        Self { user: id.into(), info: None, expires_at: None, data: None, rule: "application" }
+        Self {
+            user: id.into(),
+            info: None,
+            expires_at: None,
+            renewed_by_server: false,
+            groups: Vec::new(),
+            subscriptions: Vec::new(),
+            capabilities: Vec::new(),
+            meta: None,
+            tenant: None,
+            token_id: None,
+            issued_at: None,
+            data: None,
+            rule: "application",
+        }
     }
 
     /// Nobody in particular.
@@ -157,6 +218,54 @@ impl Identity {
     /// Sets when the credentials end.
     pub fn expires_at(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);
+        self
+    }
+
+    /// Lets the server ask the refresh hook for a renewal before the end.
+    pub fn renewed_by_server(mut self) -> Self {
+        self.renewed_by_server = true;
+        self
+    }
+
+    /// Adds a group, by its name.
+    pub fn group(mut self, name: impl Into<Box<str>>) -> Self {
+        self.groups.push(name.into());
+        self
+    }
+
+    /// Adds a topic that the server subscribes the session to.
+    pub fn subscription(mut self, subscription: ServerSubscription) -> Self {
+        self.subscriptions.push(subscription);
+        self
+    }
+
+    /// Adds a right beyond what namespaces allow.
+    pub fn capability(mut self, capability: Capability) -> Self {
+        self.capabilities.push(capability);
+        self
+    }
+
+    /// Sets the application's own data: one JSON value.
+    pub fn meta(mut self, json: impl Into<Bytes>) -> Self {
+        self.meta = Some(json.into());
+        self
+    }
+
+    /// Sets the tenant that everything the session names is inside of.
+    pub fn tenant(mut self, tenant: Tenant) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// Sets the id of the token.
+    pub fn token_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.token_id = Some(id.into());
+        self
+    }
+
+    /// Sets when the credentials were issued.
+    pub fn issued_at(mut self, at: SystemTime) -> Self {
+        self.issued_at = Some(at);
         self
     }
 

@@ -38,17 +38,22 @@ mod memory;
 mod namespace;
 mod outlet;
 mod panics;
+mod pattern;
 mod payload;
 mod position;
 mod presence;
 mod protocol;
 mod publication;
 mod refusal;
+mod registry;
 mod session;
+mod sessions;
 mod settings;
 mod stats;
 mod stream;
+mod subject;
 mod sync;
+mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod topic;
@@ -58,27 +63,33 @@ pub use backplane::{Announcement, Backplane, Capabilities, Keep, LogPage, LogQue
 pub use builder::{BuildError, EngineBuilder};
 pub use close_reason::CloseReason;
 pub use connection::{Connection, OpenRefused, Opening};
-pub use control::{ControlAnswer, ControlBus, ControlNode, ControlQuestion, NodeInfo, TopicCount};
+pub use control::{Act, ControlAnswer, ControlAnswers, ControlBus, ControlNode, ControlQuestion, NodeInfo, SessionReport, TopicCount};
 pub use engine::{Engine, HistoryError, HistoryPage, HistoryQuery, PresenceError, PublishError, SubscribeError};
 pub use head::Head;
 pub use hooks::{
-    Action, CallRequest, ConnectRequest, Disconnected, Grant, MessageRequest, PublishRequest, SnapshotFailed, SubscribeRequest,
+    Action, CallRequest, ConnectRequest, Disconnected, Grant, MessageRequest, PublishRequest, RefreshRequest, Renewal, SnapshotFailed,
+    SubscribeRequest,
 };
 pub use hub::Start;
-pub use identity::{Identity, InvalidSessionId, SessionId, SessionInfo, UserId};
-pub use memory::{MemoryBackplane, MemoryControl, MemoryPresence};
+pub use identity::{Identity, InvalidSessionId, ServerSubscription, SessionId, SessionInfo, UserId};
+pub use memory::{MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry};
 pub use namespace::{Namespace, Namespaces, Recovery, SlowConsumer};
 pub use outlet::Outlet;
+pub use pattern::{InvalidPattern, TopicPattern};
 pub use payload::{Payload, PayloadKind};
 pub use position::{Epoch, InvalidPosition, Position, Since};
 pub use presence::{Presence, PresenceStats};
 pub use protocol::{CloseFrame, FrameKind, FrameWriter, Framing, Inbound, Protocol};
 pub use publication::{Publication, Publish, Tags, unix_ms};
 pub use refusal::{Refusal, RefusalKind};
+pub use registry::{Member, Registry, Revocation, Revoked};
 pub use session::{
     Command, CommandId, Connect, Connected, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
 };
+pub use sessions::{ControlError, GroupCount, Sent, Sessions, UserSessions};
 pub use settings::Settings;
 pub use stats::{Count, Latency, Stats};
 pub use stream::{StreamItem, TopicStream};
-pub use topic::{InvalidTopic, Topic};
+pub use subject::{Capability, Subject};
+pub use target::{Except, Target, TargetSet};
+pub use topic::{InvalidTenant, InvalidTopic, Tenant, Topic};

@@ -142,6 +142,8 @@ pub struct Namespaces {
     default: Option<Arc<Namespace>>,
     named: HashMap<Box<str>, Arc<Namespace>>,
     fallback: Option<Arc<Namespace>>,
+    /// The options of `group`, `user` and `session` where they are not named.
+    of_the_server: Arc<Namespace>,
 }
 
 impl Namespaces {
@@ -160,7 +162,8 @@ impl Namespaces {
         self.named.insert(name.into(), Arc::new(namespace));
     }
 
-    /// Sets the options of every namespace that is not named; `group`, `user` and `session` excepted, which the server fills.
+    /// Sets the options of every namespace that is not named; `group`, `user` and `session` excepted, whose members the server
+    /// chooses, and which have the default options unless they are named.
     pub fn set_fallback(&mut self, namespace: Namespace) {
         self.fallback = Some(Arc::new(namespace));
     }
@@ -169,7 +172,8 @@ impl Namespaces {
     pub fn of(&self, topic: &Topic) -> Option<&Arc<Namespace>> {
         let Some(name) = topic.namespace() else { return self.default.as_ref() };
         self.named.get(name).or(match name {
-            "group" | "user" | "session" => None,
+            "group" | "user" | "session" => Some(&self.of_the_server),
+            "tenant" => None,
             _ => self.fallback.as_ref(),
         })
     }
@@ -196,6 +200,8 @@ mod tests {
         namespaces.set_default(Namespace::default());
         assert_eq!(size(&namespaces, "other:1"), Some(300));
         assert_eq!(size(&namespaces, "chat"), Some(0));
-        assert_eq!(size(&namespaces, "group:ocs_ris"), None);
+        assert_eq!(size(&namespaces, "group:ocs_ris"), Some(0), "the fallback does not open the server's own topics");
+        assert_eq!(size(&namespaces, "tenant:acme/chat:1"), Some(5), "a tenant's topics have the options of their local names");
+        assert_eq!(size(&namespaces, "tenant:acme"), None);
     }
 }

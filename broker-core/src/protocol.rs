@@ -39,6 +39,12 @@ pub trait Protocol: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether renewed credentials may name another user, whose the connection is then. Otherwise such a renewal ends the subscriptions that
+    /// the new user may not have, and closes so that the client comes back as that user.
+    fn changes_user_in_place(&self) -> bool {
+        false
+    }
+
     /// The code and text with which the transport closes.
     fn close_frame(&self, reason: &CloseReason) -> CloseFrame;
 }

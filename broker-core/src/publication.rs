@@ -6,7 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Payload, Position, SessionInfo, Topic};
+use crate::{Except, Payload, Position, SessionInfo, Topic};
 
 /// Short texts about a publication, for filters; keys and values are the application's.
 pub type Tags = BTreeMap<String, String>;
@@ -29,6 +29,8 @@ pub struct Publication {
     pub tags: Option<Arc<Tags>>,
     /// The session that published; `None` for the server API and the host application.
     pub publisher: Option<Arc<SessionInfo>>,
+    /// Who does not get it, live, by recovery or in a history.
+    pub except: Option<Arc<Except>>,
     /// When the broker took it, in milliseconds of Unix time.
     pub published_at_ms: u64,
 }
@@ -43,8 +45,14 @@ impl Publication {
             key: publish.key,
             tags: publish.tags,
             publisher: publish.publisher,
+            except: publish.except,
             published_at_ms: unix_ms(SystemTime::now()),
         }
+    }
+
+    /// Whether this session may get it.
+    pub fn is_for(&self, who: &SessionInfo) -> bool {
+        self.except.as_ref().is_none_or(|except| !except.means(who))
     }
 
     /// Bytes that count against bounds: the data and what stands around it.
@@ -75,12 +83,14 @@ pub struct Publish {
     pub skip_history: bool,
     /// The session that publishes.
     pub publisher: Option<Arc<SessionInfo>>,
+    /// See [`Publication::except`].
+    pub except: Option<Arc<Except>>,
 }
 
 impl Publish {
     /// Only data.
     pub fn new(data: Payload) -> Self {
-        Self { data, key: None, tags: None, idempotency_key: None, skip_history: false, publisher: None }
+        Self { data, key: None, tags: None, idempotency_key: None, skip_history: false, publisher: None, except: None }
     }
 
     /// Sets what the publication is about.
@@ -98,6 +108,12 @@ impl Publish {
     /// Sets the key under which a retry is stored only once.
     pub fn idempotency_key(mut self, key: impl Into<Box<str>>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Sets who does not get it.
+    pub fn except(mut self, except: Except) -> Self {
+        self.except = (!except.is_empty()).then(|| Arc::new(except));
         self
     }
 

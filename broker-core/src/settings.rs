@@ -40,6 +40,14 @@ pub struct Settings {
     pub shards: usize,
     /// Whether a session without credentials is let in when there is no connect hook. Default: no.
     pub anonymous: bool,
+    /// Whether every session of a user listens to the user's topic, `user:` and the id. Default: yes.
+    pub user_topics: bool,
+    /// How long a user whose connection closed still counts as there for join and leave. Default: 5 s.
+    pub leave_delay: Duration,
+    /// How long a membership in a group lasts that the server gave to a user. Default: 30 days.
+    pub membership_ttl: Duration,
+    /// How long a revocation is remembered; longer than any token lives. Default: 30 days.
+    pub revocation_ttl: Duration,
     /// Session log lines per second and shard; what is left out is counted. Default: 50.
     pub session_log_lines_per_second: u32,
 }
@@ -64,6 +72,10 @@ impl Default for Settings {
             stream_max_len: 1024,
             shards: 0,
             anonymous: false,
+            user_topics: true,
+            leave_delay: Duration::from_secs(5),
+            membership_ttl: Duration::from_secs(30 * 24 * 3600),
+            revocation_ttl: Duration::from_secs(30 * 24 * 3600),
             session_log_lines_per_second: 50,
         }
     }

@@ -1,9 +1,11 @@
-//! The embedded defaults: backplane, presence and control of a single node, in memory.
+//! The embedded defaults: backplane, presence, control and registry of a single node, in memory.
 
 mod backplane;
 mod control;
 mod presence;
+mod registry;
 
 pub use backplane::MemoryBackplane;
 pub use control::MemoryControl;
 pub use presence::MemoryPresence;
+pub use registry::MemoryRegistry;

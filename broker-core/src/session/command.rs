@@ -69,8 +69,15 @@ pub enum Request {
         /// Newest first.
         reverse: bool,
     },
-    /// Renewed credentials.
+    /// Renewed credentials; or another user's, where the protocol lets a connection change hands.
     Refresh {
+        /// The token.
+        token: String,
+    },
+    /// Renewed credentials of one subscription.
+    RefreshSubscription {
+        /// The topic.
+        topic: Topic,
         /// The token.
         token: String,
     },
@@ -110,6 +117,8 @@ pub struct Connect {
     pub name: Option<String>,
     /// The client's version, for the log.
     pub version: Option<String>,
+    /// From where to resume topics that the server subscribes the session to.
+    pub resume: Vec<(Topic, Since)>,
 }
 
 /// The arguments of [`Request::Subscribe`].

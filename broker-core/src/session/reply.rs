@@ -55,7 +55,18 @@ pub enum Reply {
         session: SessionId,
         /// Whose credentials they are.
         user: UserId,
-        /// Time until the new credentials end; `None`: they do not.
+        /// Time until the client should renew again; `None`: they do not end.
+        ttl: Option<Duration>,
+        /// Topics that the session listens to no more, since the credentials are those of another identity.
+        left: Vec<Topic>,
+        /// Topics that the server subscribed the session to for its new identity.
+        joined: Vec<Topic>,
+    },
+    /// To the renewal of a subscription.
+    SubscriptionRefreshed {
+        /// The topic.
+        topic: Topic,
+        /// Time until the client should renew again; `None`: it does not end.
         ttl: Option<Duration>,
     },
     /// To a call: the application's answer.
@@ -76,12 +87,14 @@ pub struct Connected {
     pub session: SessionId,
     /// Who the broker takes the client for.
     pub user: UserId,
-    /// Time until the credentials end; `None`: they do not.
+    /// Time until the client should renew its credentials; `None`: it need not.
     pub ttl: Option<Duration>,
     /// The application's own data.
     pub data: Option<Payload>,
     /// Silence after which the broker pings.
     pub ping_interval: Duration,
+    /// Topics that the server subscribed the session to; all are live.
+    pub subscriptions: Vec<Subscribed>,
 }
 
 /// The arguments of [`Reply::Subscribed`].
@@ -101,6 +114,8 @@ pub struct Subscribed {
     pub missed: Vec<Arc<Publication>>,
     /// The application's own data from the subscribe hook.
     pub data: Option<Payload>,
+    /// Time until the client should renew the subscription's credentials; `None`: it need not.
+    pub ttl: Option<Duration>,
 }
 
 /// How the resume of a subscription went.
@@ -181,6 +196,20 @@ pub enum Push {
     Expiring {
         /// Time until then.
         within: Duration,
+    },
+    /// The server has set another end of the credentials.
+    Refreshed {
+        /// Time until then; `None`: they do not end.
+        ttl: Option<Duration>,
+    },
+    /// The server has given the session another identity.
+    Identity {
+        /// The new user.
+        user: UserId,
+        /// Topics that the session listens to no more.
+        left: Vec<Topic>,
+        /// Topics that the server subscribed the session to.
+        joined: Vec<Topic>,
     },
     /// A mistake that belongs to no command.
     Refused(Refusal),

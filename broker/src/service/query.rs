@@ -1,7 +1,5 @@
 //! Queries and percent-encoding of URLs: pure text, no meaning of any parameter.
 
-use std::borrow::Cow;
-
 /// The parameters of a query, decoded, in their order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Query {
@@ -65,16 +63,6 @@ pub(crate) fn decode(text: &str) -> Result<String, BadEncoding> {
     String::from_utf8(decoded).map_err(|_| bad())
 }
 
-/// Encodes what may not stand in one level of a topic's name: everything but printable ASCII, and `:` `.` `*` `>` `%`.
-pub(crate) fn encode_level(text: &str) -> Cow<'_, str> {
-    let is_legal = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b':' | b'.' | b'*' | b'>' | b'%');
-    if text.bytes().all(is_legal) {
-        return Cow::Borrowed(text);
-    }
-    let encoded = text.bytes().map(|byte| if is_legal(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") });
-    Cow::Owned(encoded.collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,11 +84,5 @@ mod tests {
         assert_eq!(without("topic=a&token=s&%74oken=s&x=1", &["token"]), "topic=a&x=1");
         assert_eq!(without("token=s", &["token"]), "");
         assert_eq!(without("", &["token"]), "");
-    }
-
-    #[test]
-    fn a_level_holds_no_separator_and_no_wildcard() {
-        assert_eq!(encode_level("a-1"), "a-1");
-        assert_eq!(encode_level("a.b:c*d>e%f é"), "a%2Eb%3Ac%2Ad%3Ee%25f%20%C3%A9");
     }
 }

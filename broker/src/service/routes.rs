@@ -3,7 +3,7 @@
 use broker_core::{Refusal, RefusalKind, Topic};
 use broker_protocol::Format;
 
-use super::query::{Query, decode, encode_level};
+use super::query::{Query, decode};
 
 /// A path of its own for a topic, or a pattern of topics.
 ///
@@ -155,7 +155,7 @@ impl Template {
                         let captured = captures.iter().find(|(name, _)| name == variable).map(|(_, value)| value.as_str());
                         let value = captured.or_else(|| query.first(variable)).filter(|value| !value.is_empty());
                         let value = value.ok_or_else(|| Refusal::bad_request(format!("the parameter `{variable}` is missing")))?;
-                        name.push_str(&encode_level(value));
+                        name.push_str(&Topic::encode_level(value));
                     }
                 }
             }
