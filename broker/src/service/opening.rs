@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker_core::{Connect, Connection, Head, OpenRefused, Opening, Protocol, Refusal, RefusalKind, Start};
 use broker_protocol::{CentrifugeJson, NoProtobuf, Plain};
-use broker_ws::WebSocketFraming;
+use broker_ws::{ClientAddress, Pending, WebSocketFraming};
 
 use super::{
     credentials::{Credentials, credentials, offered, without_secrets},
@@ -36,21 +36,24 @@ pub(crate) struct Refused {
 }
 
 /// Opens what the head asks for. Cancel-safe: a connection that is not handed out is closed.
-pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refused> {
+///
+/// `place` is the connection's among those that have not said who they are, where it has one.
+pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>) -> Result<Opened, Refused> {
     let written = std::mem::take(&mut head.query);
     let found = target(&shared.routes, &head.path, &written);
     head.query = without_secrets(&written);
     let query = Query::parse(&written).unwrap_or_default();
+    let admitted = admit(shared, &mut head, place);
     if found == Ok(Target::Centrifuge) {
         let (protocol, subprotocol) = centrifuge(&head, &query);
-        let opened = open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol));
+        let opened = admitted.and_then(|()| open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol)));
         return match opened {
             Ok(connection) => Ok(Opened { connection, protocol, subprotocol }),
             Err(refusal) => Err(Refused { refusal, protocol, subprotocol }),
         };
     }
     let Credentials { token, subprotocol } = credentials(&head, &query);
-    let request = found.and_then(|target| match target {
+    let request = admitted.and(found).and_then(|target| match target {
         Target::Plain { topics, format } => PlainRequest::read(topics, format, &query, shared.dev),
         Target::Centrifuge => unreachable!("answered above"),
     });
@@ -94,6 +97,15 @@ pub(crate) fn target(routes: &Routes, path: &str, query: &str) -> Result<Target,
 /// Whether the refusal is about the path, and not about what stands in it.
 pub(crate) fn is_unknown_route(refusal: &Refusal) -> bool {
     refusal.kind == RefusalKind::UnknownTopic
+}
+
+/// Lets the client in by its address, which stands in the head from here on; the head holds its place until the session is connected.
+fn admit(shared: &Shared, head: &mut Head, place: Option<Pending>) -> Result<(), Refusal> {
+    let client = head.peer.map(|peer| shared.gate.client(peer, &head.headers));
+    head.peer = client.map(ClientAddress::socket_addr);
+    let place = shared.gate.admit(client, place)?;
+    head.until_connected = Some(Arc::new(place));
+    Ok(())
 }
 
 fn open_with(shared: &Shared, head: Head, start: Start, protocol: Arc<dyn Protocol>) -> Result<Connection, Refusal> {
