@@ -1,5 +1,7 @@
 //! Results of the server API as JSON, in the shapes that Centrifugo's published clients expect. Errors are written elsewhere.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker_core::{
     GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, Position, PresenceStats, Publication, Refusal, Sent, SessionInfo,
@@ -103,10 +105,13 @@ impl Answer {
         Self(out)
     }
 
-    /// `ticket`: the ticket.
-    pub(crate) fn ticket(ticket: &str) -> Self {
+    /// `ticket`: the ticket, and how long it can be used, where that is known.
+    pub(crate) fn ticket(ticket: &str, holds: Option<Duration>) -> Self {
         let mut out = br#"{"ticket":"#.to_vec();
         text(&mut out, ticket);
+        if let Some(holds) = holds {
+            out.extend_from_slice(format!(r#","expires_in_ms":{}"#, holds.as_millis()).as_bytes());
+        }
         out.push(b'}');
         Self(out)
     }

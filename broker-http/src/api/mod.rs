@@ -26,7 +26,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use self::{call::Call, json::Value, method::Method, run::Means};
-pub use self::{key::ApiKeys, method::METHODS, ticket::Tickets};
+pub use self::{key::ApiKeys, method::METHODS, ticket::TicketMaker};
 use crate::{
     Origins,
     body::{self, ReadFailed, ResponseBody},
@@ -49,7 +49,7 @@ pub struct ApiOptions {
     /// Whether an answer says which setting would allow what was refused. Default: no, only the log does.
     pub dev: bool,
     /// Who makes the tickets of the method `ticket`. Default: nobody, it is refused.
-    pub tickets: Option<Tickets>,
+    pub tickets: Option<TicketMaker>,
 }
 
 impl Default for ApiOptions {
@@ -91,7 +91,7 @@ impl ApiOptions {
     }
 
     /// Sets who makes tickets.
-    pub fn tickets(mut self, tickets: Tickets) -> Self {
+    pub fn tickets(mut self, tickets: TicketMaker) -> Self {
         self.tickets = Some(tickets);
         self
     }

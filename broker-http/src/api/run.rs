@@ -11,7 +11,7 @@ use super::{
     answer::Answer,
     call::{BatchCall, BroadcastCall, Call, ConnectionsCall, DisconnectCall, HistoryCall, PublishCall, RefreshCall, Refreshed, SendCall},
     method::Method,
-    ticket::Tickets,
+    ticket::TicketMaker,
 };
 
 /// Calls of one request that wait for the backplane at a time.
@@ -25,7 +25,7 @@ const BATCH_ANSWER_MAX_BYTES: usize = 16 * 1024 * 1024;
 pub(crate) struct Means<'a> {
     pub(crate) engine: &'a Engine,
     /// Who makes tickets.
-    pub(crate) tickets: Option<&'a Tickets>,
+    pub(crate) tickets: Option<&'a TicketMaker>,
     /// Whether an answer says which setting would allow what was refused.
     pub(crate) dev: bool,
 }
@@ -86,7 +86,7 @@ async fn single(means: Means<'_>, call: Call) -> Result<Answer, Refusal> {
         Call::Channels(call) => Ok(Answer::channels(engine.topics().await, &call)),
         Call::Info => Ok(Answer::info(&engine.info().await)),
         Call::Ticket(call) => match means.tickets {
-            Some(tickets) => Ok(Answer::ticket(&tickets.make(call.claims).await?)),
+            Some(tickets) => Ok(Answer::ticket(&tickets.make(call.claims).await?, tickets.time())),
             None => Err(Refusal::new(RefusalKind::NotAvailable, "tickets are off")
                 .rule("no ticket maker is configured: connections take tokens only")),
         },

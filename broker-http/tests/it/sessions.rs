@@ -10,7 +10,7 @@ use broker_core::{
     CloseReason, ControlAnswer, ControlAnswers, ControlBus, ControlNode, ControlQuestion, Disconnected, Engine, Refusal, RefusalKind,
     testing::Client,
 };
-use broker_http::{ApiKeys, ApiOptions, Tickets};
+use broker_http::{ApiKeys, ApiOptions, TicketMaker};
 use http::{Request, StatusCode};
 use tokio::sync::mpsc;
 
@@ -259,14 +259,14 @@ async fn tickets_are_made_by_whoever_is_configured() {
     let server = Server::with(options().dev(true));
     let off = server.ask("ticket", r#"{"user":"a"}"#).await;
     assert!(off.starts_with(r#"{"error":{"code":108,"message":"tickets are off","error":"not_available","hint":"#), "{off}");
-    let tickets = Tickets::made_by(|claims: bytes::Bytes| async move {
+    let tickets = TicketMaker::new(|claims: bytes::Bytes| async move {
         match std::str::from_utf8(&claims) {
             Ok(claims) if claims.contains("sub") => Ok(format!("for {claims}")),
             _ => Err(Refusal::new(RefusalKind::BadRequest, "nobody")),
         }
     });
-    let server = Server::with(options().tickets(tickets));
-    let expected = r#"{"result":{"ticket":"for {\"sub\":\"a\",\"groups\":[\"g\"]}"}}"#;
+    let server = Server::with(options().tickets(tickets.holds(Duration::from_secs(30))));
+    let expected = r#"{"result":{"ticket":"for {\"sub\":\"a\",\"groups\":[\"g\"]}","expires_in_ms":30000}}"#;
     server.check("ticket", r#"{"user":"a","groups":["g"]}"#, expected).await;
     server.check("ticket", "{}", r#"{"error":{"code":107,"message":"nobody","error":"bad_request"}}"#).await;
 }
