@@ -45,14 +45,13 @@ impl Answer {
 
     /// `send`: how many it reached, and where it stands, if it stands anywhere.
     pub(crate) fn sent(sent: &Sent) -> Self {
-        let mut out = format!(r#"{{"sessions":{}"#, sent.sessions);
-        match sent.position {
-            Some(position) => out.push_str(&format!(r#","offset":{},"epoch":"{}"}}"#, position.offset, position.epoch)),
+        let place = match sent.position {
+            Some(position) => format!(r#","offset":{},"epoch":"{}""#, position.offset, position.epoch),
             // What went to no one topic is in no history, whatever its receivers keep.
-            None if sent.topic.is_none() => out.push_str(r#","recoverable":false}"#),
-            None => out.push('}'),
-        }
-        Self(out.into_bytes())
+            None if sent.topic.is_none() => r#","recoverable":false"#.to_owned(),
+            None => String::new(),
+        };
+        Self(format!(r#"{{"sessions":{}{place}}}"#, sent.sessions).into_bytes())
     }
 
     /// With how many sessions it was done.
