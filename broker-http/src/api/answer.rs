@@ -150,6 +150,8 @@ impl Answer {
 
     /// `channels`: topics with their listeners, by name; `more` where the limit left some out.
     pub(crate) fn channels(mut topics: Vec<TopicCount>, call: &ChannelsCall) -> Self {
+        // One for every user would hide the others, and says what `connections` says.
+        topics.retain(|count| count.topic.namespace() != Some("user"));
         if let Some(pattern) = &call.pattern {
             topics.retain(|count| pattern.matches(count.topic.as_str()));
         }
