@@ -3,6 +3,7 @@
 //! Each section lists its keys once (`visit`); reading, `config default`, `config show` and "did you mean" walk the same list. `serde` is
 //! not used: it stops at the first mistake, and this reports all of them with their places.
 
+mod addresses;
 mod api;
 mod backplane;
 mod cautions;
@@ -20,6 +21,7 @@ mod secret;
 mod server;
 mod source;
 mod suggest;
+mod tls;
 mod visit;
 
 use std::{
@@ -32,6 +34,7 @@ use broker_auth::HookedNamespaces;
 use broker_core::{Namespace, Namespaces};
 
 pub use self::{
+    addresses::Addresses,
     api::Api,
     backplane::{Backplane, BackplaneKind},
     client::Client,
@@ -39,9 +42,11 @@ pub use self::{
     init::starter,
     mistake::{File, Mistake, Origin, Report},
     namespaces::Asked,
+    quantity::Rate,
     routes::{Format, PathTemplate, Route, TopicTemplate},
     secret::Secret,
     server::{LogFormat, LogLevel, Server},
+    tls::TlsFiles,
 };
 use self::{
     print::{Explainer, Shower, Values},
@@ -226,6 +231,12 @@ impl Loaded {
         let mut shower = Shower::new(self.report.file.as_ref(), &self.origins);
         self.config.clone().visit(&mut shower);
         shower.finish()
+    }
+
+    /// Where the value of a key comes from.
+    fn origin(&self, key: &str) -> Origin {
+        let found = self.origins.iter().find(|(path, _)| path.join(".") == key);
+        found.map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
     /// The file that was read.

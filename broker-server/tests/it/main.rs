@@ -4,6 +4,8 @@ mod command_line;
 mod defaults;
 mod hooks;
 mod mistakes;
+mod network;
 mod overlay;
 mod serving;
 mod support;
+mod tls;

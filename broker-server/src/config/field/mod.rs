@@ -7,8 +7,8 @@ mod words;
 use std::fmt::Write as _;
 
 pub(super) use self::{
-    quantities::{count, duration, optional_count, size},
-    texts::{Complaint, address, headers, secret, text, texts},
+    quantities::{count, duration, optional_count, rate, size},
+    texts::{Complaint, address, file, headers, secret, text, texts},
     words::{asked, choice, switch, verbs},
 };
 use super::raw::Raw;
