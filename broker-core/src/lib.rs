@@ -78,7 +78,7 @@ pub use outlet::Outlet;
 pub use pattern::{InvalidPattern, TopicPattern};
 pub use payload::{Payload, PayloadKind};
 pub use position::{Epoch, InvalidPosition, Position, Since};
-pub use presence::{Presence, PresenceStats};
+pub use presence::{Arrival, Departure, Presence, PresenceStats};
 pub use protocol::{CloseFrame, FrameKind, FrameWriter, Framing, Inbound, Protocol};
 pub use publication::{Publication, Publish, Tags, unix_ms};
 pub use refusal::{Refusal, RefusalKind};

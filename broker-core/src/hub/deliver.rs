@@ -60,9 +60,22 @@ struct Pass {
 
 enum Passed {
     /// `except` belongs to the only publication of the pass.
-    Publications { publications: Vec<(u64, Arc<Publication>)>, batches: Vec<Option<Arc<Batch>>>, except: Option<Arc<Except>> },
-    Announcement { after: u64, announcement: Arc<Announcement>, frames: Vec<Option<Bytes>> },
-    Gap { after: u64, seq: u64, gap: Gap, frames: Vec<Option<Bytes>> },
+    Publications {
+        publications: Vec<(u64, Arc<Publication>)>,
+        batches: Vec<Option<Arc<Batch>>>,
+        except: Option<Arc<Except>>,
+    },
+    Announcement {
+        after: u64,
+        announcement: Arc<Announcement>,
+        frames: Vec<Option<Bytes>>,
+    },
+    Gap {
+        after: u64,
+        seq: u64,
+        gap: Gap,
+        frames: Vec<Option<Bytes>>,
+    },
 }
 
 impl Shard {

@@ -9,9 +9,9 @@ use std::{
 };
 
 use broker_core::{
-    Action, Authorizer, Backplane, Capabilities, Decision, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
-    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Request, SessionId,
-    SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subject, Subscribe, Topic, Unavailable, Verb,
+    Action, Arrival, Authorizer, Backplane, Capabilities, Decision, Departure, GapReason, Grant, Identity, Keep, LogPage, LogQuery,
+    MemoryBackplane, MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery,
+    Request, SessionId, SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subject, Subscribe, Topic, Unavailable, Verb,
     testing::{Client, LineProtocol},
 };
 use tokio::sync::Notify;
@@ -351,13 +351,17 @@ struct Slow {
 
 #[async_trait::async_trait]
 impl Presence for Slow {
-    async fn upsert(&self, topic: &Topic, info: Arc<SessionInfo>) -> Result<(), Unavailable> {
+    async fn upsert(&self, topic: &Topic, info: Arc<SessionInfo>) -> Result<Arrival, Unavailable> {
         self.gate.notified().await;
         self.inner.upsert(topic, info).await
     }
 
-    async fn remove(&self, topic: &Topic, session: SessionId) -> Result<(), Unavailable> {
-        self.inner.remove(topic, session).await
+    async fn remove(&self, topic: &Topic, session: SessionId, linger: Duration) -> Result<Departure, Unavailable> {
+        self.inner.remove(topic, session, linger).await
+    }
+
+    async fn settle(&self, topic: &Topic, who: &SessionInfo) -> Result<bool, Unavailable> {
+        self.inner.settle(topic, who).await
     }
 
     async fn list(&self, topic: &Topic) -> Result<Vec<Arc<SessionInfo>>, Unavailable> {

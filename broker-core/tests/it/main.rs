@@ -1,5 +1,6 @@
 //! Behaviour of the engine, through its public API and clients without sockets.
 
+mod attendance;
 mod conversing;
 mod delivering;
 mod edges;
