@@ -44,6 +44,7 @@ mod position;
 mod presence;
 mod protocol;
 mod publication;
+mod rates;
 mod refusal;
 mod registry;
 mod session;
@@ -81,6 +82,7 @@ pub use position::{Epoch, InvalidPosition, Position, Since};
 pub use presence::{Arrival, Departure, Presence, PresenceStats};
 pub use protocol::{CloseFrame, FrameKind, FrameWriter, Framing, Inbound, Protocol};
 pub use publication::{Publication, Publish, Tags, unix_ms};
+pub use rates::{Rate, RateSet, Rates};
 pub use refusal::{Refusal, RefusalKind};
 pub use registry::{Member, Registry, Revocation, Revoked};
 pub use session::{

@@ -21,9 +21,10 @@ use crate::{
 };
 
 impl Shard {
-    pub(super) fn commands(&mut self, at: SlotRef, commands: Vec<Command>, _bytes: usize, now: Instant) {
+    pub(super) fn commands(&mut self, at: SlotRef, mut commands: Vec<Command>, bytes: usize, now: Instant) {
         let count = commands.len() as u32;
         self.hub.stats.commands.add(u64::from(count));
+        self.throttle(at, &mut commands, bytes, now);
         if let Some(conn) = self.conn(at) {
             conn.life.frames_in = conn.life.frames_in.saturating_add(count);
             conn.life.heard_at = Some(now);
@@ -111,6 +112,9 @@ impl Shard {
                 self.whose.add(at.slot, subject);
                 self.hub.user_connected(&subject.user);
                 conn.life.user = Some(subject.user.clone());
+                if let Some(spent) = &mut conn.spent {
+                    spent.change_user();
+                }
                 self.log.changed(conn, &before, now);
                 self.cut_if_revoked(conn, effects);
             }
@@ -130,6 +134,9 @@ impl Shard {
         match reply {
             Reply::Refused(refusal) => {
                 stats.commands_refused.add(1);
+                if refusal.kind != RefusalKind::TooManyRequests {
+                    self.hub.count_error(conn, now);
+                }
                 self.log.refused(conn, refusal, now);
             }
             Reply::Subscribed(subscribed) => self.count_resume(subscribed),

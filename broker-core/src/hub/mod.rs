@@ -20,6 +20,7 @@ mod members;
 mod model;
 mod orders;
 mod ports;
+mod rates;
 mod resume;
 mod shard;
 mod slots;
@@ -77,6 +78,7 @@ pub(crate) struct Hub {
     directory: Directory,
     in_order: InOrder,
     departures: Departures,
+    users_spent: rates::Users,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
     incarnations: AtomicU64,
@@ -130,6 +132,7 @@ impl Hub {
             directory: Directory::new(),
             in_order: InOrder::default(),
             departures: Departures::default(),
+            users_spent: rates::Users::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),

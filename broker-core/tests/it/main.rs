@@ -9,6 +9,7 @@ mod groups;
 mod identity;
 mod opening;
 mod poison;
+mod rates;
 mod slow;
 mod suites;
 mod tenants;
