@@ -28,7 +28,7 @@ const REFUSED_MAX: u16 = 10_000;
 /// Users that are remembered before those are forgotten that have everything back.
 const USERS_MIN: usize = 1024;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 enum Kind {
     Commands,
     Publishes,
@@ -152,7 +152,9 @@ fn take(back_at: u64, rate: Rate, needed: u64, units: u64, now: u64) -> Result<u
 
 /// What users have taken on this node, as long as it is not back.
 #[derive(Default)]
-pub(super) struct Users(Mutex<HashMap<(UserId, Option<Tenant>), Arc<UserSpent>>>);
+pub(super) struct Users(Mutex<HashMap<User, Arc<UserSpent>>>);
+
+type User = (UserId, Option<Tenant>);
 
 impl Users {
     fn of(&self, subject: &Subject, connections_max: usize, now: u64) -> Option<Arc<UserSpent>> {
@@ -216,7 +218,7 @@ impl Shard {
             let Some(kind) = kind_of(&command.request) else { return true };
             let over = over_bytes.take().or_else(|| spent.take(Kind::Errors, 1, 0, rates, nanos));
             let over = over.or_else(|| spent.take(Kind::Commands, 1, 1, rates, nanos));
-            let over = over.or_else(|| kind.and_then(|kind| spent.take(kind, 1, 1, rates, nanos)));
+            let over = over.or_else(|| if kind == Kind::Commands { None } else { spent.take(kind, 1, 1, rates, nanos) });
             let Some(over) = over else { return true };
             refused += 1;
             let refusal = over.refusal();
@@ -247,14 +249,18 @@ impl Shard {
     }
 }
 
-/// What a request counts as besides a command; `None`: it is not counted. What opens and keeps a session open never is.
-fn kind_of(request: &Request) -> Option<Option<Kind>> {
+/// What a request counts as; `None`: it is not counted. What opens and keeps a session open never is, and what the codec has refused is
+/// counted by the session.
+fn kind_of(request: &Request) -> Option<Kind> {
     match request {
-        Request::Connect(_) | Request::Refresh { .. } | Request::RefreshSubscription { .. } => None,
-        // The codec has refused them, and the session counts them.
-        Request::Pong | Request::Mistake(_) | Request::Unreadable(_) => None,
-        Request::Publish { .. } => Some(Some(Kind::Publishes)),
-        Request::Subscribe(_) => Some(Some(Kind::Subscribes)),
-        _ => Some(None),
+        Request::Connect(_)
+        | Request::Refresh { .. }
+        | Request::RefreshSubscription { .. }
+        | Request::Pong
+        | Request::Mistake(_)
+        | Request::Unreadable(_) => None,
+        Request::Publish { .. } => Some(Kind::Publishes),
+        Request::Subscribe(_) => Some(Kind::Subscribes),
+        _ => Some(Kind::Commands),
     }
 }
