@@ -9,9 +9,10 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, WsLimits};
+use broker::{Broker, Tls, WsLimits};
 use broker_auth::{HmacTokens, TokenOptions};
 use broker_http::{Api, ApiKeys, ApiOptions, Origins};
+use broker_ws::ServerOptions;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{info, warn};
 
@@ -52,11 +53,12 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let tokens = HmacTokens::new(hmac_secret.expose(), TokenOptions::default()).context("client.token.hmac_secret cannot sign tokens")?;
     let tokens = Arc::new(tokens);
 
+    let tls = tls(&config)?;
+
     let listener = bind(config.server.listen, "server.listen", "--listen").await?;
     let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
     let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
-    let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
-    let limits = WsLimits::default().message_max(config.client.message_max).connections_max(connections_max);
+    let limits = limits(&config);
     let broker = broker(&config, tokens.clone(), limits.clone(), listen)?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
@@ -72,7 +74,8 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let internal = Internal::new(broker.clone());
 
     let (stop, stopped) = watch::channel(false);
-    let public = broker_ws::serve(listener, public, Arc::new(limits), until(stopped.clone()));
+    let options = ServerOptions::new(Arc::new(limits)).gate(broker.gate()).tls(tls.clone());
+    let public = broker_ws::serve(listener, public, options, until(stopped.clone()));
     let internal_limits = Arc::new(WsLimits::default().connections_max(INTERNAL_CONNECTIONS));
     let internal = broker_ws::serve(internal_listener, internal, internal_limits, until(stopped));
     let serving = tokio::spawn(async { tokio::join!(public, internal) });
@@ -86,7 +89,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         made.push(("client.token.hmac_secret", &hmac_secret));
     }
     let token = config.is_dev.then(|| trial_token(&tokens));
-    let block = StartBlock { config: &config, file: file.clone(), listen, internal_listen, made, token };
+    let block = StartBlock { config: &config, file: file.clone(), listen, internal_listen, tls: tls.as_ref(), made, token };
     // A start block that nobody reads is no reason to stop.
     let _ = write!(stdout(), "{block}").and_then(|()| stdout().flush());
     info!(
@@ -95,6 +98,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         config = file.as_deref().map(|file| file.display().to_string()),
         %listen,
         %internal_listen,
+        tls = tls.is_some(),
         backplane = "memory",
         dev = config.is_dev,
         "broker started"
@@ -123,6 +127,7 @@ fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: So
         .namespaces(config.core_namespaces())
         .settings(|settings| config.client.apply(settings, config.server.shards))
         .limits(limits)
+        .trusted_proxies(config.client.addresses.proxies())
         .node(format!("{}:{}", node_name(), listen.port()), VERSION)
         .on_connect(identify(tokens, config.client.anonymous));
     for origin in &config.client.allowed_origins {
@@ -132,6 +137,16 @@ fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: So
         builder = builder.route(route);
     }
     Ok(builder.build()?)
+}
+
+fn limits(config: &Config) -> WsLimits {
+    let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
+    config.client.addresses.apply(WsLimits::default().message_max(config.client.message_max).connections_max(connections_max))
+}
+
+fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let Some((cert, key)) = config.server.tls.pair() else { return Ok(None) };
+    Tls::from_files(cert, key).map(Some).map_err(|error| anyhow::anyhow!("{error}; {}", error.hint()))
 }
 
 fn given_or_random(given: Option<&Secret>) -> anyhow::Result<Secret> {

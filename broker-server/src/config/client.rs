@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    addresses::Addresses,
     field::{Complaint, count, duration, secret, size, switch, texts},
     quantity::show_duration,
     secret::Secret,
@@ -33,6 +34,8 @@ pub struct Client {
     pub anonymous: bool,
     /// Origins of pages that may connect: `https://app.example.com`, `https://*.example.com` or `*`. Default: none.
     pub allowed_origins: Vec<String>,
+    /// Where clients come from, and how many may come from there.
+    pub addresses: Addresses,
     /// Signs connection tokens (HS256), at least 32 bytes. Default: a random one at each start.
     pub hmac_secret: Option<Secret>,
 }
@@ -50,6 +53,7 @@ impl Default for Client {
             mistakes_per_minute: 60,
             anonymous: false,
             allowed_origins: Vec::new(),
+            addresses: Addresses::default(),
             hmac_secret: None,
         }
     }
@@ -116,6 +120,7 @@ impl Client {
                 origin,
             ),
         );
+        self.addresses.keys(keys);
         keys.section("token", "Connection tokens: JSON Web Tokens signed with HS256.", &mut |keys| {
             keys.key(
                 "hmac_secret",
@@ -130,9 +135,7 @@ impl Client {
                 keys.later(name, "tokens are signed with client.token.hmac_secret (HS256): remove this key");
             }
         });
-        for name in ["rate", "proxy_headers", "trusted_proxies"] {
-            keys.later(name, "remove this key");
-        }
+        keys.section("rate", "How often clients may do what costs something.", &mut |keys| self.addresses.rate_keys(keys));
     }
 
     /// Shortens a timeout that nobody set to what a short `ping_interval` leaves, so that one of the two can be set alone.

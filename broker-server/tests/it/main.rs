@@ -3,6 +3,8 @@
 mod command_line;
 mod defaults;
 mod mistakes;
+mod network;
 mod overlay;
 mod serving;
 mod support;
+mod tls;
