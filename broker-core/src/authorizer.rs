@@ -124,7 +124,9 @@ impl Authorizer for ByNamespace {
         }
         if topic.is_of_the_server() && (verb == Verb::Subscribe || !subject.is_in(topic)) {
             let refusal = Refusal::permission_denied(format!("{} {} is not allowed", verb.gerund(), topic.local()));
-            return Decision::Deny(refusal.rule("the server decides who is in groups, users and sessions: join the group, or give a capability"));
+            return Decision::Deny(
+                refusal.rule("the server decides who is in groups, users and sessions: join the group, or give a capability"),
+            );
         }
         let section = topic.namespace().map_or("default".to_owned(), |name| format!("namespaces.{name}"));
         if !namespace.allow.has(verb) {
@@ -132,7 +134,8 @@ impl Authorizer for ByNamespace {
             return Decision::Deny(refusal.rule(format!("add \"{}\" to {section}.allow", verb.word())));
         }
         if subject.user.is_anonymous() && !namespace.allow_anonymous {
-            let refusal = Refusal::permission_denied(format!("{} {} needs a user, this session is anonymous", verb.gerund(), topic.local()));
+            let refusal =
+                Refusal::permission_denied(format!("{} {} needs a user, this session is anonymous", verb.gerund(), topic.local()));
             return Decision::Deny(
                 refusal.hint("connect with a token that has a `sub`").rule(format!("set {section}.allow_anonymous = true")),
             );

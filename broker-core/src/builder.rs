@@ -6,8 +6,8 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
     Action, Authorizer, Backplane, ByNamespace, CallRequest, ConnectRequest, ControlBus, Disconnected, Engine, Grant, Identity,
-    MemoryBackplane, MemoryControl, MemoryPresence, MessageRequest, Namespace, Namespaces, Payload, Presence, Publish, PublishRequest,
-    Refusal, Settings, SnapshotFailed, SubscribeRequest, Topic,
+    MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry, MessageRequest, Namespace, Namespaces, Payload, Presence, Publish,
+    PublishRequest, RefreshRequest, Refusal, Registry, Renewal, Settings, SnapshotFailed, SubscribeRequest, Topic,
     control::ControlNode,
     hooks::Hooks,
     hub::{Hub, NewHub, Shard},
@@ -24,6 +24,7 @@ pub struct EngineBuilder {
     backplane: Arc<dyn Backplane>,
     presence: Arc<dyn Presence>,
     control: Arc<dyn ControlBus>,
+    registry: Arc<dyn Registry>,
     hooks: Hooks,
     payload_check: Option<PayloadCheck>,
     runtime: Option<Handle>,
@@ -59,6 +60,7 @@ impl EngineBuilder {
             backplane: Arc::new(MemoryBackplane::new()),
             presence: Arc::new(MemoryPresence::new()),
             control: Arc::new(MemoryControl::new()),
+            registry: Arc::new(MemoryRegistry::new()),
             hooks: Hooks::default(),
             payload_check: None,
             runtime: None,
@@ -124,6 +126,12 @@ impl EngineBuilder {
     /// Sets how nodes talk to each other. Default: [`MemoryControl`].
     pub fn control(mut self, control: Arc<dyn ControlBus>) -> Self {
         self.control = control;
+        self
+    }
+
+    /// Sets who remembers memberships, revocations and tickets. Default: [`MemoryRegistry`].
+    pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
+        self.registry = registry;
         self
     }
 
@@ -196,6 +204,18 @@ impl EngineBuilder {
         self
     }
 
+    /// Renews credentials of sessions whose identity says that the [server renews](Identity::renewed_by_server) it, before their end.
+    ///
+    /// A refusal that is not temporary closes the session as expired.
+    pub fn on_refresh<F, R>(mut self, hook: F) -> Self
+    where
+        F: Fn(RefreshRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Renewal, Refusal>> + Send + 'static,
+    {
+        self.hooks.refresh = Some(Arc::new(move |request| Box::pin(hook(request))));
+        self
+    }
+
     /// Is told when a session that was connected has ended.
     pub fn on_disconnect<F, R>(mut self, hook: F) -> Self
     where
@@ -255,6 +275,7 @@ impl EngineBuilder {
             hears_subscribe: self.hooks.subscribe.is_some(),
             hears_message: self.hooks.message.is_some(),
             hears_call: self.hooks.call.is_some(),
+            renews: self.hooks.refresh.is_some(),
         };
         let (occupancy, changes) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(NewHub {
@@ -262,6 +283,8 @@ impl EngineBuilder {
             hooks: self.hooks,
             backplane: self.backplane.clone(),
             presence: self.presence,
+            registry: self.registry,
+            control: self.control.clone(),
             runtime: Some(runtime.clone()),
             shards,
             node_name: self.node_name.into(),
@@ -276,7 +299,7 @@ impl EngineBuilder {
         start_shards(&runtime, &hub, shards);
         runtime.spawn(Hub::serve_errands(Arc::downgrade(&hub)));
         runtime.spawn(tell_occupancy(hub.hooks.clone(), hub.stats.clone(), hub.rules.settings.hook_timeout, changes));
-        Ok(Engine::from_parts(hub, self.control))
+        Ok(Engine::from_parts(hub))
     }
 }
 

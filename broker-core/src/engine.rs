@@ -1,20 +1,21 @@
 //! The handle of the engine: publish, read, listen, open connections, drain.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    Connection, ControlAnswer, ControlBus, ControlQuestion, EngineBuilder, Namespace, NodeInfo, OpenRefused, Opening, Position,
-    PresenceStats, Publication, Publish, PublishFailed, Published, Refusal, RefusalKind, SessionId, SessionInfo, Since, Start, Stats,
-    Topic, TopicCount, TopicStream,
-    hub::{Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, history},
+    Connection, ControlAnswer, ControlAnswers, ControlError, ControlQuestion, EngineBuilder, GroupCount, Identity, InvalidTopic, Member,
+    Namespace, NodeInfo, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed, Published, Refusal,
+    RefusalKind, Registry, Revocation, ServerSubscription, SessionId, SessionInfo, Sessions, Since, Start, Stats, Subject, Target, Topic,
+    TopicCount, TopicStream, UserId, UserSessions,
+    hub::{CONTROL_TIMEOUT, Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, history},
     session::{Generation, Manners, Session, not_available},
     stream::Feed,
 };
 
-/// How long other nodes may take to answer a question.
-const CONTROL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most sessions in one list.
+const LIST_MAX: usize = 100_000;
 /// Idempotency keys are no longer than this, in bytes.
 const IDEMPOTENCY_KEY_MAX: usize = 255;
 
@@ -24,7 +25,6 @@ const IDEMPOTENCY_KEY_MAX: usize = 255;
 #[derive(Clone)]
 pub struct Engine {
     hub: Arc<Hub>,
-    control: Arc<dyn ControlBus>,
     _alive: Arc<Alive>,
 }
 
@@ -46,8 +46,8 @@ impl Engine {
         EngineBuilder::new()
     }
 
-    pub(crate) fn from_parts(hub: Arc<Hub>, control: Arc<dyn ControlBus>) -> Self {
-        Self { _alive: Arc::new(Alive(hub.clone())), hub, control }
+    pub(crate) fn from_parts(hub: Arc<Hub>) -> Self {
+        Self { _alive: Arc::new(Alive(hub.clone())), hub }
     }
 
     /// Publishes to a topic. `Ok` means that the backplane has it.
@@ -55,11 +55,7 @@ impl Engine {
     /// Cancelled, it may have happened or not; with an [idempotency key](Publish::idempotency_key) it can be tried again.
     pub async fn publish(&self, topic: &Topic, publish: Publish) -> Result<Published, PublishError> {
         let namespace = self.hub.rules.namespace(topic).map_err(PublishError::Refused)?.clone();
-        self.hub.rules.check_payload(&publish.data).map_err(PublishError::Refused)?;
-        if publish.idempotency_key.as_ref().is_some_and(|key| key.len() > IDEMPOTENCY_KEY_MAX) {
-            let text = format!("an idempotency key has at most {IDEMPOTENCY_KEY_MAX} bytes");
-            return Err(PublishError::Refused(Refusal::bad_request(text)));
-        }
+        self.check(&publish).map_err(PublishError::Refused)?;
         let published = self.hub.publish(topic, &namespace, publish).await;
         self.hub.run_errands();
         published
@@ -103,7 +99,7 @@ impl Engine {
     /// Topics with listeners on any node that answers in time, with how many sessions listen; in no order. Cancel-safe.
     pub async fn topics(&self) -> Vec<TopicCount> {
         let mut sessions = std::collections::HashMap::new();
-        for answer in self.control.ask(ControlQuestion::Topics, CONTROL_TIMEOUT).await {
+        for answer in self.ask_nodes(ControlQuestion::Topics).await.answers {
             if let ControlAnswer::Topics(counts) = answer {
                 for count in counts {
                     *sessions.entry(count.topic).or_insert(0) += count.sessions;
@@ -115,12 +111,120 @@ impl Engine {
 
     /// Every node that answers in time. Cancel-safe.
     pub async fn info(&self) -> Vec<NodeInfo> {
-        let answers = self.control.ask(ControlQuestion::Info, CONTROL_TIMEOUT).await;
+        let answers = self.ask_nodes(ControlQuestion::Info).await.answers;
         let infos = answers.into_iter().filter_map(|answer| match answer {
             ControlAnswer::Info(info) => Some(info),
-            ControlAnswer::Topics(_) => None,
+            _ => None,
         });
         infos.collect()
+    }
+
+    /// The sessions that a target means, on all nodes: to send to them, subscribe, disconnect, list them.
+    pub fn sessions(&self, target: Target) -> Sessions {
+        Sessions::new(self.clone(), target)
+    }
+
+    /// Ends the sessions whose credentials are revoked, and refuses such credentials from here on, for [`Settings::revocation_ttl`](crate::Settings).
+    ///
+    /// When it answers, with the number of sessions, nothing more is written to them. Cancelled, it goes on where it has begun.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<usize, ControlError> {
+        let keep = self.hub.rules.settings.revocation_ttl;
+        self.hub.registry.revoke(&revocation, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        crate::sessions::done(self.ask_nodes(ControlQuestion::Revoke(revocation)).await)
+    }
+
+    /// Joins a user to a group, with all sessions that it has and will have for [`Settings::membership_ttl`](crate::Settings); or one session, as
+    /// long as that lasts. Answers when the sessions are live in the group, with their number.
+    pub async fn join_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
+        let topic = group_topic(group)?;
+        if let Some(member) = member(who)? {
+            let keep = self.hub.rules.settings.membership_ttl;
+            self.hub.registry.join(&member, group, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        }
+        self.sessions(who.clone()).subscribe(ServerSubscription::new(topic), None).await
+    }
+
+    /// Takes a user or one session out of a group. Answers when nothing that is published later reaches the sessions, with their number.
+    ///
+    /// A group that a user's token names is joined again with the next connection.
+    pub async fn leave_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
+        let mut topic = group_topic(group)?;
+        if let Some(member) = member(who)? {
+            self.hub.registry.leave(&member, group).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+            if let Some(tenant) = &member.tenant {
+                topic = topic.in_tenant(tenant).map_err(|error| Refusal::bad_request(error.to_string()))?;
+            }
+        }
+        self.sessions(who.clone()).unsubscribe(&topic).await
+    }
+
+    /// Who is in a group, by user. Cancel-safe.
+    pub async fn group_members(&self, group: &Topic) -> Result<Vec<UserSessions>, ControlError> {
+        let reports = self.sessions(Target::Topic(group.clone())).list(LIST_MAX).await?;
+        Ok(crate::sessions::by_user(reports))
+    }
+
+    /// Groups with sessions, in the order of their names. Cancel-safe.
+    pub async fn groups(&self) -> Result<Vec<GroupCount>, ControlError> {
+        let ControlAnswers { answers, silent } = self.ask_nodes(ControlQuestion::Groups).await;
+        let mut groups = BTreeMap::<Topic, Vec<UserId>>::new();
+        for answer in answers {
+            if let ControlAnswer::Groups(of_node) = answer {
+                for (topic, users) in of_node {
+                    groups.entry(topic).or_default().extend(users);
+                }
+            }
+        }
+        let counts = groups.into_iter().map(|(topic, mut users)| {
+            let sessions = users.len();
+            users.sort_unstable();
+            users.dedup();
+            GroupCount { topic, sessions, users: users.len() }
+        });
+        let counts: Vec<GroupCount> = counts.collect();
+        if silent.is_empty() { Ok(counts) } else { Err(ControlError::Silent { nodes: silent, sessions: 0 }) }
+    }
+
+    /// Calls a method of the application in the server's own name. Cancelled, the hook is dropped.
+    pub async fn call(&self, method: &str, data: Payload) -> Result<Payload, Refusal> {
+        let server = Subject::new(SessionId::from_random(0), &Identity::anonymous().rule("server api"));
+        crate::hub::call(&self.hub, Arc::new(server), method.to_owned(), data).await
+    }
+
+    /// What the server has said of users and tokens.
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        &self.hub.registry
+    }
+
+    pub(crate) async fn ask_nodes(&self, question: ControlQuestion) -> ControlAnswers {
+        self.hub.control.ask(question, CONTROL_TIMEOUT).await
+    }
+
+    /// Whether this may be published at all.
+    pub(crate) fn check(&self, publish: &Publish) -> Result<(), Refusal> {
+        self.hub.rules.check_payload(&publish.data)?;
+        if publish.idempotency_key.as_ref().is_some_and(|key| key.len() > IDEMPOTENCY_KEY_MAX) {
+            return Err(Refusal::bad_request(format!("an idempotency key has at most {IDEMPOTENCY_KEY_MAX} bytes")));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_namespace(&self, topic: &Topic) -> Result<(), Refusal> {
+        self.hub.rules.namespace(topic).map(|_| ())
+    }
+
+    /// The topic that a target comes to: what is sent to it is published there. `None`: it is no topic, or one without history.
+    pub(crate) fn topic_of(&self, target: &Target) -> Result<Option<Topic>, Refusal> {
+        match target {
+            Target::Topic(topic) if topic.namespace() != Some("session") => Ok(Some(topic.clone())),
+            Target::User { user, tenant } if self.hub.rules.settings.user_topics => {
+                let refused = |error: InvalidTopic| Refusal::bad_request(format!("the user cannot be a topic: {error}"));
+                let Some(topic) = Topic::of_user(user) else { return Err(Refusal::bad_request("an empty user means nobody")) };
+                let topic = topic.map_err(refused)?;
+                tenant.as_ref().map_or(Ok(topic.clone()), |tenant| topic.in_tenant(tenant)).map(Some).map_err(refused)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Listens to a topic inside the process, without a session. The first item says that the stream is live.
@@ -166,6 +270,7 @@ impl Engine {
         let manners = Manners {
             answers_without_id: opening.protocol.answers_without_id(),
             awaits_connect: matches!(opening.start, Start::AwaitConnect),
+            changes_user: opening.protocol.changes_user_in_place(),
         };
         let now = Instant::now();
         let session = Session::new(id, hub.rules.clone(), manners, fastrand::f32(), now.into_std());
@@ -252,6 +357,20 @@ impl Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("connections", &self.hub.stats.connections.value()).finish_non_exhaustive()
+    }
+}
+
+/// The topic of a group that the server API names.
+fn group_topic(group: &str) -> Result<Topic, Refusal> {
+    Topic::group(group).map_err(|error| Refusal::bad_request(format!("the group cannot be a topic: {error}")))
+}
+
+/// The user whose membership is remembered; `None`: it is one session's.
+fn member(who: &Target) -> Result<Option<Member>, Refusal> {
+    match who {
+        Target::User { user, tenant } if !user.is_anonymous() => Ok(Some(Member { user: user.clone(), tenant: tenant.clone() })),
+        Target::Session(_) => Ok(None),
+        _ => Err(Refusal::bad_request("only a user or a session can be in a group").hint("name a user or a session")),
     }
 }
 

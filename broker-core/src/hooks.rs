@@ -1,6 +1,14 @@
 //! Where the application has a say: the hooks, what they are asked, and what they may answer.
 
-use std::{borrow::Cow, collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{CloseReason, Connect, Head, Identity, Payload, Publish, Refusal, Subject, Subscribe, Topic};
 

@@ -40,17 +40,13 @@ impl Sessions {
     /// Sends to them, each once. What means one topic is published to it, with its history; a set or a session has none.
     pub async fn send(&self, publish: Publish) -> Result<Sent, ControlError> {
         self.engine.check(&publish)?;
-        match self.engine.topic_of(&self.target)? {
-            Some(topic) => {
-                let published = self.engine.publish(&topic, publish).await?;
-                let sessions = self.count().await?;
-                Ok(Sent { sessions, topic: Some(topic), position: published.position })
-            }
-            None => {
-                let sessions = self.act(Act::Send(Arc::new(publish))).await?;
-                Ok(Sent { sessions, topic: None, position: None })
-            }
-        }
+        let Some(topic) = self.engine.topic_of(&self.target)? else {
+            let sessions = self.act(Act::Send(Arc::new(publish))).await?;
+            return Ok(Sent { sessions, topic: None, position: None });
+        };
+        let published = self.engine.publish(&topic, publish).await?;
+        let sessions = self.count().await?;
+        Ok(Sent { sessions, topic: Some(topic), position: published.position })
     }
 
     /// Subscribes them to a topic, from a position where one is given. Answers when they are live there.

@@ -69,7 +69,12 @@ impl Subject {
         if is_in {
             private.groups.push(name.into());
         }
-        Self { info: self.info.clone(), rule: self.rule, issued_at: self.issued_at, private: (!private.is_empty()).then(|| Arc::new(private)) }
+        Self {
+            info: self.info.clone(),
+            rule: self.rule,
+            issued_at: self.issued_at,
+            private: (!private.is_empty()).then(|| Arc::new(private)),
+        }
     }
 
     /// What the session may do beyond what its topics' namespaces allow.

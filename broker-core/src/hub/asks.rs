@@ -7,17 +7,29 @@ use std::{
 
 use super::{Hub, keep_of};
 use crate::{
-    CallRequest, Connect, ConnectRequest, Grant, Head, Identity, MessageRequest, Namespace, Payload, Position, Publish, PublishError,
-    PublishRequest, Published, Refusal, RefusalKind, SessionInfo, Since, Subscribe, SubscribeRequest, Topic, Verb,
+    CallRequest, Connect, ConnectRequest, Grant, Head, Identity, Member, MessageRequest, Namespace, Payload, Position, Publish,
+    PublishError, PublishRequest, Published, RefreshRequest, Refusal, RefusalKind, Revocation, Revoked, Since, Subject, Subscribe,
+    SubscribeRequest, Topic, Verb,
     backplane::{LogPage, LogQuery, Unavailable},
     panics,
-    session::{Answer, Question},
+    session::{Answer, Granted, Identified, Kept, Question},
 };
 
 /// Answers one question of a session. Cancel-safe as far as hooks and backplane are.
-pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<SessionInfo>, head: Option<Head>, question: Question) -> Answer {
+pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<Subject>, context: Context, question: Question) -> Answer {
     match question {
-        Question::Identify(connect) => Answer::Identity(identify(&hub, head.unwrap_or_default(), connect).await),
+        Question::Identify(connect) => Answer::Identity(identify(&hub, &subject, context.head.unwrap_or_default(), connect).await),
+        Question::Adopt(identity) => Answer::Identity(identified(&hub, &subject, *identity).await),
+        Question::Reauthorize { subject, topics } => {
+            let mut grants = Vec::with_capacity(topics.len());
+            for Kept { topic, namespace, authorize } in topics {
+                let subscribe = Subscribe::new(topic);
+                grants.push(grant(&hub, subject.clone(), subscribe, &namespace, authorize).await.ok().map(|granted| granted.grant));
+            }
+            Answer::Reauthorized(grants)
+        }
+        Question::Renew => Answer::Renewed(renew(&hub, subject).await),
+        Question::Redeem { topic, token } => Answer::Grant(redeem(&hub, &subject, &topic, &token).await),
         Question::Subscribe { subscribe, namespace, authorize } => {
             Answer::Grant(grant(&hub, subject, subscribe, &namespace, authorize).await)
         }
@@ -50,8 +62,17 @@ pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<SessionInfo>, head: Optio
             Answer::PresenceStats(topic, stats)
         }
         Question::Call { method, data } => Answer::Call(call(&hub, subject, method, data).await),
-        Question::Message { data } => Answer::Actions(message(&hub, subject, data).await),
+        Question::Message { data } => Answer::Actions(message(&hub, subject, data, context.path).await),
     }
+}
+
+/// What a connection adds to a question of its session.
+#[derive(Default)]
+pub(super) struct Context {
+    /// The head of the request, until the session is connected.
+    pub(super) head: Option<Head>,
+    /// The path of the request.
+    pub(super) path: Arc<str>,
 }
 
 /// Presence or the backplane did not answer.
@@ -59,7 +80,7 @@ fn unanswered(error: Unavailable) -> Refusal {
     Refusal::unavailable(error.to_string())
 }
 
-async fn identify(hub: &Hub, head: Head, connect: Connect) -> Result<(Identity, Option<Duration>), Refusal> {
+async fn identify(hub: &Hub, subject: &Subject, head: Head, connect: Connect) -> Result<Box<Identified>, Refusal> {
     let identity = match &hub.hooks.connect {
         Some(hook) => {
             let request = ConnectRequest::new(head, connect);
@@ -71,31 +92,85 @@ async fn identify(hub: &Hub, head: Head, connect: Connect) -> Result<(Identity, 
             return Err(refusal.hint("connect with a token").rule("set client.anonymous = true, or a connect hook"));
         }
     };
-    let ttl = match identity.expires_at {
-        None => None,
-        Some(at) => match at.duration_since(SystemTime::now()) {
-            Ok(ttl) => Some(ttl),
-            Err(_) => return Err(Refusal::new(RefusalKind::TokenExpired, "the credentials are past their end").hint("get new ones")),
-        },
-    };
-    Ok((identity, ttl))
+    identified(hub, subject, identity).await
 }
 
-async fn grant(
-    hub: &Hub,
-    subject: Arc<SessionInfo>,
-    subscribe: Subscribe,
-    namespace: &Namespace,
-    authorize: bool,
-) -> Result<Grant, Refusal> {
-    authorized(hub, &subject, Verb::Subscribe, &subscribe.topic, namespace, authorize).await?;
-    let Some(hook) = &hub.hooks.subscribe else { return Ok(Grant::plain()) };
-    guarded(hub, "subscribe", async { hook(SubscribeRequest::new(subject, subscribe)).await }).await?
+/// What an identity comes to: with the groups that the server gave its user, unless it is over or revoked.
+async fn identified(hub: &Hub, asker: &Subject, mut identity: Identity) -> Result<Box<Identified>, Refusal> {
+    let ttl = time_left(identity.expires_at, "the credentials are past their end")?;
+    if !identity.user.is_anonymous() {
+        let member = Member { user: identity.user.clone(), tenant: identity.tenant.clone() };
+        for group in hub.registry.groups_of(&member).await.map_err(unanswered)? {
+            if !identity.groups.contains(&group) {
+                identity.groups.push(group);
+            }
+        }
+    }
+    let subject = Subject::new(asker.session, &identity);
+    if let Some(revocation) = hub.registry.revocation_of(&subject).await.map_err(unanswered)? {
+        return Err(revoked(&revocation));
+    }
+    Ok(Box::new(Identified { identity, subject, ttl }))
+}
+
+fn revoked(revocation: &Revocation) -> Refusal {
+    let whose = match &revocation.whose {
+        Revoked::User(_) => "of this user",
+        Revoked::Token(_) => "with this id",
+        Revoked::Group(_) => "of a group's members",
+    };
+    Refusal::unauthorized("the credentials were revoked")
+        .hint("sign in again, for credentials that are issued later")
+        .rule(format!("a revocation of credentials {whose}, by the server API or the host"))
+}
+
+/// Time until a moment; a refusal where it is past.
+fn time_left(expires_at: Option<SystemTime>, past: &'static str) -> Result<Option<Duration>, Refusal> {
+    let Some(at) = expires_at else { return Ok(None) };
+    match at.duration_since(SystemTime::now()) {
+        Ok(ttl) => Ok(Some(ttl)),
+        Err(_) => Err(Refusal::new(RefusalKind::TokenExpired, past).hint("get new ones")),
+    }
+}
+
+async fn renew(hub: &Hub, subject: Arc<Subject>) -> Result<Option<Duration>, Refusal> {
+    let Some(hook) = &hub.hooks.refresh else { return Err(Refusal::new(RefusalKind::NotAvailable, "nobody renews credentials here")) };
+    let renewal = guarded(hub, "refresh", async { hook(RefreshRequest::new(subject)).await }).await??;
+    time_left(renewal.expires_at, "the renewed credentials are past their end")
+}
+
+/// What a token for one topic grants. Where no tokens are understood, none helps.
+async fn redeem(hub: &Hub, subject: &Subject, topic: &Topic, token: &str) -> Result<Granted, Refusal> {
+    if let Some(grant) = guarded(hub, "subscription token", hub.rules.authorizer.redeem(subject, topic, token)).await? {
+        return granted(grant?, true);
+    }
+    let refusal = Refusal::new(RefusalKind::NotAvailable, "tokens for topics are not looked at here");
+    Err(refusal.rule("set client.subscription_token, or an authorizer that redeems them"))
+}
+
+fn granted(grant: Grant, by_token: bool) -> Result<Granted, Refusal> {
+    let ttl = time_left(grant.expires_at, "the credentials of the subscription are past their end")?;
+    Ok(Granted { grant, by_token, ttl })
+}
+
+async fn grant(hub: &Hub, subject: Arc<Subject>, subscribe: Subscribe, namespace: &Namespace, authorize: bool) -> Result<Granted, Refusal> {
+    if let Some(token) = &subscribe.token {
+        if let Some(grant) = guarded(hub, "subscription token", hub.rules.authorizer.redeem(&subject, &subscribe.topic, token)).await? {
+            return granted(grant?, true);
+        }
+        // Tokens mean nothing here: the subject alone decides.
+        let ask = hub.rules.decide(&subject, Verb::Subscribe, &subscribe.topic, namespace)?;
+        authorized(hub, &subject, Verb::Subscribe, &subscribe.topic, namespace, ask).await?;
+    } else {
+        authorized(hub, &subject, Verb::Subscribe, &subscribe.topic, namespace, authorize).await?;
+    }
+    let Some(hook) = &hub.hooks.subscribe else { return granted(Grant::plain(), false) };
+    granted(guarded(hub, "subscribe", async { hook(SubscribeRequest::new(subject, subscribe)).await }).await??, false)
 }
 
 async fn publish_for(
     hub: &Arc<Hub>,
-    subject: Arc<SessionInfo>,
+    subject: Arc<Subject>,
     topic: &Topic,
     publish: Publish,
     namespace: &Namespace,
@@ -142,19 +217,19 @@ pub(crate) async fn history(
     }
 }
 
-async fn call(hub: &Hub, subject: Arc<SessionInfo>, method: String, data: Payload) -> Result<Payload, Refusal> {
+pub(crate) async fn call(hub: &Hub, subject: Arc<Subject>, method: String, data: Payload) -> Result<Payload, Refusal> {
     let Some(hook) = &hub.hooks.call else { return Err(Refusal::new(RefusalKind::NotAvailable, "nobody answers calls here")) };
     guarded(hub, "rpc", async { hook(CallRequest::new(subject, method, data)).await }).await?
 }
 
-async fn message(hub: &Hub, subject: Arc<SessionInfo>, data: Payload) -> Result<Vec<crate::Action>, Refusal> {
+async fn message(hub: &Hub, subject: Arc<Subject>, data: Payload, path: Arc<str>) -> Result<Vec<crate::Action>, Refusal> {
     let Some(hook) = &hub.hooks.message else { return Ok(Vec::new()) };
-    guarded(hub, "message", async { hook(MessageRequest::new(subject, data)).await }).await?
+    guarded(hub, "message", async { hook(MessageRequest::new(subject, data, path)).await }).await?
 }
 
 async fn authorized(
     hub: &Hub,
-    subject: &SessionInfo,
+    subject: &Subject,
     verb: Verb,
     topic: &Topic,
     namespace: &Namespace,

@@ -88,6 +88,12 @@ impl Backlog {
         }
     }
 
+    /// Adds all that waits in another one, of which nothing is written.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.bytes += other.bytes;
+        self.entries.append(&mut other.entries);
+    }
+
     /// Adds what is to be written first, up to `max` entries, to `chunks`.
     pub(crate) fn chunks(&self, max: usize, chunks: &mut Vec<Bytes>) {
         chunks.extend(self.partial.iter().cloned());

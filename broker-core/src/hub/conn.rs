@@ -118,8 +118,8 @@ pub(crate) struct Conn {
     pub(crate) opened: Option<oneshot::Sender<Result<(), Refusal>>>,
     /// The session has ended; the outlet is dropped then at the latest.
     pub(crate) closing_until: Option<Instant>,
-    /// Which rule made the identity.
-    pub(crate) rule: &'static str,
+    /// Nothing is written until the session is welcome.
+    pub(crate) holding: bool,
 }
 
 impl Conn {
@@ -136,7 +136,7 @@ impl Conn {
 pub(crate) struct Life {
     pub(crate) opened_at: Instant,
     pub(crate) peer: Option<SocketAddr>,
-    pub(crate) path: Box<str>,
+    pub(crate) path: Arc<str>,
     pub(crate) transport: &'static str,
     pub(crate) frames_in: u32,
     pub(crate) frames_out: u32,

@@ -1,12 +1,12 @@
 //! How a shard talks with its sessions: hands them inputs, and does what they want done.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    asks,
+    asks::{self, Context},
     conn::{Conn, Occupant},
     errands::poll_once,
     inbox::{Item, Joined, MemberRef, SlotRef},
@@ -15,7 +15,8 @@ use super::{
     topic_entry::Wants,
 };
 use crate::{
-    Announcement, CloseReason, Command, CommandId, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Stats, Subscribed, panics,
+    Announcement, CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Namespace, Push, Refusal, RefusalKind, Reply,
+    SessionInfo, Stats, Subscribed, Topic, panics,
     session::{Answer, AskId, Effect, Join, Leave, Question, Session},
     stream::StreamItem,
 };
@@ -92,21 +93,36 @@ impl Shard {
             Effect::Ask(ask, question) => self.ask(at, conn, ask, question, now, effects),
             Effect::Join(join) => self.join(at, join),
             Effect::Leave(leave) => self.leave(at, conn, leave),
-            Effect::Connected { rule } => {
+            Effect::Hold => conn.holding = true,
+            Effect::Welcome(id, connected) => self.welcome(conn, &id, *connected),
+            Effect::Connected => {
                 conn.head = None;
-                conn.rule = rule;
-                conn.life.user = Some(conn.session.info().user.clone());
-                self.hub.user_connected(&conn.session.info().user);
+                let subject = conn.session.subject();
+                conn.life.user = Some(subject.user.clone());
+                self.hub.user_connected(&subject.user);
+                self.whose.add(at.slot, subject);
                 self.hub.stats.sessions.add(1);
                 self.log.opened(conn, now);
+                self.cut_if_revoked(conn, effects);
             }
+            Effect::IdentityChanged(before) => {
+                let subject = conn.session.subject();
+                self.whose.remove(at.slot, &before);
+                self.hub.user_gone(&before.user);
+                self.whose.add(at.slot, subject);
+                self.hub.user_connected(&subject.user);
+                conn.life.user = Some(subject.user.clone());
+                self.log.changed(conn, &before, now);
+                self.cut_if_revoked(conn, effects);
+            }
+            Effect::Renamed { topic, namespace, before } => self.renamed(conn, &topic, &namespace, before),
             Effect::Opened(result) => {
                 if let Some(opened) = conn.opened.take() {
                     // The opener may have given up; then its connection is going already.
                     let _ = opened.send(result);
                 }
             }
-            Effect::Close(reason) => self.closed(conn, reason, now),
+            Effect::Close(reason) => self.closed(at.slot, conn, reason, now),
         }
     }
 
@@ -117,14 +133,58 @@ impl Shard {
                 stats.commands_refused.add(1);
                 self.log.refused(conn, refusal, now);
             }
-            Reply::Subscribed(subscribed) => match subscribed.resume {
-                Some(resume) if resume.recovered => stats.resumes_recovered.add(1),
-                Some(_) => stats.resumes_failed.add(1),
-                None => {}
-            },
+            Reply::Subscribed(subscribed) => self.count_resume(subscribed),
             _ => {}
         }
         self.encode(conn, |conn, out| conn.codec.protocol.encode_reply(id, reply, out));
+    }
+
+    /// Answers the connect before everything that was held back.
+    fn welcome(&mut self, conn: &mut Conn, id: &CommandId, connected: Connected) {
+        for subscribed in &connected.subscriptions {
+            self.count_resume(subscribed);
+        }
+        let held = std::mem::take(&mut conn.backlog);
+        self.encode(conn, |conn, out| conn.codec.protocol.encode_reply(id, &Reply::Connected(connected), out));
+        conn.backlog.append(held);
+        conn.holding = false;
+    }
+
+    fn count_resume(&self, subscribed: &Subscribed) {
+        match subscribed.resume {
+            Some(resume) if resume.recovered => self.hub.stats.resumes_recovered.add(1),
+            Some(_) => self.hub.stats.resumes_failed.add(1),
+            None => {}
+        }
+    }
+
+    /// Credentials that were looked at before their revocation must not outlive it.
+    fn cut_if_revoked(&self, conn: &mut Conn, effects: &mut Vec<Effect>) {
+        if self.hub.revoked.means(conn.session.subject()) {
+            conn.session.order_close(CloseReason::Revoked, effects);
+        }
+    }
+
+    /// A session stays in a topic as somebody else.
+    fn renamed(&self, conn: &Conn, topic: &Topic, namespace: &Arc<Namespace>, before: Arc<SessionInfo>) {
+        if !namespace.presence && !namespace.join_leave {
+            return;
+        }
+        let (hub, now, namespace) = (self.hub.clone(), conn.session.info_in(topic), namespace.clone());
+        let (session, of) = (now.session, topic.clone());
+        let call = async move {
+            if namespace.presence
+                && let Err(error) = hub.presence.upsert(&of, now.clone()).await
+            {
+                tracing::warn!(topic = %of, %error, "a session could not be renamed in presence");
+            }
+            if namespace.join_leave && before.user != now.user {
+                // What is not told is corrected by the next presence.
+                let _ = hub.backplane.announce(&of, Announcement::Leave(before)).await;
+                let _ = hub.backplane.announce(&of, Announcement::Join(now)).await;
+            }
+        };
+        self.hub.go_on_in_order(session, topic, Box::pin(call));
     }
 
     pub(super) fn push(&mut self, conn: &mut Conn, push: &Push) {
@@ -146,14 +206,18 @@ impl Shard {
 
     /// Asks a question: what answers at once is answered at once, the rest comes back through the inbox.
     fn ask(&mut self, at: SlotRef, conn: &mut Conn, ask: AskId, question: Question, now: Instant, effects: &mut Vec<Effect>) {
-        let head = matches!(question, Question::Identify(_)).then(|| conn.head.clone()).flatten();
+        let context = match &question {
+            Question::Identify(_) => Context { head: conn.head.clone(), path: Arc::default() },
+            Question::Message { .. } => Context { head: None, path: conn.life.path.clone() },
+            _ => Context::default(),
+        };
         let late = late_answer(&question);
         let published_to = match &question {
             Question::Publish { topic, .. } => Some(topic.clone()),
             _ => None,
         };
         let hub = self.hub.clone();
-        let mut future: crate::hooks::BoxFuture<Answer> = Box::pin(asks::answer(hub, conn.session.info().clone(), head, question));
+        let mut future: crate::hooks::BoxFuture<Answer> = Box::pin(asks::answer(hub, conn.session.subject().clone(), context, question));
         match poll_once(&mut future) {
             std::task::Poll::Ready(answer) => {
                 // A publisher that listens to its own topic gets the publication before the answer, which is therefore
@@ -248,7 +312,7 @@ impl Shard {
         };
         if refused {
             entry.leave(&self.hub.ports, self.index);
-            let text = format!("{} cannot be recovered from this position", entry.topic);
+            let text = format!("{} cannot be recovered from this position", entry.topic.local());
             let refusal = Refusal::new(RefusalKind::UnrecoverablePosition, text);
             return self.converse(at, now, |session, now, effects| session.join_failed(&entry.topic, refusal, now, effects));
         }
@@ -273,6 +337,7 @@ impl Shard {
             snapshot,
             missed,
             data: None,
+            ttl: None,
         };
         self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
         if namespace.join_leave {
@@ -287,7 +352,7 @@ impl Shard {
 
     pub(super) fn disconnected(&self, conn: &Conn, reason: &crate::CloseReason, now: Instant) {
         let Some(hook) = &self.hub.hooks.disconnect else { return };
-        let notice = Disconnected::new(conn.session.info().clone(), reason.clone(), now.duration_since(conn.life.opened_at));
+        let notice = Disconnected::new(conn.session.subject().clone(), reason.clone(), now.duration_since(conn.life.opened_at));
         let (hub, hook) = (self.hub.clone(), hook.clone());
         self.hub.go_on(Box::pin(async move {
             // What went wrong is counted and logged by the guard.
@@ -307,8 +372,11 @@ fn guarded(stats: &Stats, session: &mut Session, effects: &mut Vec<Effect>, inpu
 fn late_answer(question: &Question) -> Answer {
     let refusal = Refusal::unavailable("no answer in time, try again");
     match question {
-        Question::Identify(_) => Answer::Identity(Err(refusal)),
-        Question::Subscribe { .. } => Answer::Grant(Err(refusal)),
+        Question::Identify(_) | Question::Adopt(_) => Answer::Identity(Err(refusal)),
+        // What nobody could be asked about ends.
+        Question::Reauthorize { topics, .. } => Answer::Reauthorized(topics.iter().map(|_| None).collect()),
+        Question::Renew => Answer::Renewed(Err(refusal)),
+        Question::Redeem { .. } | Question::Subscribe { .. } => Answer::Grant(Err(refusal)),
         Question::Publish { topic, .. } => Answer::Published(topic.clone(), Err(refusal)),
         Question::History { topic, .. } => Answer::History(topic.clone(), Err(refusal)),
         Question::Presence { topic, .. } => Answer::Presence(topic.clone(), Err(refusal)),

@@ -394,6 +394,11 @@ enum Next {
 }
 
 impl ShardTopic {
+    /// Slots of the members.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.members.slots()
+    }
+
     fn new(entry: Arc<TopicEntry>) -> Self {
         Self { entry, members: Members::default(), queue: VecDeque::new(), pass: None, active: false, lagged: false }
     }

@@ -8,7 +8,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{conn::NewOccupant, topic_entry::TopicEntry};
+use super::{conn::NewOccupant, control::Errand, topic_entry::TopicEntry};
 use crate::{
     CloseReason, Command, Gap, Outlet, Payload, Position, Publication, Refusal, Resume,
     backplane::Announcement,
@@ -63,6 +63,8 @@ pub(crate) enum Item {
     Lagged(Arc<TopicEntry>),
     /// What a lagging shard has missed.
     Refill(Arc<TopicEntry>, Vec<Job>),
+    /// Do this with sessions.
+    Order(Arc<Errand>),
     /// Close every connection until then, spread over the time.
     Drain(Instant),
 }

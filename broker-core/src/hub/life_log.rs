@@ -3,7 +3,7 @@
 use tokio::time::{Duration, Instant};
 
 use super::conn::Conn;
-use crate::{CloseFrame, CloseReason, Refusal};
+use crate::{CloseFrame, CloseReason, Refusal, Subject};
 
 /// User text in a log line is cut here.
 const TEXT_MAX: usize = 128;
@@ -34,8 +34,26 @@ impl LifeLog {
             path = %cut(&conn.life.path),
             transport = conn.life.transport,
             protocol = conn.codec.protocol.name(),
-            rule = conn.rule,
+            rule = conn.session.subject().rule,
+            groups = %cut(&conn.session.subject().groups().join(",")),
             "session opened"
+        );
+    }
+
+    /// A session that goes on as somebody else.
+    pub(super) fn changed(&mut self, conn: &Conn, before: &Subject, now: Instant) {
+        let subject = conn.session.subject();
+        if (before.user == subject.user && before.groups() == subject.groups()) || !self.may_write(now) {
+            return;
+        }
+        tracing::info!(
+            target: "broker::session",
+            session = %subject.session,
+            user = %cut(subject.user.as_str()),
+            before = %cut(before.user.as_str()),
+            rule = subject.rule,
+            groups = %cut(&subject.groups().join(",")),
+            "session changed its identity"
         );
     }
 

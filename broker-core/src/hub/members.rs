@@ -107,6 +107,11 @@ impl Members {
         self.len
     }
 
+    /// Slots of connections and streams that are members.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.groups.iter().flat_map(|group| &group.members).map(|member| member.slot)
+    }
+
     pub(crate) fn add(&mut self, variant: Variant, codec: Option<Codec>, member: Member) {
         self.len += 1;
         if let Some(group) = self.groups.iter_mut().find(|group| group.variant == variant) {

@@ -6,6 +6,7 @@
 mod asks;
 mod backlog;
 mod conn;
+pub(crate) mod control;
 mod converse;
 mod deliver;
 mod directory;
@@ -16,6 +17,7 @@ mod life_log;
 mod members;
 #[cfg(all(test, broker_model))]
 mod model;
+mod orders;
 mod ports;
 mod resume;
 mod shard;
@@ -35,7 +37,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
-pub(crate) use asks::history;
+pub(crate) use asks::{call, history};
 pub use conn::Start;
 pub(crate) use conn::{Credit, NewConnection, NewOccupant};
 pub(crate) use inbox::{Item, MemberRef, SlotRef};
@@ -51,9 +53,12 @@ use self::{
     topic_entry::{NewTopic, TopicEntry},
 };
 use crate::{
-    Backplane, ControlAnswer, ControlQuestion, Keep, Namespace, NodeInfo, Presence, Publication, Publish, PublishError, Published, Since,
-    Sink, Stats, Topic, TopicCount, UserId, backplane::Announcement, control::ControlNode, hooks::Hooks, session::Rules,
+    Act, Backplane, ControlBus, ControlQuestion, Keep, Namespace, Presence, Publication, Publish, PublishError, Published, Registry, Since,
+    Sink, Stats, Target, Topic, UserId, backplane::Announcement, hooks::Hooks, session::Rules,
 };
+
+/// How long other nodes may take to answer a question.
+pub(crate) const CONTROL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Everything that shards, connections and handles of one engine share.
 pub(crate) struct Hub {
@@ -63,7 +68,10 @@ pub(crate) struct Hub {
     pub(crate) hooks: Hooks,
     pub(crate) backplane: Arc<dyn Backplane>,
     pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) control: Arc<dyn ControlBus>,
     pub(crate) runtime: Option<Handle>,
+    pub(crate) revoked: control::Recent,
     directory: Directory,
     in_order: InOrder,
     slots: Box<[SlotPool]>,
@@ -94,6 +102,8 @@ pub(crate) struct NewHub {
     pub(crate) hooks: Hooks,
     pub(crate) backplane: Arc<dyn Backplane>,
     pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) control: Arc<dyn ControlBus>,
     pub(crate) runtime: Option<Handle>,
     pub(crate) shards: usize,
     pub(crate) node_name: Arc<str>,
@@ -110,6 +120,9 @@ impl Hub {
             hooks: new.hooks,
             backplane: new.backplane,
             presence: new.presence,
+            registry: new.registry,
+            control: new.control,
+            revoked: control::Recent::default(),
             runtime: new.runtime,
             directory: Directory::new(),
             in_order: InOrder::default(),
@@ -129,6 +142,10 @@ impl Hub {
             connection_gone: Notify::new(),
             occupancy: new.occupancy,
         }
+    }
+
+    pub(crate) fn node_id(&self) -> Arc<str> {
+        self.node.id.clone()
     }
 
     pub(crate) fn shards_len(&self) -> usize {
@@ -175,6 +192,13 @@ impl Hub {
     pub(crate) async fn publish(&self, topic: &Topic, namespace: &Namespace, publish: Publish) -> Result<Published, PublishError> {
         if self.closed.load(Relaxed) {
             return Err(PublishError::Closed);
+        }
+        if topic.namespace() == Some("session") {
+            // One session hears it, and it ends with that: nothing is kept, no node but that session's is concerned.
+            let question = ControlQuestion::Act(Target::Topic(topic.clone()), Act::Send(Arc::new(publish)));
+            self.control.ask(question, CONTROL_TIMEOUT).await;
+            self.stats.publishes.add(1);
+            return Ok(Published::at(None));
         }
         if let Some(entry) = self.directory.find(topic)
             && !entry.has_room(publish.weight_bytes(topic))
@@ -262,27 +286,5 @@ impl Sink for Hub {
             entry.read_again(&self.ports);
         }
         self.wake_errands();
-    }
-}
-
-impl ControlNode for Hub {
-    fn answer(&self, question: &ControlQuestion) -> ControlAnswer {
-        match question {
-            ControlQuestion::Info => ControlAnswer::Info(NodeInfo {
-                id: self.node.id.clone(),
-                name: self.node.name.clone(),
-                version: self.node.version,
-                uptime: self.node.started_at.elapsed(),
-                sessions: self.stats.sessions.value() as usize,
-                users: self.users.lock().len(),
-                subscriptions: self.stats.subscriptions.value() as usize,
-                topics: self.directory.len(),
-            }),
-            ControlQuestion::Topics => {
-                let all = self.directory.all();
-                let counts = all.iter().map(|entry| TopicCount { topic: entry.topic.clone(), sessions: entry.members_len() });
-                ControlAnswer::Topics(counts.filter(|count| count.sessions > 0).collect())
-            }
-        }
     }
 }

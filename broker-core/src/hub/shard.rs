@@ -19,6 +19,7 @@ use super::{
     inbox::{Inbox, Item, SlotRef},
     life_log::LifeLog,
     members::Variant,
+    orders::Whose,
     writing::Tally,
 };
 use crate::{
@@ -59,6 +60,7 @@ pub(crate) struct Shard {
     pub(super) topics: HashMap<u64, Box<ShardTopic>>,
     /// The newest of `topics` by name.
     pub(super) names: HashMap<Topic, u64>,
+    pub(super) whose: Whose,
     /// Subscriptions that a gap has ended, while a topic has its turn.
     pub(super) ended: Vec<(u32, Topic)>,
     /// Connections that are to be closed as too slow, with what waited, while a topic has its turn.
@@ -88,6 +90,7 @@ impl Shard {
             next_sweep: None,
             topics: HashMap::new(),
             names: HashMap::new(),
+            whose: Whose::default(),
             ended: Vec::new(),
             slow: Vec::new(),
             active: VecDeque::new(),
@@ -220,6 +223,7 @@ impl Shard {
                     self.queue_job(&entry, job);
                 }
             }
+            Item::Order(errand) => self.obey(&errand, now),
             Item::Drain(until) => self.begin_drain(until, now),
         }
     }
@@ -265,7 +269,7 @@ impl Shard {
             opened,
             closing_until: None,
             finished: false,
-            rule: "",
+            holding: false,
             life,
         };
         self.slots[at.slot as usize].occupant = Some(Occupant::Connection(Box::new(conn)));

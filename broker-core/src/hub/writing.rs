@@ -38,11 +38,12 @@ impl Shard {
     }
 
     /// The session has ended: says so to the client, the log and the application, and lets the outlet end.
-    pub(super) fn closed(&mut self, conn: &mut Conn, reason: CloseReason, now: Instant) {
+    pub(super) fn closed(&mut self, slot: u32, conn: &mut Conn, reason: CloseReason, now: Instant) {
         self.hub.stats.closed(&reason);
         if let Some(user) = &conn.life.user {
             self.hub.stats.sessions.sub(1);
             self.hub.user_gone(user);
+            self.whose.remove(slot, conn.session.subject());
             self.disconnected(conn, &reason, now);
         }
         let close = self.close_frame(conn, &reason);
@@ -50,6 +51,7 @@ impl Shard {
         conn.life.user = None;
         conn.head = None;
         conn.pong = None;
+        conn.holding = false;
         match &reason {
             CloseReason::TransportBroke(_) => {
                 conn.backlog.clear();
@@ -57,7 +59,9 @@ impl Shard {
                 return;
             }
             // Room for the close is made by what the client did not read, or will not; a refused opening is told alone.
-            CloseReason::SlowConsumer { .. } | CloseReason::ClientLeft { .. } | CloseReason::Refused(_) => conn.backlog.clear(),
+            CloseReason::SlowConsumer { .. } | CloseReason::ClientLeft { .. } | CloseReason::Refused(_) | CloseReason::Revoked => {
+                conn.backlog.clear();
+            }
             _ => {}
         }
         conn.closing_until = Some(now + CLOSING_TIMEOUT);
@@ -119,7 +123,7 @@ impl Tally {
 /// Writes what the outlet takes now; `chunks` is working space. Gives what broke.
 pub(super) fn write(conn: &mut Conn, chunks: &mut Vec<Bytes>, tally: &mut Tally) -> Option<String> {
     let mut broken = None;
-    if let Some(outlet) = conn.outlet.as_mut().filter(|_| !conn.blocked) {
+    if let Some(outlet) = conn.outlet.as_mut().filter(|_| !conn.blocked && !conn.holding) {
         if let Some(payload) = conn.pong.take() {
             let mut frame = Vec::with_capacity(payload.len() + 4);
             conn.codec.framing.frame(FrameKind::Pong, &payload, &mut frame);

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::{ControlAnswer, ControlBus, ControlNode, ControlQuestion};
+use crate::{ControlAnswers, ControlBus, ControlNode, ControlQuestion};
 
 /// The control bus of a node that is alone.
 #[derive(Default)]
@@ -27,7 +27,11 @@ impl ControlBus for MemoryControl {
         let _ = self.0.set(node);
     }
 
-    async fn ask(&self, question: ControlQuestion, _deadline: Duration) -> Vec<ControlAnswer> {
-        self.0.get().and_then(Weak::upgrade).map(|node| node.answer(&question)).into_iter().collect()
+    async fn ask(&self, question: ControlQuestion, deadline: Duration) -> ControlAnswers {
+        let Some(node) = self.0.get().and_then(Weak::upgrade) else { return ControlAnswers::default() };
+        match tokio::time::timeout(deadline, node.answer(question)).await {
+            Ok(answer) => ControlAnswers::whole(vec![answer]),
+            Err(_) => ControlAnswers::default().silent(vec!["this node".into()]),
+        }
     }
 }

@@ -23,9 +23,12 @@ pub struct MemoryRegistry(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     memberships: Expiring<Member, HashMap<Box<str>, Instant>>,
-    revocations: Expiring<(Option<Tenant>, Revoked), Vec<(SystemTime, Instant)>>,
+    revocations: Expiring<(Option<Tenant>, Revoked), Vec<Moment>>,
     tickets: Expiring<Box<str>, (Bytes, Instant)>,
 }
+
+/// Up to when credentials are revoked, and how long that is kept.
+type Moment = (SystemTime, Instant);
 
 /// Entries with ends of their own; those past them go when the map has doubled since it was last looked through.
 #[derive(Debug)]

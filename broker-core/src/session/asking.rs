@@ -7,7 +7,7 @@ use super::{
     machine::{Purpose, Session},
     rules::not_available,
 };
-use crate::{Action, CloseReason, CommandId, Publish, Push, Refusal, RefusalKind, Reply, Request, Since, Subscribe, Topic, Verb};
+use crate::{Action, CloseReason, CommandId, LogPage, Publish, Push, Refusal, RefusalKind, Reply, Request, Since, Subscribe, Topic, Verb};
 
 impl Session {
     pub(super) fn ask_about(&mut self, id: CommandId, request: Request, now: Instant, effects: &mut Vec<Effect>) {
@@ -45,13 +45,13 @@ impl Session {
     }
 
     fn publish_question(&self, topic: &Topic, publish: Publish) -> Result<Question, Refusal> {
-        let (namespace, authorize) = self.rules.admit(&self.info, Verb::Publish, topic)?;
+        let (namespace, authorize) = self.rules.admit(&self.subject, Verb::Publish, topic)?;
         self.rules.check_payload(&publish.data)?;
         Ok(Question::Publish { topic: topic.clone(), publish, namespace, authorize })
     }
 
     fn history_question(&self, topic: &Topic, since: Option<Since>, limit: Option<usize>, reverse: bool) -> Result<Question, Refusal> {
-        let (namespace, authorize) = self.rules.admit(&self.info, Verb::History, topic)?;
+        let (namespace, authorize) = self.rules.admit(&self.subject, Verb::History, topic)?;
         if !namespace.keeps_history() {
             return Err(not_available("history", topic, "history_size"));
         }
@@ -60,7 +60,7 @@ impl Session {
     }
 
     fn admit_presence(&self, topic: &Topic) -> Result<(std::sync::Arc<crate::Namespace>, bool), Refusal> {
-        let (namespace, authorize) = self.rules.admit(&self.info, Verb::Presence, topic)?;
+        let (namespace, authorize) = self.rules.admit(&self.subject, Verb::Presence, topic)?;
         if namespace.presence { Ok((namespace, authorize)) } else { Err(not_available("presence", topic, "presence = true")) }
     }
 
@@ -77,8 +77,14 @@ impl Session {
     pub(crate) fn handle_answer(&mut self, ask: AskId, answer: Answer, now: Instant, effects: &mut Vec<Effect>) {
         let Some(purpose) = self.take_question(ask) else { return };
         match (purpose, answer) {
-            (Purpose::Connect(id), Answer::Identity(answer)) => self.identified(id, answer, now, effects),
+            (Purpose::Connect(id, resume), Answer::Identity(answer)) => self.identified(id, &resume, answer, now, effects),
             (Purpose::Refresh(id), Answer::Identity(answer)) => self.refreshed(id, answer, now, effects),
+            (Purpose::Adopt(completion), Answer::Identity(answer)) => self.adopted(Some(completion), answer, now, effects),
+            (Purpose::Reauthorize(switch), Answer::Reauthorized(answer)) => self.reauthorized(*switch, answer, now, effects),
+            (Purpose::Renew, Answer::Renewed(answer)) => self.renewed(answer, now, effects),
+            (Purpose::RefreshSubscription(id, topic, generation), Answer::Grant(answer)) => {
+                self.subscription_refreshed(id, topic, generation, answer, now, effects);
+            }
             (Purpose::Subscribe(topic, generation), Answer::Grant(answer)) => self.granted(&topic, generation, answer, now, effects),
             (Purpose::Command(id), answer) => match self.reply_to(answer, now, effects) {
                 Ok(Some(reply)) => effects.push(Effect::Reply(id, reply)),
@@ -96,8 +102,9 @@ impl Session {
         Ok(match answer {
             Answer::Published(topic, published) => Some(Reply::Published { topic, position: published?.position }),
             Answer::History(topic, page) => {
-                let page = page?;
-                Some(Reply::History { topic, position: page.top, publications: page.publications })
+                let LogPage { top, mut publications } = page?;
+                publications.retain(|publication| publication.is_for(&self.subject));
+                Some(Reply::History { topic, position: top, publications })
             }
             Answer::Presence(topic, sessions) => Some(Reply::Presence { topic, sessions: sessions? }),
             Answer::PresenceStats(topic, stats) => {
@@ -114,7 +121,7 @@ impl Session {
                 }
                 None
             }
-            Answer::Identity(_) | Answer::Grant(_) => None,
+            Answer::Identity(_) | Answer::Grant(_) | Answer::Reauthorized(_) | Answer::Renewed(_) => None,
         })
     }
 
@@ -122,9 +129,21 @@ impl Session {
     fn act(&mut self, action: Action, now: Instant, effects: &mut Vec<Effect>) {
         match action {
             Action::Reply(data) => effects.push(Effect::Push(Push::Message(data))),
-            Action::Subscribe(topic) => self.subscribe(CommandId::None, Subscribe::new(topic), now, effects),
-            Action::Unsubscribe(topic) => self.end_subscription(&topic, crate::UnsubscribeReason::Server, effects),
-            Action::Publish(topic, publish) => self.publish_for_application(topic, publish, now, effects),
+            Action::Subscribe(topic) => match self.resolve(&topic) {
+                // Wanted twice is had once.
+                Ok(topic) if self.subscriptions.find(&topic).is_some() => {}
+                Ok(topic) => self.subscribe(CommandId::None, Subscribe::new(topic), now, effects),
+                Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+            },
+            Action::Unsubscribe(topic) => match self.resolve(&topic) {
+                Ok(topic) => self.end_subscription(&topic, crate::UnsubscribeReason::Server, effects),
+                Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+            },
+            Action::Publish(topic, publish) => match self.resolve(&topic) {
+                Ok(topic) => self.publish_for_application(topic, publish, now, effects),
+                Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+            },
+            Action::Refuse(refusal) => self.refuse(CommandId::None, refusal, now, effects),
             Action::Close { code, reason } => self.close(CloseReason::Application { code, reason }, effects),
         }
     }

@@ -7,10 +7,11 @@ use std::{
 };
 
 use super::{
-    effect::{Effect, Question},
+    effect::{Effect, Identified, Question},
+    entering::Entered,
     machine::{Phase, Purpose, Session},
 };
-use crate::{CloseReason, CommandId, Connect, Connected, Identity, Push, Refusal, RefusalKind, Reply, SessionInfo, Subscribe};
+use crate::{CloseReason, CommandId, Connect, Connected, Push, Refusal, RefusalKind, Since, Subscribe, Topic};
 
 /// What the client libraries need to renew their credentials before the end.
 const RENEWAL_TIME: Duration = Duration::from_secs(25);
@@ -22,14 +23,15 @@ impl Session {
         self.connect(CommandId::None, connect, now, effects);
     }
 
-    pub(super) fn connect(&mut self, id: CommandId, connect: Connect, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn connect(&mut self, id: CommandId, mut connect: Connect, now: Instant, effects: &mut Vec<Effect>) {
         if self.phase != Phase::Waiting {
             return self.refuse(id, Refusal::bad_request("this session is connected; connect is sent once"), now, effects);
         }
         self.phase = Phase::Connecting;
         // The client has said who it is: how long the application takes is the hook timeout's business.
         self.timers.connect_at = None;
-        self.ask(None, Purpose::Connect(id), Question::Identify(connect), effects);
+        let resume = std::mem::take(&mut connect.resume);
+        self.ask(None, Purpose::Connect(id, resume), Question::Identify(connect), effects);
     }
 
     pub(super) fn refresh(&mut self, id: CommandId, token: String, effects: &mut Vec<Effect>) {
@@ -40,61 +42,56 @@ impl Session {
     pub(super) fn identified(
         &mut self,
         id: CommandId,
-        answer: Result<(Identity, Option<Duration>), Refusal>,
+        resume: &[(Topic, Since)],
+        answer: Result<Box<Identified>, Refusal>,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
-        let (identity, ttl) = match answer {
+        let chosen = answer.and_then(|identified| {
+            let chosen = self.topics_of(&identified.identity, &identified.subject)?;
+            Ok((identified, chosen))
+        });
+        let (identified, chosen) = match chosen {
             Ok(identified) => identified,
             Err(refusal) => return self.not_identified(id, refusal, now, effects),
         };
-        self.phase = Phase::Connected;
+        let Identified { identity, subject, ttl } = *identified;
         self.timers.connect_at = None;
-        let session = self.info.session;
-        self.info = Arc::new(SessionInfo { session, user: identity.user, info: identity.info, topic_info: None });
+        self.subject = Arc::new(subject);
+        self.renewed_by_server = identity.renewed_by_server && self.rules.renews;
         self.set_expiry(ttl, now);
-        // spec: centrifuge client protocol, "Ping": the first one at random in the second half of the interval, then every interval.
-        let interval = self.rules.settings.ping_interval;
-        self.timers.ping_at = Some(now + interval.mul_f32(0.5 + self.chance.clamp(0.0, 1.0) / 2.0));
-        effects.push(Effect::Connected { rule: identity.rule });
-        let connected =
-            Connected { session, user: self.info.user.clone(), ttl: ttl.map(advertised), data: identity.data, ping_interval: interval };
-        effects.push(Effect::Reply(id, Reply::Connected(connected)));
-        self.open_next(now, effects);
+        if !chosen.is_empty() {
+            effects.push(Effect::Hold);
+        }
+        effects.push(Effect::Connected);
+        let connected = Connected {
+            session: self.subject.session,
+            user: self.subject.user.clone(),
+            ttl: ttl.filter(|_| !self.renewed_by_server).map(advertised),
+            data: identity.data,
+            ping_interval: self.rules.settings.ping_interval,
+            subscriptions: Vec::new(),
+        };
+        self.enter(Entered::Connected(id, Box::new(connected)), chosen, resume, now, effects);
     }
 
     /// Subscribes to the next topic of the URL, or tells that all are live.
     pub(super) fn open_next(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         match self.opening.as_mut().map(VecDeque::pop_front) {
             None => {}
-            Some(Some(subscribe)) => self.subscribe(CommandId::None, subscribe, now, effects),
+            Some(Some(mut subscribe)) => match self.resolve(&subscribe.topic) {
+                // The identity has brought it already.
+                Ok(topic) if self.is_live_in(&topic) => self.open_next(now, effects),
+                Ok(topic) => {
+                    subscribe.topic = topic;
+                    self.subscribe(CommandId::None, subscribe, now, effects);
+                }
+                Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+            },
             Some(None) => {
                 self.opening = None;
                 effects.push(Effect::Opened(Ok(())));
             }
-        }
-    }
-
-    pub(super) fn refreshed(
-        &mut self,
-        id: CommandId,
-        answer: Result<(Identity, Option<Duration>), Refusal>,
-        now: Instant,
-        effects: &mut Vec<Effect>,
-    ) {
-        match answer {
-            Ok((identity, ttl)) if identity.user == self.info.user => {
-                self.set_expiry(ttl, now);
-                effects.push(Effect::Reply(
-                    id,
-                    Reply::Refreshed { session: self.info.session, user: identity.user, ttl: ttl.map(advertised) },
-                ));
-            }
-            Ok(_) => {
-                let refusal = Refusal::unauthorized("the new token names another user").hint("close, and connect as the new user");
-                self.refuse(id, refusal, now, effects);
-            }
-            Err(refusal) => self.refuse(id, refusal, now, effects),
         }
     }
 
@@ -112,7 +109,7 @@ impl Session {
         self.refuse(id, refusal, now, effects);
     }
 
-    fn set_expiry(&mut self, ttl: Option<Duration>, now: Instant) {
+    pub(super) fn set_expiry(&mut self, ttl: Option<Duration>, now: Instant) {
         let settings = &self.rules.settings;
         self.timers.expires_at = ttl.map(|ttl| now + ttl + settings.expiry_leeway);
         self.timers.expiring_at = ttl.map(|ttl| now + ttl.saturating_sub(settings.expiring_notice));
@@ -120,6 +117,6 @@ impl Session {
 }
 
 /// The time after which a client should renew, so that it is done before the end.
-fn advertised(ttl: Duration) -> Duration {
+pub(super) fn advertised(ttl: Duration) -> Duration {
     ttl.saturating_sub(RENEWAL_TIME).max(Duration::from_secs(1))
 }

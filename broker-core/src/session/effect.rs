@@ -1,10 +1,10 @@
 //! What a session wants done: the outputs of the state machine, and the answers that come back.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Action, CloseReason, CommandId, Connect, Grant, Identity, Namespace, Payload, PresenceStats, Publish, Published, Push, Refusal, Reply,
-    SessionInfo, Since, Subscribe, Topic, backplane::LogPage,
+    Action, CloseReason, CommandId, Connect, Connected, Grant, Identity, Namespace, Payload, PresenceStats, Publish, Published, Push,
+    Refusal, Reply, SessionInfo, Since, Subject, Subscribe, Topic, backplane::LogPage,
 };
 
 /// What a session wants done, in this order.
@@ -12,6 +12,10 @@ use crate::{
 pub(crate) enum Effect {
     /// Answer a command.
     Reply(CommandId, Reply),
+    /// Write nothing until `Welcome`: what arrives meanwhile waits.
+    Hold,
+    /// Answer the connect, before everything that was held back.
+    Welcome(CommandId, Box<Connected>),
     /// Tell the client.
     Push(Push),
     /// Ask somebody; the answer comes back with the same id.
@@ -20,8 +24,12 @@ pub(crate) enum Effect {
     Join(Join),
     /// Listen no more.
     Leave(Leave),
-    /// The session is connected, by this rule.
-    Connected { rule: &'static str },
+    /// The session is somebody.
+    Connected,
+    /// The session was this one until here.
+    IdentityChanged(Arc<Subject>),
+    /// The session stays in a topic, where others knew it as this one.
+    Renamed { topic: Topic, namespace: Arc<Namespace>, before: Arc<SessionInfo> },
     /// A session that was opened with topics is live, or refused.
     Opened(Result<(), Refusal>),
     /// The session has ended: nothing follows.
@@ -57,11 +65,29 @@ pub(crate) struct Leave {
     pub(crate) keeps_backlog: bool,
 }
 
+/// Whoever waits for something is told when the last of these is dropped.
+#[derive(Clone)]
+pub(crate) struct Completion(#[expect(dead_code, reason = "dropping it is its use")] pub(crate) Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Completion")
+    }
+}
+
 /// What must be asked outside the state machine.
 #[derive(Debug)]
 pub(crate) enum Question {
     /// Who is this?
     Identify(Connect),
+    /// The application says who this is: is that revoked, and which groups does the server add?
+    Adopt(Box<Identity>),
+    /// May this subject keep these subscriptions?
+    Reauthorize { subject: Arc<Subject>, topics: Vec<Kept> },
+    /// How long do the credentials that the server renews itself hold on?
+    Renew,
+    /// What does the renewed token of a subscription grant?
+    Redeem { topic: Topic, token: String },
     /// May it subscribe, and what is added?
     Subscribe { subscribe: Subscribe, namespace: Arc<Namespace>, authorize: bool },
     /// Publish, after asking those who must be asked.
@@ -78,12 +104,42 @@ pub(crate) enum Question {
     Message { data: Payload },
 }
 
+/// A subscription whose future is asked about.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) topic: Topic,
+    pub(crate) namespace: Arc<Namespace>,
+    pub(crate) authorize: bool,
+}
+
+/// Who a session is.
+#[derive(Debug)]
+pub(crate) struct Identified {
+    pub(crate) identity: Identity,
+    pub(crate) subject: Subject,
+    /// Time until the credentials end; `None`: they do not.
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// A subscription that is allowed.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) grant: Grant,
+    /// Whether a token for this topic allowed it.
+    pub(crate) by_token: bool,
+    /// Time until the grant ends; `None`: it does not.
+    pub(crate) ttl: Option<Duration>,
+}
+
 /// The answer to a [`Question`].
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// The identity, and the time until its credentials end.
-    Identity(Result<(Identity, Option<Duration>), Refusal>),
-    Grant(Result<Grant, Refusal>),
+    Identity(Result<Box<Identified>, Refusal>),
+    /// For each topic asked about: what is granted, if it is.
+    Reauthorized(Vec<Option<Grant>>),
+    /// The time until the credentials end; `None`: they do not.
+    Renewed(Result<Option<Duration>, Refusal>),
+    Grant(Result<Granted, Refusal>),
     Published(Topic, Result<Published, Refusal>),
     History(Topic, Result<LogPage, Refusal>),
     Presence(Topic, Result<Vec<Arc<SessionInfo>>, Refusal>),

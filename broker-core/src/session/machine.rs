@@ -9,13 +9,18 @@ use std::{
 };
 
 use super::{
-    effect::{AskId, Effect, Generation, Question},
+    effect::{AskId, Completion, Effect, Generation, Question},
+    entering::Entering,
     limits::Mistakes,
-    rules::Rules,
+    rules::{Rules, unknown_topic},
     subscription::Subscriptions,
+    switching::Switch,
     timer::{Timers, due},
 };
-use crate::{CloseReason, Command, CommandId, Push, Refusal, RefusalKind, Reply, Request, SessionId, SessionInfo, Subscribe, Topic};
+use crate::{
+    CloseReason, Command, CommandId, Identity, Push, Refusal, RefusalKind, Reply, Request, SessionId, SessionInfo, Since, Subject,
+    Subscribe, Topic,
+};
 
 /// Questions that one session may have open at a time; further commands wait.
 const QUESTIONS_MAX: usize = 64;
@@ -29,17 +34,25 @@ pub(crate) struct Manners {
     pub(crate) answers_without_id: bool,
     /// Whether the client's first command must be connect; otherwise the session is opened at once.
     pub(crate) awaits_connect: bool,
+    /// Whether the connection goes on when renewed credentials name another user.
+    pub(crate) changes_user: bool,
 }
 
 /// Who is connected, what it listens to, its deadlines and open questions.
 pub(crate) struct Session {
-    pub(super) info: Arc<SessionInfo>,
+    pub(super) subject: Arc<Subject>,
     pub(super) rules: Arc<Rules>,
     pub(super) manners: Manners,
     pub(super) phase: Phase,
     /// Topics of the URL that are not live yet, while the opening is not told.
     pub(super) opening: Option<VecDeque<Subscribe>>,
     pub(super) subscriptions: Subscriptions,
+    /// The topics of a new identity are not all live yet.
+    pub(super) entering: Option<Box<Entering>>,
+    /// The client knows the topic of its session.
+    pub(super) told_own_topic: bool,
+    /// The application is asked for a renewal before the credentials end, not the client.
+    pub(super) renewed_by_server: bool,
     pub(super) timers: Timers,
     /// A ping was sent that no pong has answered; other signs of life do not change that.
     pong_is_due: bool,
@@ -71,8 +84,14 @@ pub(super) struct Open {
 
 /// What an answer is for.
 pub(super) enum Purpose {
-    Connect(CommandId),
+    /// With the positions from which the server's own subscriptions resume.
+    Connect(CommandId, Vec<(Topic, Since)>),
     Refresh(CommandId),
+    /// The server gives the session another identity.
+    Adopt(Completion),
+    Reauthorize(Box<Switch>),
+    Renew,
+    RefreshSubscription(CommandId, Topic, Generation),
     Subscribe(Topic, Generation),
     Command(CommandId),
     /// The application published for the session: nobody waits for the answer.
@@ -82,15 +101,18 @@ pub(super) enum Purpose {
 impl Session {
     /// A session that waits for its connect command until the connect deadline. `chance`, 0 to 1, spreads the first ping.
     pub(crate) fn new(id: SessionId, rules: Arc<Rules>, manners: Manners, chance: f32, now: Instant) -> Self {
-        let info = Arc::new(SessionInfo { session: id, user: "".into(), info: None, topic_info: None });
+        let subject = Arc::new(Subject::new(id, &Identity::anonymous()));
         let timers = Timers { connect_at: Some(now + rules.settings.connect_timeout), ..Timers::default() };
         Self {
-            info,
+            subject,
             rules,
             manners,
             phase: Phase::Waiting,
             opening: None,
             subscriptions: Subscriptions::default(),
+            entering: None,
+            told_own_topic: false,
+            renewed_by_server: false,
             timers,
             pong_is_due: false,
             chance,
@@ -103,7 +125,11 @@ impl Session {
     }
 
     pub(crate) fn info(&self) -> &Arc<SessionInfo> {
-        &self.info
+        &self.subject.info
+    }
+
+    pub(crate) fn subject(&self) -> &Arc<Subject> {
+        &self.subject
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -152,8 +178,18 @@ impl Session {
             return self.close(CloseReason::NoPong, effects);
         }
         if due(&mut self.timers.expiring_at, now) {
-            let within = self.timers.expires_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-            effects.push(Effect::Push(Push::Expiring { within }));
+            if self.renewed_by_server {
+                self.ask(None, Purpose::Renew, Question::Renew, effects);
+            } else {
+                let within = self.timers.expires_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+                effects.push(Effect::Push(Push::Expiring { within }));
+            }
+        }
+        if due(&mut self.timers.subscription_ends_at, now) {
+            self.end_expired(now, effects);
+        }
+        if self.phase == Phase::Closed {
+            return;
         }
         if due(&mut self.timers.ping_at, now) {
             effects.push(Effect::Push(Push::Ping));
@@ -172,6 +208,7 @@ impl Session {
         self.timers = Timers::default();
         self.questions = Vec::new();
         self.waiting = VecDeque::new();
+        self.entering = None;
         self.leave_all(effects);
         if self.opening.take().is_some() {
             let refusal = match &reason {
@@ -184,7 +221,13 @@ impl Session {
     }
 
     pub(super) fn dispatch(&mut self, command: Command, now: Instant, effects: &mut Vec<Effect>) {
-        let Command { id, request } = command;
+        let Command { id, mut request } = command;
+        if let Some(topic) = topic_mut(&mut request) {
+            match self.resolve(topic) {
+                Ok(full) => *topic = full,
+                Err(refusal) => return self.refuse(id, refusal, now, effects),
+            }
+        }
         match request {
             Request::Unreadable(reason) => self.unreadable(reason, now, effects),
             Request::Mistake(refusal) => self.refuse(id, refusal, now, effects),
@@ -197,9 +240,23 @@ impl Session {
             Request::Subscribe(subscribe) => self.subscribe(id, subscribe, now, effects),
             Request::Unsubscribe { topic } => self.unsubscribe(id, topic, now, effects),
             Request::Refresh { token } => self.refresh(id, token, effects),
+            Request::RefreshSubscription { topic, token } => self.refresh_subscription(id, topic, token, now, effects),
             Request::Ping { bare } => effects.push(Effect::Reply(id, Reply::Pong { bare })),
             Request::Pong => {}
             asking => self.ask_about(id, asking, now, effects),
+        }
+    }
+
+    /// The topic that the client means: inside its tenant, where it has one. No name leads into a tenant from outside.
+    pub(super) fn resolve(&self, topic: &Topic) -> Result<Topic, Refusal> {
+        if topic.tenant().is_some() {
+            return Err(unknown_topic(topic));
+        }
+        match self.subject.tenant() {
+            None => Ok(topic.clone()),
+            Some(tenant) => topic
+                .in_tenant(tenant)
+                .map_err(|error| Refusal::bad_request(format!("with the prefix of its tenant, {error}")).hint("use a shorter topic")),
         }
     }
 
@@ -240,6 +297,11 @@ impl Session {
         }
     }
 
+    /// Forgets every open question of a command: answers to them are void.
+    pub(super) fn take_questions(&mut self) -> Vec<Purpose> {
+        std::mem::take(&mut self.questions).into_iter().map(|open| open.purpose).collect()
+    }
+
     /// The purpose of an answer; `None`: it is void.
     pub(super) fn take_question(&mut self, id: AskId) -> Option<Purpose> {
         let at = self.questions.iter().position(|open| open.id == id)?;
@@ -259,8 +321,7 @@ impl Session {
     pub(super) fn go_on(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let mut at = 0;
         while at < self.waiting.len() && self.phase != Phase::Closed {
-            let topic = topic_of(&self.waiting[at].request);
-            let behind = topic.is_some() && self.waiting.iter().take(at).any(|earlier| topic_of(&earlier.request) == topic);
+            let behind = self.waiting.iter().take(at).any(|earlier| goes_before(&earlier.request, &self.waiting[at].request));
             if behind || self.blocked(&self.waiting[at].request) {
                 at += 1;
                 continue;
@@ -285,8 +346,7 @@ impl Session {
     }
 
     fn must_wait(&self, request: &Request) -> bool {
-        let topic = topic_of(request);
-        self.blocked(request) || topic.is_some() && self.waiting.iter().any(|earlier| topic_of(&earlier.request) == topic)
+        self.blocked(request) || self.waiting.iter().any(|earlier| goes_before(&earlier.request, request))
     }
 
     /// Whether an open question stands before this request.
@@ -294,8 +354,12 @@ impl Session {
         if matches!(request, Request::Unreadable(_) | Request::Mistake(_) | Request::Ping { .. }) {
             return false;
         }
-        if self.phase == Phase::Connecting || self.is_opening() {
+        if self.phase == Phase::Connecting || self.is_opening() || self.is_changing() {
             return true;
+        }
+        if matches!(request, Request::Refresh { .. }) {
+            // What came before it is done as the old identity.
+            return !self.questions.is_empty() || self.subscriptions.iter().any(|subscription| subscription.pending.is_some());
         }
         if matches!(request, Request::Unsubscribe { .. }) {
             return false;
@@ -304,8 +368,14 @@ impl Session {
             return true;
         }
         let Some(topic) = topic_of(request) else { return false };
-        self.questions.iter().any(|open| open.topic.as_ref() == Some(topic))
-            || self.subscriptions.find(topic).is_some_and(|subscription| subscription.pending.is_some())
+        self.questions.iter().any(|open| open.topic.as_ref().is_some_and(|open| open.local() == topic.local()))
+            || self.subscriptions.iter().any(|subscription| subscription.pending.is_some() && subscription.topic.local() == topic.local())
+    }
+
+    /// Whether credentials are being looked at, or the topics of a new identity are not live yet.
+    fn is_changing(&self) -> bool {
+        let changes = |open: &Open| matches!(open.purpose, Purpose::Refresh(_) | Purpose::Adopt(_) | Purpose::Reauthorize(_));
+        self.entering.is_some() || self.questions.iter().any(changes)
     }
 
     fn pong(&mut self, effects: &mut Vec<Effect>) {
@@ -335,7 +405,34 @@ fn topic_of(request: &Request) -> Option<&Topic> {
         Request::Publish { topic, .. }
         | Request::Presence { topic }
         | Request::PresenceStats { topic }
+        | Request::RefreshSubscription { topic, .. }
         | Request::History { topic, .. } => Some(topic),
         _ => None,
     }
+}
+
+/// The topic that a request names.
+fn topic_mut(request: &mut Request) -> Option<&mut Topic> {
+    match request {
+        Request::Subscribe(subscribe) => Some(&mut subscribe.topic),
+        Request::Unsubscribe { topic }
+        | Request::Publish { topic, .. }
+        | Request::Presence { topic }
+        | Request::PresenceStats { topic }
+        | Request::RefreshSubscription { topic, .. }
+        | Request::History { topic, .. } => Some(topic),
+        _ => None,
+    }
+}
+
+/// Whether a request must wait for an earlier one that waits: both are about a topic, or one changes who asks.
+fn goes_before(earlier: &Request, later: &Request) -> bool {
+    if matches!(later, Request::Unreadable(_) | Request::Mistake(_) | Request::Ping { .. }) {
+        return false;
+    }
+    if matches!(earlier, Request::Refresh { .. }) || matches!(later, Request::Refresh { .. }) {
+        return true;
+    }
+    let topic = topic_of(later);
+    topic.is_some() && topic_of(earlier) == topic
 }

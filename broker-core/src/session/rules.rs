@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Authorizer, Decision, Namespace, Namespaces, Payload, Refusal, RefusalKind, SessionInfo, Settings, Topic, Verb};
+use crate::{Authorizer, Decision, Namespace, Namespaces, Payload, Refusal, RefusalKind, Settings, Subject, Topic, Verb};
 
 /// Looks at data before it is published, and may refuse it.
 pub(crate) type PayloadCheck = fn(&Payload) -> Result<(), Refusal>;
@@ -16,6 +16,7 @@ pub(crate) struct Rules {
     pub(crate) hears_subscribe: bool,
     pub(crate) hears_message: bool,
     pub(crate) hears_call: bool,
+    pub(crate) renews: bool,
 }
 
 impl Rules {
@@ -25,7 +26,7 @@ impl Rules {
     }
 
     /// Whether the subject may do this: `Ok(true)` must be asked.
-    pub(crate) fn decide(&self, subject: &SessionInfo, verb: Verb, topic: &Topic, namespace: &Namespace) -> Result<bool, Refusal> {
+    pub(crate) fn decide(&self, subject: &Subject, verb: Verb, topic: &Topic, namespace: &Namespace) -> Result<bool, Refusal> {
         match self.authorizer.decide(subject, verb, topic, namespace) {
             Decision::Allow => Ok(false),
             Decision::Ask => Ok(true),
@@ -34,7 +35,7 @@ impl Rules {
     }
 
     /// The options of a topic and whether a decision must be asked for, or the refusal.
-    pub(crate) fn admit(&self, subject: &SessionInfo, verb: Verb, topic: &Topic) -> Result<(Arc<Namespace>, bool), Refusal> {
+    pub(crate) fn admit(&self, subject: &Subject, verb: Verb, topic: &Topic) -> Result<(Arc<Namespace>, bool), Refusal> {
         let namespace = self.namespace(topic)?;
         let ask = self.decide(subject, verb, topic, namespace)?;
         Ok((namespace.clone(), ask))
@@ -46,13 +47,13 @@ impl Rules {
     }
 }
 
-fn unknown_topic(topic: &Topic) -> Refusal {
+pub(super) fn unknown_topic(topic: &Topic) -> Refusal {
     let (what, rule) = match topic.namespace() {
-        Some(name @ ("group" | "user" | "session")) => {
-            (format!("topics of `{name}:` are the server's own"), "set by the server, not by clients".to_owned())
+        Some("tenant") => {
+            ("topics of tenants are named from inside".to_owned(), "give the session a tenant, by its token or a hook".to_owned())
         }
-        Some(name) => (format!("there is no namespace `{name}` for {topic}"), format!("add [namespaces.{name}]")),
-        None => (format!("{topic} has no namespace, and topics without one are not configured"), "add [default]".to_owned()),
+        Some(name) => (format!("there is no namespace `{name}` for {}", topic.local()), format!("add [namespaces.{name}]")),
+        None => (format!("{} has no namespace, and topics without one are not configured", topic.local()), "add [default]".to_owned()),
     };
     Refusal::new(RefusalKind::UnknownTopic, what).rule(rule)
 }
@@ -60,5 +61,5 @@ fn unknown_topic(topic: &Topic) -> Refusal {
 /// What is off in a namespace.
 pub(crate) fn not_available(what: &str, topic: &Topic, setting: &str) -> Refusal {
     let section = topic.namespace().map_or("default".to_owned(), |name| format!("namespaces.{name}"));
-    Refusal::new(RefusalKind::NotAvailable, format!("{what} is off for {topic}")).rule(format!("set {section}.{setting}"))
+    Refusal::new(RefusalKind::NotAvailable, format!("{what} is off for {}", topic.local())).rule(format!("set {section}.{setting}"))
 }

@@ -1,22 +1,26 @@
 //! Subscribe, join, unsubscribe: how a session comes to listen, and stops.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
-    effect::{Effect, Generation, Join, Leave, Question},
+    connecting::advertised,
+    effect::{Effect, Generation, Granted, Join, Leave, Question},
     machine::{Purpose, Session},
-    subscription::{Pending, Subscription},
+    subscription::{Origin, Pending, Subscription},
 };
-use crate::{CommandId, Grant, Push, Refusal, RefusalKind, Reply, SessionInfo, Subscribe, Subscribed, Topic, UnsubscribeReason, Verb};
+use crate::{
+    CloseReason, CommandId, Push, Refusal, RefusalKind, Reply, SessionInfo, Subscribe, Subscribed, Topic, UnsubscribeReason, Verb,
+};
 
 impl Session {
     pub(super) fn subscribe(&mut self, id: CommandId, subscribe: Subscribe, now: Instant, effects: &mut Vec<Effect>) {
-        let (namespace, authorize) = match self.may_subscribe(&subscribe.topic) {
+        let by_token = subscribe.token.is_some();
+        let (namespace, authorize) = match self.may_subscribe(&subscribe.topic, by_token) {
             Ok(admitted) => admitted,
             Err(refusal) => return self.refuse(id, refusal, now, effects),
         };
         let generation = self.next_generation();
-        let asks = authorize || self.rules.hears_subscribe;
+        let asks = authorize || by_token || self.rules.hears_subscribe;
         let since = subscribe.since;
         let pending = Pending {
             command: id,
@@ -25,6 +29,7 @@ impl Session {
             join_leave: subscribe.join_leave && namespace.join_leave,
             refuse_unrecovered: subscribe.refuse_unrecovered,
             data: None,
+            completion: None,
         };
         let join_leave = pending.join_leave;
         self.subscriptions.add(Subscription {
@@ -33,6 +38,8 @@ impl Session {
             generation,
             pending: Some(Box::new(pending)),
             topic_info: None,
+            origin: Origin::Client,
+            expires_at: None,
         });
         if asks {
             let topic = subscribe.topic.clone();
@@ -43,16 +50,20 @@ impl Session {
         }
     }
 
-    fn may_subscribe(&self, topic: &Topic) -> Result<(std::sync::Arc<crate::Namespace>, bool), Refusal> {
+    /// With a token of its own, the topic is decided by that: see [`Authorizer::redeem`](crate::Authorizer::redeem).
+    fn may_subscribe(&self, topic: &Topic, by_token: bool) -> Result<(std::sync::Arc<crate::Namespace>, bool), Refusal> {
         if self.subscriptions.find(topic).is_some() {
-            return Err(Refusal::new(RefusalKind::AlreadySubscribed, format!("this session is subscribed to {topic}")));
+            return Err(Refusal::new(RefusalKind::AlreadySubscribed, format!("this session is subscribed to {}", topic.local())));
         }
         let max = self.rules.settings.subscriptions_max;
         if self.subscriptions.len() >= max {
             let refusal = Refusal::new(RefusalKind::LimitExceeded, format!("a session may have {max} subscriptions"));
             return Err(refusal.hint("unsubscribe from another topic first").rule("raise client.subscriptions_max"));
         }
-        self.rules.admit(&self.info, Verb::Subscribe, topic)
+        if by_token {
+            return Ok((self.rules.namespace(topic)?.clone(), false));
+        }
+        self.rules.admit(&self.subject, Verb::Subscribe, topic)
     }
 
     /// The application answered whether the session may subscribe.
@@ -60,17 +71,19 @@ impl Session {
         &mut self,
         topic: &Topic,
         generation: Generation,
-        answer: Result<Grant, Refusal>,
+        answer: Result<Granted, Refusal>,
         now: Instant,
         effects: &mut Vec<Effect>,
     ) {
         let Some(subscription) = self.subscriptions.find_mut(topic).filter(|found| found.generation == generation) else { return };
         let Some(pending) = subscription.pending.as_mut() else { return };
         match answer {
-            Ok(grant) => {
+            Ok(Granted { grant, by_token, ttl }) => {
                 pending.data = grant.data;
                 pending.joining = true;
                 subscription.topic_info = grant.topic_info;
+                subscription.origin = if by_token { Origin::Token } else { Origin::Client };
+                subscription.expires_at = ends_at(ttl, now, self.rules.settings.expiry_leeway);
                 let join = Join {
                     topic: topic.clone(),
                     namespace: subscription.namespace.clone(),
@@ -79,6 +92,7 @@ impl Session {
                     join_leave: pending.join_leave,
                 };
                 effects.push(Effect::Join(join));
+                self.timers.subscription_ends_at = self.subscriptions.next_end();
             }
             Err(refusal) => {
                 let id = std::mem::take(&mut pending.command);
@@ -111,10 +125,10 @@ impl Session {
     }
 
     /// The session as others see it where this is said of it.
-    fn info_with(&self, topic_info: Option<bytes::Bytes>) -> std::sync::Arc<SessionInfo> {
+    pub(super) fn info_with(&self, topic_info: Option<bytes::Bytes>) -> std::sync::Arc<SessionInfo> {
         match topic_info {
-            None => self.info.clone(),
-            topic_info => std::sync::Arc::new(SessionInfo { topic_info, ..(*self.info).clone() }),
+            None => self.subject.info.clone(),
+            topic_info => std::sync::Arc::new(SessionInfo { topic_info, ..(*self.subject.info).clone() }),
         }
     }
 
@@ -122,9 +136,24 @@ impl Session {
     pub(crate) fn joined(&mut self, mut subscribed: Subscribed, now: Instant, effects: &mut Vec<Effect>) {
         let Some(subscription) = self.subscriptions.find_mut(&subscribed.topic) else { return };
         let Some(pending) = subscription.pending.take() else { return };
+        let who = match &subscription.topic_info {
+            None => self.subject.info.clone(),
+            Some(_) => self.info_in(&subscribed.topic),
+        };
+        let subscription = self.subscriptions.find(&subscribed.topic);
+        let (origin, expires_at) = subscription.map_or((Origin::Client, None), |live| (live.origin, live.expires_at));
+        subscribed.missed.retain(|publication| publication.is_for(&who));
         subscribed.data = pending.data;
-        effects.push(Effect::Reply(pending.command, Reply::Subscribed(Box::new(subscribed))));
-        self.open_next(now, effects);
+        subscribed.ttl =
+            expires_at.map(|at| advertised(at.saturating_duration_since(now).saturating_sub(self.rules.settings.expiry_leeway)));
+        match origin {
+            Origin::Client | Origin::Token => {
+                effects.push(Effect::Reply(pending.command, Reply::Subscribed(Box::new(subscribed))));
+                self.open_next(now, effects);
+            }
+            Origin::Identity | Origin::Server => self.entered_topic(subscribed, origin, now, effects),
+        }
+        drop(pending.completion);
         self.go_on(now, effects);
     }
 
@@ -132,7 +161,10 @@ impl Session {
     pub(crate) fn join_failed(&mut self, topic: &Topic, refusal: Refusal, now: Instant, effects: &mut Vec<Effect>) {
         let Some(mut subscription) = self.subscriptions.remove(topic) else { return };
         let id = subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command)).unwrap_or_default();
-        self.refuse(id, refusal, now, effects);
+        match subscription.origin {
+            Origin::Client | Origin::Token => self.refuse(id, refusal, now, effects),
+            Origin::Identity | Origin::Server => self.not_entered(topic, &refusal, effects),
+        }
         self.go_on(now, effects);
     }
 
@@ -154,10 +186,67 @@ impl Session {
 
     /// Ends a subscription of the server's own accord, and says so.
     pub(crate) fn end_subscription(&mut self, topic: &Topic, reason: UnsubscribeReason, effects: &mut Vec<Effect>) {
-        if let Some(subscription) = self.subscriptions.remove(topic) {
+        if let Some(mut subscription) = self.subscriptions.remove(topic) {
+            let waiting = subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command));
             self.leave(subscription, false, effects);
-            effects.push(Effect::Push(Push::Unsubscribed { topic: topic.clone(), reason }));
+            match waiting {
+                Some(id) if id != CommandId::None => {
+                    let refusal = Refusal::permission_denied(format!("the server ended the subscription to {}", topic.local()));
+                    effects.push(Effect::Reply(id, Reply::Refused(refusal)));
+                }
+                _ => effects.push(Effect::Push(Push::Unsubscribed { topic: topic.clone(), reason })),
+            }
         }
+    }
+
+    /// Ends the subscriptions whose own credentials are past their end.
+    pub(super) fn end_expired(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let is_over = |subscription: &&Subscription| subscription.expires_at.is_some_and(|at| at <= now);
+        let over: Vec<(Topic, Origin)> =
+            self.subscriptions.iter().filter(is_over).map(|subscription| (subscription.topic.clone(), subscription.origin)).collect();
+        for (topic, origin) in over {
+            match origin {
+                Origin::Client | Origin::Token => self.end_subscription(&topic, UnsubscribeReason::Expired, effects),
+                Origin::Identity | Origin::Server => return self.close(CloseReason::SubscriptionExpired, effects),
+            }
+        }
+        self.timers.subscription_ends_at = self.subscriptions.next_end();
+        self.go_on(now, effects);
+    }
+
+    pub(super) fn refresh_subscription(&mut self, id: CommandId, topic: Topic, token: String, now: Instant, effects: &mut Vec<Effect>) {
+        let Some(subscription) = self.subscriptions.find(&topic) else {
+            let refusal = Refusal::bad_request(format!("this session is not subscribed to {}", topic.local()));
+            return self.refuse(id, refusal.hint("subscribe with the new token"), now, effects);
+        };
+        let purpose = Purpose::RefreshSubscription(id, topic.clone(), subscription.generation);
+        self.ask(Some(topic.clone()), purpose, Question::Redeem { topic, token }, effects);
+    }
+
+    /// The renewed token of a subscription was looked at.
+    pub(super) fn subscription_refreshed(
+        &mut self,
+        id: CommandId,
+        topic: Topic,
+        generation: Generation,
+        answer: Result<Granted, Refusal>,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
+        let leeway = self.rules.settings.expiry_leeway;
+        let granted = match answer {
+            Ok(granted) => granted,
+            Err(refusal) => return self.refuse(id, refusal, now, effects),
+        };
+        let expires_at = ends_at(granted.ttl, now, leeway);
+        let Some(subscription) = self.subscriptions.find_mut(&topic).filter(|found| found.generation == generation) else {
+            let refusal = Refusal::unavailable(format!("the subscription to {} ended before its renewal", topic.local()));
+            return self.refuse(id, refusal, now, effects);
+        };
+        subscription.expires_at = expires_at;
+        self.timers.subscription_ends_at = self.subscriptions.next_end();
+        let ttl = expires_at.map(|at| advertised(at.saturating_duration_since(now).saturating_sub(leeway)));
+        effects.push(Effect::Reply(id, Reply::SubscriptionRefreshed { topic, ttl }));
     }
 
     /// Ends a subscription whose client takes a gap as its end; the gap and what came before it are still sent.
@@ -168,13 +257,12 @@ impl Session {
     }
 
     pub(super) fn leave_all(&mut self, effects: &mut Vec<Effect>) {
-        let all: Vec<Subscription> = self.subscriptions.drain().collect();
-        for subscription in all {
+        for subscription in self.subscriptions.take_all() {
             self.leave(subscription, false, effects);
         }
     }
 
-    fn leave(&self, subscription: Subscription, keeps_backlog: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn leave(&self, subscription: Subscription, keeps_backlog: bool, effects: &mut Vec<Effect>) {
         let live = subscription.pending.is_none();
         if subscription.pending.as_ref().is_some_and(|pending| !pending.joining) {
             return;
@@ -183,4 +271,9 @@ impl Session {
         let who = self.info_with(topic_info);
         effects.push(Effect::Leave(Leave { topic, namespace, generation, live, who, keeps_backlog }));
     }
+}
+
+/// When a subscription ends on the session's own clock, leeway included.
+fn ends_at(expires_at: Option<Duration>, now: Instant, leeway: Duration) -> Option<Instant> {
+    expires_at.map(|ttl| now + ttl + leeway)
 }

@@ -1,8 +1,8 @@
 //! The subscriptions of one session, and how far each has come.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use super::effect::Generation;
+use super::effect::{Completion, Generation};
 use crate::{CommandId, Namespace, Payload, Since, Topic};
 
 /// One session listening to one topic, or about to.
@@ -15,6 +15,22 @@ pub(crate) struct Subscription {
     pub(crate) pending: Option<Box<Pending>>,
     /// One JSON value that others see beside the session in this topic.
     pub(crate) topic_info: Option<bytes::Bytes>,
+    pub(crate) origin: Origin,
+    /// When its own credentials end, leeway included.
+    pub(crate) expires_at: Option<Instant>,
+}
+
+/// Who made a subscription.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Origin {
+    /// The client, by a command or its URL.
+    Client,
+    /// The client, with credentials of its user for this topic alone.
+    Token,
+    /// The server, since the session's identity brings it.
+    Identity,
+    /// The server, by an act of the API or the host.
+    Server,
 }
 
 /// A subscription that is not live yet.
@@ -29,6 +45,8 @@ pub(crate) struct Pending {
     pub(crate) refuse_unrecovered: bool,
     /// The application's data for the answer.
     pub(crate) data: Option<Payload>,
+    /// Whoever waits for the subscription on the server's side.
+    pub(crate) completion: Option<Completion>,
 }
 
 /// The subscriptions of one session. Few: a linear search over pointers is the fastest map.
@@ -61,7 +79,16 @@ impl Subscriptions {
         Some(self.0.swap_remove(at))
     }
 
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Subscription> + '_ {
-        self.0.drain(..)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.0.iter()
+    }
+
+    /// The earliest end of a subscription's own credentials.
+    pub(crate) fn next_end(&self) -> Option<Instant> {
+        self.0.iter().filter_map(|subscription| subscription.expires_at).min()
+    }
+
+    pub(crate) fn take_all(&mut self) -> Vec<Subscription> {
+        std::mem::take(&mut self.0)
     }
 }

@@ -15,12 +15,17 @@ pub(crate) struct Timers {
     pub(crate) expiring_at: Option<Instant>,
     /// The credentials end.
     pub(crate) expires_at: Option<Instant>,
+    /// The credentials of a subscription end, the earliest.
+    pub(crate) subscription_ends_at: Option<Instant>,
 }
 
 impl Timers {
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
-        [self.connect_at, self.ping_at, self.pong_at, self.expiring_at, self.expires_at].into_iter().flatten().min()
+        [self.connect_at, self.ping_at, self.pong_at, self.expiring_at, self.expires_at, self.subscription_ends_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

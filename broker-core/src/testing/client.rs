@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::{
     CloseFrame, CloseReason, Command, CommandId, Connect, Connection, Engine, FrameKind, FrameWriter, Framing, Head, Inbound, Opening,
-    Outlet, Payload, Protocol, Push, Reply, Request, Since, Start, Subscribe, Topic,
+    Outlet, Payload, Protocol, Push, Reply, Request, Since, Start, Subscribe, Subscribed, Topic,
 };
 
 /// A protocol of lines for people: what a test compares with. Every command is answered, ids are left out.
@@ -33,18 +33,13 @@ impl Protocol for LineProtocol {
 
     fn encode_reply(&self, _id: &CommandId, reply: &Reply, out: &mut FrameWriter<'_>) {
         match reply {
-            Reply::Connected(connected) => out.text(format!("connected {}", connected.user).as_bytes()),
-            Reply::Subscribed(subscribed) => {
-                let at = subscribed.position.map_or_else(String::new, |position| format!(" at {}", position.offset));
-                let recovered = subscribed.resume.map_or("", |resume| if resume.recovered { " recovered" } else { " not recovered" });
-                out.text(format!("subscribed {}{at}{recovered}", subscribed.topic).as_bytes());
-                if let Some(snapshot) = &subscribed.snapshot {
-                    out.text(format!("snapshot {} {}", subscribed.topic, text(snapshot)).as_bytes());
-                }
-                for publication in &subscribed.missed {
-                    self.encode_push(&Push::Publication(publication.clone()), out);
+            Reply::Connected(connected) => {
+                out.text(format!("connected {}", connected.user).as_bytes());
+                for subscribed in connected.subscriptions.iter().filter(|subscribed| subscribed.topic.namespace() != Some("user")) {
+                    self.subscribed(subscribed, out);
                 }
             }
+            Reply::Subscribed(subscribed) => self.subscribed(subscribed, out),
             Reply::Unsubscribed { topic } => out.text(format!("unsubscribed {topic}").as_bytes()),
             Reply::Published { topic, position } => {
                 let at = position.map_or_else(String::new, |position| format!(" at {}", position.offset));
@@ -60,7 +55,11 @@ impl Protocol for LineProtocol {
                 let all: Vec<String> = publications.iter().map(|publication| text(&publication.data)).collect();
                 out.text(format!("history {topic} at {} {}", position.offset, all.join(",")).as_bytes());
             }
+            Reply::Refreshed { user, left, joined, .. } if !left.is_empty() || !joined.is_empty() => {
+                out.text(format!("identity {user} left {left:?} joined {joined:?}").as_bytes());
+            }
             Reply::Refreshed { .. } => out.text(b"refreshed"),
+            Reply::SubscriptionRefreshed { topic, .. } => out.text(format!("refreshed {}", topic.local()).as_bytes()),
             Reply::CallResult(data) => out.text(format!("result {}", text(data)).as_bytes()),
             Reply::Pong { .. } => out.text(b"pong"),
             Reply::Refused(refusal) => out.text(format!("refused {:?}: {}", refusal.kind, refusal.message).as_bytes()),
@@ -72,7 +71,7 @@ impl Protocol for LineProtocol {
             Push::Publication(publication) => {
                 assert_ne!(self.poison, Some(text(&publication.data).as_str()), "planted");
                 let at = publication.position.map_or_else(String::new, |position| format!("{}:", position.offset));
-                out.text(format!("{} {at}{}", publication.topic, text(&publication.data)).as_bytes());
+                out.text(format!("{} {at}{}", publication.topic.local(), text(&publication.data)).as_bytes());
             }
             Push::Join { topic, who } => out.text(format!("join {topic} {}", who.user).as_bytes()),
             Push::Leave { topic, who } => out.text(format!("leave {topic} {}", who.user).as_bytes()),
@@ -84,7 +83,12 @@ impl Protocol for LineProtocol {
             Push::Refused(refusal) => out.text(format!("refused {:?}: {}", refusal.kind, refusal.message).as_bytes()),
             Push::Message(data) => out.text(format!("message {}", text(data)).as_bytes()),
             Push::Unsubscribed { topic, reason } => out.text(format!("unsubscribed {topic} {reason:?}").as_bytes()),
-            Push::Subscribed(subscribed) => out.text(format!("subscribed {}", subscribed.topic).as_bytes()),
+            Push::Subscribed(subscribed) if subscribed.topic.namespace() == Some("user") => {}
+            Push::Subscribed(subscribed) => self.subscribed(subscribed, out),
+            Push::Refreshed { ttl } => out.text(format!("refreshed for {ttl:?}").as_bytes()),
+            Push::Identity { user, left, joined } => {
+                out.text(format!("identity {user} left {left:?} joined {joined:?}").as_bytes());
+            }
             Push::Expiring { within } => out.text(format!("expiring in {within:?}").as_bytes()),
             Push::Ping => out.text(b"ping"),
             Push::Closing(CloseReason::Refused(refusal)) => self.encode_push(&Push::Refused((**refusal).clone()), out),
@@ -100,9 +104,27 @@ impl Protocol for LineProtocol {
         self.gap_ends
     }
 
+    fn changes_user_in_place(&self) -> bool {
+        !self.gap_ends
+    }
+
     fn close_frame(&self, reason: &CloseReason) -> CloseFrame {
         assert_ne!(self.poison, Some("close"), "planted");
         CloseFrame { code: 3000, reason: reason.cause().into() }
+    }
+}
+
+impl LineProtocol {
+    fn subscribed(self, subscribed: &Subscribed, out: &mut FrameWriter<'_>) {
+        let at = subscribed.position.map_or_else(String::new, |position| format!(" at {}", position.offset));
+        let recovered = subscribed.resume.map_or("", |resume| if resume.recovered { " recovered" } else { " not recovered" });
+        out.text(format!("subscribed {}{at}{recovered}", subscribed.topic.local()).as_bytes());
+        if let Some(snapshot) = &subscribed.snapshot {
+            out.text(format!("snapshot {} {}", subscribed.topic.local(), text(snapshot)).as_bytes());
+        }
+        for publication in &subscribed.missed {
+            self.encode_push(&Push::Publication(publication.clone()), out);
+        }
     }
 }
 

@@ -7,11 +7,11 @@ use std::{
 };
 
 use crate::{
-    ByNamespace, Command, CommandId, Connect, Identity, Namespaces, Position, Published, Request, SessionId, SessionInfo, Settings,
-    Subscribed,
+    ByNamespace, Command, CommandId, Connect, Grant, Identity, Namespaces, Position, Published, Request, SessionId, SessionInfo, Settings,
+    Subject, Subscribed,
     backplane::LogPage,
     presence::PresenceStats,
-    session::{Answer, Effect, Manners, Question, Rules, Session},
+    session::{Answer, Effect, Granted, Identified, Manners, Question, Rules, Session},
 };
 
 /// The state machine of one session alone: commands go in, what the client is told is counted. For benches of the machine itself.
@@ -43,8 +43,9 @@ impl LoneSession {
             hears_subscribe: false,
             hears_message: false,
             hears_call: false,
+            renews: false,
         };
-        let manners = Manners { answers_without_id: false, awaits_connect: true };
+        let manners = Manners { answers_without_id: false, awaits_connect: true, changes_user: false };
         let now = Instant::now();
         let session = Session::new(SessionId::from_random(1), Arc::new(rules), manners, 0.5, now);
         let mut lone = Self { session, effects: Vec::new(), now, epoch: crate::Epoch::from_random(1) };
@@ -61,13 +62,19 @@ impl LoneSession {
             let effect = std::mem::replace(&mut self.effects[at], Effect::Opened(Ok(())));
             at += 1;
             match effect {
-                Effect::Reply(..) | Effect::Push(_) => told += 1,
+                Effect::Reply(..) | Effect::Push(_) | Effect::Welcome(..) => told += 1,
                 Effect::Ask(id, question) => {
                     let answer = self.answer(question);
                     self.session.handle_answer(id, answer, self.now, &mut self.effects);
                 }
                 Effect::Join(join) => self.session.joined(live(join.topic), self.now, &mut self.effects),
-                Effect::Leave(_) | Effect::Connected { .. } | Effect::Opened(_) | Effect::Close(_) => {}
+                Effect::Hold
+                | Effect::Leave(_)
+                | Effect::Connected
+                | Effect::IdentityChanged(_)
+                | Effect::Renamed { .. }
+                | Effect::Opened(_)
+                | Effect::Close(_) => {}
             }
         }
         self.effects.clear();
@@ -88,11 +95,21 @@ impl LoneSession {
         self.session.info()
     }
 
+    fn identify(&self, identity: Identity) -> Answer {
+        let subject = Subject::new(self.session.info().session, &identity);
+        Answer::Identity(Ok(Box::new(Identified { identity, subject, ttl: None })))
+    }
+
     fn answer(&self, question: Question) -> Answer {
         let top = Position { offset: 1, epoch: self.epoch };
         match question {
-            Question::Identify(_) => Answer::Identity(Ok((Identity::anonymous(), None))),
-            Question::Subscribe { .. } => Answer::Grant(Ok(crate::Grant::plain())),
+            Question::Identify(_) => self.identify(Identity::anonymous()),
+            Question::Adopt(identity) => self.identify(*identity),
+            Question::Reauthorize { topics, .. } => Answer::Reauthorized(topics.iter().map(|_| Some(Grant::plain())).collect()),
+            Question::Renew => Answer::Renewed(Ok(None)),
+            Question::Subscribe { .. } | Question::Redeem { .. } => {
+                Answer::Grant(Ok(Granted { grant: Grant::plain(), by_token: false, ttl: None }))
+            }
             Question::Publish { topic, .. } => Answer::Published(topic, Ok(Published::at(Some(top)))),
             Question::History { topic, .. } => Answer::History(topic, Ok(LogPage { top, publications: Vec::new() })),
             Question::Presence { topic, .. } => Answer::Presence(topic, Ok(Vec::new())),
@@ -111,5 +128,5 @@ impl fmt::Debug for LoneSession {
 
 /// What a hub answers to a join of a topic without history.
 fn live(topic: crate::Topic) -> Subscribed {
-    Subscribed { topic, position: None, recoverable: false, resume: None, snapshot: None, missed: Vec::new(), data: None }
+    Subscribed { topic, position: None, recoverable: false, resume: None, snapshot: None, missed: Vec::new(), data: None, ttl: None }
 }

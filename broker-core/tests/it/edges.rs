@@ -11,7 +11,7 @@ use std::{
 use broker_core::{
     Action, Authorizer, Backplane, Capabilities, Decision, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
     MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Request, SessionId,
-    SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subscribe, Topic, Unavailable, Verb,
+    Since, Sink, SnapshotFailed, StreamItem, Subject, Subscribe, Topic, Unavailable, Verb,
     testing::{Client, LineProtocol},
 };
 use tokio::sync::Notify;
@@ -325,7 +325,7 @@ struct Trap;
 
 #[async_trait::async_trait]
 impl Authorizer for Trap {
-    fn decide(&self, _subject: &SessionInfo, _verb: Verb, topic: &Topic, _namespace: &Namespace) -> Decision {
+    fn decide(&self, _subject: &Subject, _verb: Verb, topic: &Topic, _namespace: &Namespace) -> Decision {
         assert_ne!(topic.as_str(), "plain:trap", "planted");
         Decision::Allow
     }

@@ -23,7 +23,14 @@ fn check_push(told: &Push, expected: &str) {
 }
 
 fn connected() -> Connected {
-    Connected { session: SessionId::from_random(1), user: "u".into(), ttl: None, data: None, ping_interval: Duration::from_secs(25) }
+    Connected {
+        session: SessionId::from_random(1),
+        user: "u".into(),
+        ttl: None,
+        data: None,
+        ping_interval: Duration::from_secs(25),
+        subscriptions: Vec::new(),
+    }
 }
 
 #[test]
@@ -248,5 +255,5 @@ fn messages_and_pings_are_pushed_and_the_rest_is_silent() {
 }
 
 fn refreshed(ttl: Option<Duration>) -> Reply {
-    Reply::Refreshed { session: SessionId::from_random(1), user: "u".into(), ttl }
+    Reply::Refreshed { session: SessionId::from_random(1), user: "u".into(), ttl, left: Vec::new(), joined: Vec::new() }
 }

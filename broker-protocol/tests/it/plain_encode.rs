@@ -60,6 +60,7 @@ fn connected_is_told_in_the_envelope_only() {
         ttl: None,
         data: Some(Payload::json("{}")),
         ping_interval: Duration::from_secs(25),
+        subscriptions: Vec::new(),
     });
     assert_eq!(
         reply(&ENVELOPE, &CommandId::None, &answer),
@@ -164,7 +165,7 @@ fn the_other_answers_are_ok_with_their_results() {
     );
     check(&Reply::PresenceStats { topic: topic("a"), sessions: 3, users: 2 }, r#"{"broker":"ok","id":1,"num_clients":3,"num_users":2}"#);
     check(
-        &Reply::Refreshed { session: SessionId::from_random(1), user: "ann".into(), ttl: None },
+        &Reply::Refreshed { session: SessionId::from_random(1), user: "ann".into(), ttl: None, left: Vec::new(), joined: Vec::new() },
         r#"{"broker":"identity","id":1,"user":"ann","left":[],"joined":[]}"#,
     );
     check(&Reply::CallResult(Payload::json("[3]")), r#"{"broker":"ok","id":1,"data":[3]}"#);

@@ -164,5 +164,14 @@ pub(crate) fn session(number: u8, user: &str) -> SessionInfo {
 
 /// A subscription without history.
 pub(crate) fn subscribed(name: &str) -> Subscribed {
-    Subscribed { topic: topic(name), position: None, recoverable: false, resume: None, snapshot: None, missed: Vec::new(), data: None }
+    Subscribed {
+        topic: topic(name),
+        position: None,
+        recoverable: false,
+        resume: None,
+        snapshot: None,
+        missed: Vec::new(),
+        data: None,
+        ttl: None,
+    }
 }

@@ -1,0 +1,101 @@
+//! What the server does with a session that is open: subscribe it, send to it, move its end, give it another identity.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    connecting::advertised,
+    effect::{Completion, Effect, Question},
+    machine::{Purpose, Session},
+    subscription::Origin,
+};
+use crate::{CloseReason, Identity, Publication, Push, ServerSubscription, Since, Subscribed, Topic, UnsubscribeReason};
+
+impl Session {
+    /// Subscribes to a topic, given by its local name. False: that is not possible for this session.
+    pub(crate) fn order_subscribe(
+        &mut self,
+        mut subscription: ServerSubscription,
+        since: Option<Since>,
+        completion: Completion,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if let Some(tenant) = self.subject.tenant() {
+            let Ok(topic) = subscription.topic.in_tenant(tenant) else { return false };
+            subscription.topic = topic;
+        } else if subscription.topic.tenant().is_some() {
+            return false;
+        }
+        if let Some(group) = subscription.topic.as_group() {
+            self.subject = Arc::new(self.subject.with_group(group, true));
+        }
+        if self.subscriptions.find(&subscription.topic).is_some() {
+            return true;
+        }
+        let Ok(namespace) = self.rules.namespace(&subscription.topic).cloned() else { return false };
+        if self.subscriptions.len() >= self.rules.settings.subscriptions_max {
+            return false;
+        }
+        self.subscribe_for_server(subscription, namespace, Origin::Server, since, Some(completion), effects);
+        true
+    }
+
+    /// Ends the subscription to a topic, given by its full name. False: there is none.
+    pub(crate) fn order_unsubscribe(&mut self, topic: &Topic, effects: &mut Vec<Effect>) -> bool {
+        if let Some(group) = topic.as_group().filter(|_| topic.tenant() == self.subject.tenant().map(crate::Tenant::as_str)) {
+            self.subject = Arc::new(self.subject.with_group(group, false));
+        }
+        let is_subscribed = self.subscriptions.find(topic).is_some();
+        self.end_subscription(topic, UnsubscribeReason::Server, effects);
+        is_subscribed
+    }
+
+    /// Sends a publication that stands in no history. The topic of the session itself is told before its first one.
+    pub(crate) fn order_send(&mut self, publication: Arc<Publication>, effects: &mut Vec<Effect>) {
+        let is_new = self.subscriptions.find(&publication.topic).is_none();
+        if is_new && !std::mem::replace(&mut self.told_own_topic, true) {
+            let subscribed = Subscribed {
+                topic: publication.topic.clone(),
+                position: None,
+                recoverable: false,
+                resume: None,
+                snapshot: None,
+                missed: Vec::new(),
+                data: None,
+                ttl: None,
+            };
+            effects.push(Effect::Push(Push::Subscribed(Box::new(subscribed))));
+        }
+        effects.push(Effect::Push(Push::Publication(publication)));
+    }
+
+    /// Sets when the credentials end; `None`: never.
+    pub(crate) fn order_refresh(&mut self, ttl: Option<Duration>, now: Instant, effects: &mut Vec<Effect>) {
+        self.set_expiry(ttl, now);
+        if !self.renewed_by_server {
+            effects.push(Effect::Push(Push::Refreshed { ttl: ttl.map(advertised) }));
+        }
+    }
+
+    /// Begins to give the session another identity.
+    pub(crate) fn order_identity(&mut self, identity: Box<Identity>, completion: Completion, effects: &mut Vec<Effect>) {
+        self.ask(None, Purpose::Adopt(completion), Question::Adopt(identity), effects);
+    }
+
+    /// Closes the session on behalf of the server.
+    pub(crate) fn order_close(&mut self, reason: CloseReason, effects: &mut Vec<Effect>) {
+        self.close(reason, effects);
+    }
+
+    /// The topics that the session listens to.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.subscriptions.iter().map(|subscription| &subscription.topic)
+    }
+
+    /// Whether the session is a member of the topic and its own list says so.
+    pub(crate) fn is_live_in(&self, topic: &Topic) -> bool {
+        self.subscriptions.find(topic).is_some_and(|subscription| subscription.pending.is_none())
+    }
+}
