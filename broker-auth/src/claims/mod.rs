@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use self::{
     times::Times,
-    value::{Entries, Place, json, json_or_base64, list, object, present, text},
+    value::{Entries, Place, json_or_base64, list, object, present, text},
 };
 pub use self::written::{Claims, InvalidInfo, SubscriptionClaims};
 
@@ -173,7 +173,7 @@ pub(crate) fn read(json: &[u8], checks: &Checks<'_>) -> Result<Identity, Refusal
     identity.issued_at = Some(times.issued_at.unwrap_or(UNIX_EPOCH));
     identity.token_id = claims.jti.map(|jti| text(Place::Claim("jti"), jti)).transpose()?.map(Into::into);
     identity.info = json_or_base64(claims.info, claims.b64info, Place::Claim("b64info"))?;
-    identity.meta = claims.meta.and_then(json);
+    identity.meta = claims.meta.and_then(value::json);
     identity.tenant = claims.tenant()?;
     let tenant = identity.tenant.as_ref();
     identity.groups = claims.groups.map_or_else(|| Ok(Vec::new()), |value| groups(value, tenant))?;
