@@ -33,7 +33,7 @@ pub struct Inspected {
 /// Takes a token apart without verifying it. `Err`: it is no token.
 pub fn inspect(token: &str, options: &TokenOptions, now: SystemTime) -> Result<Inspected, Refusal> {
     let parts = Parts::split(token, options.token_max_bytes, options.section)?;
-    let (header_json, claims_json) = (decode("header", parts.header)?, decode("claims", parts.claims)?);
+    let (header_json, claims_json) = (decode("header is", parts.header)?, decode("claims are", parts.claims)?);
     let header = Header::read(&header_json)?;
     let claims: Value = serde_json::from_slice(&claims_json).map_err(|_| Refusal::unauthorized("the token's claims are not JSON"))?;
     let algorithm = Algorithm::named(&header.alg);

@@ -21,10 +21,10 @@ impl<'a> Token<'a> {
     /// Takes a token apart, and refuses a header that cannot be honoured.
     pub(crate) fn read(token: &'a str, bytes_max: usize, accepted: &[Algorithm], section: &str) -> Result<Self, Refusal> {
         let parts = Parts::split(token, bytes_max, section)?;
-        let header = Header::read(&decode("header", parts.header)?)?;
+        let header = Header::read(&decode("header is", parts.header)?)?;
         let algorithm = header.algorithm(accepted, section)?;
-        let signature = decode("signature", parts.signature)?;
-        Ok(Self { signed: parts.signed.as_bytes(), algorithm, key_id: header.key_id()?, claims: decode("claims", parts.claims)?, signature })
+        let signature = decode("signature is", parts.signature)?;
+        Ok(Self { signed: parts.signed.as_bytes(), algorithm, key_id: header.key_id()?, claims: decode("claims are", parts.claims)?, signature })
     }
 }
 
@@ -58,7 +58,7 @@ impl<'a> Parts<'a> {
 }
 
 pub(crate) fn decode(part: &str, text: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| Refusal::unauthorized(format!("the token's {part} is not base64url without padding")))
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| Refusal::unauthorized(format!("the token's {part} not base64url without padding")))
 }
 
 /// The fields of a header that decide something; `jku`, `x5u`, `jwk` and `x5c` do not.

@@ -85,7 +85,7 @@ fn expire_at_says_when_the_connection_ends_and_zero_never() {
 fn every_wrong_type_is_named_by_its_path() {
     check(r#"{"groups":"ocs"}"#, "`groups` must be a list, it is a string");
     check(r#"{"groups":["a",7]}"#, "`groups[1]` must be a string, it is a number");
-    check(r#"{"groups":["a b"]}"#, "`groups[0]` is no name of a group: byte 7 of the topic is not printable ASCII (0x20)");
+    check(r#"{"groups":["a b"]}"#, "`groups[0]` is no name of a group: byte 7 of the topic is 0x20; only printable ASCII without spaces is allowed, percent-encode the rest");
     check(r#"{"groups":[""]}"#, "`groups[0]` is empty");
     check(r#"{"channels":{}}"#, "`channels` must be a list, it is an object");
     check(r#"{"channels":["a",null]}"#, "`channels[1]` must be a string, it is null");
