@@ -200,6 +200,8 @@ mod tests {
         namespaces.set_default(Namespace::default());
         assert_eq!(size(&namespaces, "other:1"), Some(300));
         assert_eq!(size(&namespaces, "chat"), Some(0));
-        assert_eq!(size(&namespaces, "group:ocs_ris"), None);
+        assert_eq!(size(&namespaces, "group:ocs_ris"), Some(0), "the fallback does not open the server's own topics");
+        assert_eq!(size(&namespaces, "tenant:acme/chat:1"), Some(5), "a tenant's topics have the options of their local names");
+        assert_eq!(size(&namespaces, "tenant:acme"), None);
     }
 }

@@ -3,8 +3,9 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use broker_core::{
-    Connect, Engine, Head, HistoryError, HistoryPage, HistoryQuery, NodeInfo, PresenceError, PresenceStats, Publish, PublishError,
-    Published, Refusal, SessionInfo, Stats, SubscribeError, Topic, TopicCount, TopicStream,
+    Connect, ControlError, Engine, GroupCount, Head, HistoryError, HistoryPage, HistoryQuery, NodeInfo, PresenceError, PresenceStats,
+    Publish, PublishError, Published, Refusal, Revocation, SessionInfo, Sessions, Stats, SubscribeError, Target, Topic, TopicCount,
+    TopicStream, UserSessions,
 };
 use broker_ws::{WsLimits, say_goodbye, serve_io};
 use tokio::{
@@ -99,6 +100,40 @@ impl Broker {
     /// Every node that answers in time. Cancel-safe.
     pub async fn info(&self) -> Vec<NodeInfo> {
         self.shared.engine.info().await
+    }
+
+    /// The sessions that a target means, on all nodes: to send to them, subscribe, disconnect, change or list them.
+    pub fn sessions(&self, target: Target) -> Sessions {
+        self.shared.engine.sessions(target)
+    }
+
+    /// Ends the sessions whose credentials are revoked, and refuses such credentials from here on.
+    ///
+    /// When it answers, with the number of sessions, nothing more is written to them. Cancelled, it goes on where it has begun.
+    pub async fn revoke(&self, revocation: Revocation) -> Result<usize, ControlError> {
+        self.shared.engine.revoke(revocation).await
+    }
+
+    /// Joins a user to a group, with all sessions that it has and will have; or one session, as long as that lasts.
+    ///
+    /// Answers when the sessions are live in the group, with their number. Cancelled, it goes on where it has begun.
+    pub async fn join_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
+        self.shared.engine.join_group(group, who).await
+    }
+
+    /// Takes a user or one session out of a group. Answers when nothing that is published later reaches the sessions, with their number.
+    pub async fn leave_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
+        self.shared.engine.leave_group(group, who).await
+    }
+
+    /// Who is in a group, by user. Cancel-safe.
+    pub async fn group_members(&self, group: &Topic) -> Result<Vec<UserSessions>, ControlError> {
+        self.shared.engine.group_members(group).await
+    }
+
+    /// Groups with sessions, in the order of their names. Cancel-safe.
+    pub async fn groups(&self) -> Result<Vec<GroupCount>, ControlError> {
+        self.shared.engine.groups().await
     }
 
     /// What the engine counts.

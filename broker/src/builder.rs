@@ -4,8 +4,8 @@ use std::{fmt, future::Future, sync::Arc};
 
 use broker_core::{
     Action, Authorizer, Backplane, BuildError as EngineError, CallRequest, ConnectRequest, ControlBus, Disconnected, Engine, EngineBuilder,
-    Grant, Identity, MessageRequest, Namespace, Namespaces, Payload, PayloadKind, Presence, Publish, PublishRequest, Refusal, Settings,
-    SnapshotFailed, SubscribeRequest, Topic,
+    Grant, Identity, MessageRequest, Namespace, Namespaces, Payload, PayloadKind, Presence, Publish, PublishRequest, RefreshRequest,
+    Refusal, Registry, Renewal, Settings, SnapshotFailed, SubscribeRequest, Topic,
 };
 use broker_ws::WsLimits;
 use tokio::{runtime::Handle, sync::watch};
@@ -147,6 +147,12 @@ impl Builder {
         self
     }
 
+    /// Sets who remembers memberships in groups, revocations and tickets. Default: memory.
+    pub fn registry(mut self, registry: Arc<dyn Registry>) -> Self {
+        self.engine = self.engine.registry(registry);
+        self
+    }
+
     /// Runs the engine's shards on this runtime instead of the one that [`Builder::build`] is called in.
     pub fn shards_on(mut self, runtime: Handle) -> Self {
         self.engine = self.engine.shards_on(runtime);
@@ -208,6 +214,16 @@ impl Builder {
         R: Future<Output = Result<Payload, Refusal>> + Send + 'static,
     {
         self.engine = self.engine.on_rpc(hook);
+        self
+    }
+
+    /// Renews credentials before their end, for sessions whose identity says that the server renews it.
+    pub fn on_refresh<F, R>(mut self, hook: F) -> Self
+    where
+        F: Fn(RefreshRequest) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Renewal, Refusal>> + Send + 'static,
+    {
+        self.engine = self.engine.on_refresh(hook);
         self
     }
 

@@ -63,12 +63,14 @@ mod service;
 mod typed;
 
 pub use broker_core::{
-    Action, Authorizer, Backplane, ByNamespace, CallRequest, CloseReason, Connect, ConnectRequest, ControlBus, Decision, Disconnected,
-    Engine, Epoch, Gap, GapReason, Grant, Head, HistoryError, HistoryPage, HistoryQuery, Identity, InvalidPosition, InvalidTopic,
-    MessageRequest, Namespace, Namespaces, NodeInfo, Payload, PayloadKind, Position, Presence, PresenceError, PresenceStats, Publication,
-    Publish, PublishError, PublishRequest, Published, Recovery, Refusal, RefusalKind, SessionId, SessionInfo, Settings, Since,
-    SlowConsumer, SnapshotFailed, Stats, StreamItem, Subscribe, SubscribeError, SubscribeRequest, Tags, Topic, TopicCount, TopicStream,
-    UserId, Verb, Verbs,
+    Action, Authorizer, Backplane, ByNamespace, CallRequest, Capability, CloseReason, Connect, ConnectRequest, ControlBus, ControlError,
+    Decision, Disconnected, Engine, Epoch, Except, Gap, GapReason, Grant, GroupCount, Head, HistoryError, HistoryPage, HistoryQuery,
+    Identity, InvalidPattern, InvalidPosition, InvalidTenant, InvalidTopic, Member, MemoryRegistry, MessageRequest, Namespace, Namespaces,
+    NodeInfo, Payload, PayloadKind, Position, Presence, PresenceError, PresenceStats, Publication, Publish, PublishError, PublishRequest,
+    Published, Recovery, RefreshRequest, Refusal, RefusalKind, Registry, Renewal, Revocation, Revoked, Sent, ServerSubscription, SessionId,
+    SessionInfo, SessionReport, Sessions, Settings, Since, SlowConsumer, SnapshotFailed, Stats, StreamItem, Subject, Subscribe,
+    SubscribeError, SubscribeRequest, Tags, Target, TargetSet, Tenant, Topic, TopicCount, TopicPattern, TopicStream, UserId, UserSessions,
+    Verb, Verbs,
 };
 pub use broker_protocol::Format;
 pub use broker_ws::{Peer, WsLimits};

@@ -40,20 +40,22 @@ impl Protocol for LineProtocol {
                 }
             }
             Reply::Subscribed(subscribed) => self.subscribed(subscribed, out),
-            Reply::Unsubscribed { topic } => out.text(format!("unsubscribed {topic}").as_bytes()),
+            Reply::Unsubscribed { topic } => out.text(format!("unsubscribed {}", topic.local()).as_bytes()),
             Reply::Published { topic, position } => {
                 let at = position.map_or_else(String::new, |position| format!(" at {}", position.offset));
-                out.text(format!("published {topic}{at}").as_bytes());
+                out.text(format!("published {}{at}", topic.local()).as_bytes());
             }
             Reply::Presence { topic, sessions } => {
                 let mut users: Vec<&str> = sessions.iter().map(|info| info.user.as_str()).collect();
                 users.sort_unstable();
-                out.text(format!("presence {topic} {users:?}").as_bytes());
+                out.text(format!("presence {} {users:?}", topic.local()).as_bytes());
             }
-            Reply::PresenceStats { topic, sessions, users } => out.text(format!("presence {topic} {sessions} {users}").as_bytes()),
+            Reply::PresenceStats { topic, sessions, users } => {
+                out.text(format!("presence {} {sessions} {users}", topic.local()).as_bytes())
+            }
             Reply::History { topic, position, publications } => {
                 let all: Vec<String> = publications.iter().map(|publication| text(&publication.data)).collect();
-                out.text(format!("history {topic} at {} {}", position.offset, all.join(",")).as_bytes());
+                out.text(format!("history {} at {} {}", topic.local(), position.offset, all.join(",")).as_bytes());
             }
             Reply::Refreshed { user, left, joined, .. } if !left.is_empty() || !joined.is_empty() => {
                 out.text(format!("identity {user} left {left:?} joined {joined:?}").as_bytes());
@@ -73,16 +75,16 @@ impl Protocol for LineProtocol {
                 let at = publication.position.map_or_else(String::new, |position| format!("{}:", position.offset));
                 out.text(format!("{} {at}{}", publication.topic.local(), text(&publication.data)).as_bytes());
             }
-            Push::Join { topic, who } => out.text(format!("join {topic} {}", who.user).as_bytes()),
-            Push::Leave { topic, who } => out.text(format!("leave {topic} {}", who.user).as_bytes()),
+            Push::Join { topic, who } => out.text(format!("join {} {}", topic.local(), who.user).as_bytes()),
+            Push::Leave { topic, who } => out.text(format!("leave {} {}", topic.local(), who.user).as_bytes()),
             Push::Gap { topic, gap } => {
                 let offset =
                     |position: Option<crate::Position>| position.map_or_else(|| "?".to_owned(), |position| position.offset.to_string());
-                out.text(format!("gap {topic} {}-{} {:?}", offset(gap.from), offset(gap.to), gap.reason).as_bytes());
+                out.text(format!("gap {} {}-{} {:?}", topic.local(), offset(gap.from), offset(gap.to), gap.reason).as_bytes());
             }
             Push::Refused(refusal) => out.text(format!("refused {:?}: {}", refusal.kind, refusal.message).as_bytes()),
             Push::Message(data) => out.text(format!("message {}", text(data)).as_bytes()),
-            Push::Unsubscribed { topic, reason } => out.text(format!("unsubscribed {topic} {reason:?}").as_bytes()),
+            Push::Unsubscribed { topic, reason } => out.text(format!("unsubscribed {} {reason:?}", topic.local()).as_bytes()),
             Push::Subscribed(subscribed) if subscribed.topic.namespace() == Some("user") => {}
             Push::Subscribed(subscribed) => self.subscribed(subscribed, out),
             Push::Refreshed { ttl } => out.text(format!("refreshed for {ttl:?}").as_bytes()),

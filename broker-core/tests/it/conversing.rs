@@ -80,7 +80,7 @@ async fn every_mistake_is_answered_and_the_session_lives() {
         "refused NotAvailable: history is off for plain:a",
         "refused NotAvailable",
         "refused BadRequest",
-        "refused UnknownTopic",
+        "refused PermissionDenied: subscribing to group:a is not allowed",
         "refused UnknownTopic: there is no namespace `nowhere` for nowhere:a",
         "refused BadRequest: no",
         "pong",

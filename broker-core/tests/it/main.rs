@@ -3,8 +3,11 @@
 mod conversing;
 mod delivering;
 mod edges;
+mod groups;
+mod identity;
 mod opening;
 mod poison;
 mod slow;
 mod suites;
+mod tenants;
 mod threads;

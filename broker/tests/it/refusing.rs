@@ -133,7 +133,7 @@ fn guarded() -> Builder {
 struct NoSecrets;
 
 impl broker::Authorizer for NoSecrets {
-    fn decide(&self, _: &broker::SessionInfo, _: Verb, topic: &broker::Topic, _: &Namespace) -> broker::Decision {
+    fn decide(&self, _: &broker::Subject, _: Verb, topic: &broker::Topic, _: &Namespace) -> broker::Decision {
         if topic.as_str() == "secret" { broker::Decision::Deny(Refusal::permission_denied("no")) } else { broker::Decision::Allow }
     }
 }
