@@ -38,17 +38,8 @@ impl Algorithm {
     /// Those of RSA keys.
     pub(crate) const RSA: &'static [Self] = &[Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512];
     /// Those of key pairs: what a key that was fetched can be for.
-    pub(crate) const OF_KEY_PAIRS: &'static [Self] = &[
-        Self::Rs256,
-        Self::Rs384,
-        Self::Rs512,
-        Self::Ps256,
-        Self::Ps384,
-        Self::Ps512,
-        Self::Es256,
-        Self::Es384,
-        Self::EdDsa,
-    ];
+    pub(crate) const OF_KEY_PAIRS: &'static [Self] =
+        &[Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512, Self::Es256, Self::Es384, Self::EdDsa];
 
     /// The name in a token's header: `HS256`, `EdDSA`.
     pub fn name(self) -> &'static str {

@@ -73,7 +73,8 @@ impl Tickets {
     /// Not cancel-safe: a ticket may be used up without an answer.
     pub async fn redeem(&self, ticket: &str) -> Result<Identity, Refusal> {
         let refused = || {
-            Refusal::unauthorized("the ticket is not known: it was used, or is older than 30 s").hint("ask the application for a new ticket for each connection")
+            Refusal::unauthorized("the ticket is not known: it was used, or is older than 30 s")
+                .hint("ask the application for a new ticket for each connection")
         };
         // What cannot be a ticket does not bother the registry.
         if URL_SAFE_NO_PAD.decode(ticket).map_or(0, |bytes| bytes.len()) != LEN {

@@ -24,7 +24,13 @@ impl<'a> Token<'a> {
         let header = Header::read(&decode("header is", parts.header)?)?;
         let algorithm = header.algorithm(accepted, section)?;
         let signature = decode("signature is", parts.signature)?;
-        Ok(Self { signed: parts.signed.as_bytes(), algorithm, key_id: header.key_id()?, claims: decode("claims are", parts.claims)?, signature })
+        Ok(Self {
+            signed: parts.signed.as_bytes(),
+            algorithm,
+            key_id: header.key_id()?,
+            claims: decode("claims are", parts.claims)?,
+            signature,
+        })
     }
 }
 
@@ -113,7 +119,8 @@ impl Header {
             None => Ok(None),
             Some(serde_json::Value::String(id)) if key::is_legal_id(&id) => Ok(Some(id.into())),
             Some(_) => {
-                let message = format!("the token's header has a `kid` that is not a string of 1 to {} printable ASCII bytes", Key::ID_MAX_LEN);
+                let message =
+                    format!("the token's header has a `kid` that is not a string of 1 to {} printable ASCII bytes", Key::ID_MAX_LEN);
                 Err(Refusal::unauthorized(message))
             }
         }

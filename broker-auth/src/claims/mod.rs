@@ -12,11 +12,11 @@ use broker_core::{Identity, Payload, Refusal, ServerSubscription, Tenant, Topic,
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub use self::written::{Claims, InvalidInfo, SubscriptionClaims};
 use self::{
     times::Times,
     value::{Entries, Place, json_or_base64, list, object, present, text},
 };
-pub use self::written::{Claims, InvalidInfo, SubscriptionClaims};
 
 /// Most groups of one token.
 const GROUPS_MAX: usize = 128;

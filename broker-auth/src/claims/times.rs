@@ -52,7 +52,9 @@ fn expired(claim: &str, late: Duration, checks: &Checks<'_>) -> Refusal {
 
 fn too_early(early: Duration, checks: &Checks<'_>) -> Refusal {
     let seconds = early.as_secs() + u64::from(early.subsec_nanos() > 0);
-    Refusal::unauthorized(format!("the token holds only in {seconds} s"))
-        .hint("compare the clocks of the two servers")
-        .rule(format!("claim nbf is to come; {}.leeway is {} s", checks.section, checks.leeway.as_secs()))
+    Refusal::unauthorized(format!("the token holds only in {seconds} s")).hint("compare the clocks of the two servers").rule(format!(
+        "claim nbf is to come; {}.leeway is {} s",
+        checks.section,
+        checks.leeway.as_secs()
+    ))
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header::{ACCEPT, HOST, USER_AGENT}};
+use http::{
+    Method, Request, StatusCode, Uri,
+    header::{ACCEPT, HOST, USER_AGENT},
+};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -68,7 +71,8 @@ impl HttpSource {
 
     /// The address without its query, which may hold a secret.
     fn shown(&self) -> String {
-        let (scheme, authority) = (self.uri.scheme_str().unwrap_or_default(), self.uri.authority().map_or("", |authority| authority.as_str()));
+        let (scheme, authority) =
+            (self.uri.scheme_str().unwrap_or_default(), self.uri.authority().map_or("", |authority| authority.as_str()));
         format!("{scheme}://{authority}{}", self.uri.path())
     }
 }
@@ -136,10 +140,17 @@ mod tests {
 
     #[test]
     fn keys_are_fetched_over_https_or_from_this_machine() {
-        for good in ["https://id.example.com/jwks", "https://id.example.com:8443/", "http://127.0.0.1:9/jwks", "http://[::1]:9/", "http://localhost/"] {
+        for good in [
+            "https://id.example.com/jwks",
+            "https://id.example.com:8443/",
+            "http://127.0.0.1:9/jwks",
+            "http://[::1]:9/",
+            "http://localhost/",
+        ] {
             assert_eq!(Jwks::check_url(good), Ok(()), "{good}");
         }
-        for plain in ["http://id.example.com/jwks", "http://10.0.0.1/", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/"] {
+        for plain in ["http://id.example.com/jwks", "http://10.0.0.1/", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/"]
+        {
             assert_eq!(Jwks::check_url(plain), Err(InvalidJwksUrl::NotHttps), "{plain}");
         }
         for none in ["", "jwks.json", "/jwks", "ftp://id.example.com/", "file:///etc/passwd", "https://"] {

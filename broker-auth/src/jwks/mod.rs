@@ -3,12 +3,7 @@
 #[cfg(feature = "jwks")]
 pub(crate) mod http;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use broker_core::Refusal;
@@ -154,7 +149,8 @@ impl Jwks {
                 (Some(key), None) => Found::Key(key.clone()),
                 (None, _) => Found::Missing,
                 (Some(_), Some(_)) => Found::Refused(
-                    Refusal::unauthorized("the token does not name its key, and there are several").hint("put the key's `kid` into the header"),
+                    Refusal::unauthorized("the token does not name its key, and there are several")
+                        .hint("put the key's `kid` into the header"),
                 ),
             };
         };
@@ -200,7 +196,8 @@ impl Jwks {
     }
 
     async fn fetch(&self) {
-        let answer = timeout(FETCH_TIMEOUT, self.source.fetch()).await.unwrap_or_else(|_| Err(FetchFailed("no answer within 5 s".to_owned())));
+        let answer =
+            timeout(FETCH_TIMEOUT, self.source.fetch()).await.unwrap_or_else(|_| Err(FetchFailed("no answer within 5 s".to_owned())));
         let keys = answer.and_then(|bytes| match bytes.len() {
             len if len > ANSWER_MAX_BYTES => Err(FetchFailed(format!("the answer is longer than {ANSWER_MAX_BYTES} bytes"))),
             _ => jwk::read_set(&bytes).map_err(|why| FetchFailed(why.to_owned())),

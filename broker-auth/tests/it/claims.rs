@@ -85,14 +85,20 @@ fn expire_at_says_when_the_connection_ends_and_zero_never() {
 fn every_wrong_type_is_named_by_its_path() {
     check(r#"{"groups":"ocs"}"#, "`groups` must be a list, it is a string");
     check(r#"{"groups":["a",7]}"#, "`groups[1]` must be a string, it is a number");
-    check(r#"{"groups":["a b"]}"#, "`groups[0]` is no name of a group: byte 7 of the topic is 0x20; only printable ASCII without spaces is allowed, percent-encode the rest");
+    check(
+        r#"{"groups":["a b"]}"#,
+        "`groups[0]` is no name of a group: byte 7 of the topic is 0x20; only printable ASCII without spaces is allowed, percent-encode the rest",
+    );
     check(r#"{"groups":[""]}"#, "`groups[0]` is empty");
     check(r#"{"channels":{}}"#, "`channels` must be a list, it is an object");
     check(r#"{"channels":["a",null]}"#, "`channels[1]` must be a string, it is null");
     check(r#"{"channels":[""]}"#, "`channels[0]` is no name of a topic: the topic is empty");
     check(r#"{"subs":[]}"#, "`subs` must be an object, it is an array");
     check(r#"{"subs":{"a":1}}"#, "`subs[0]` must be an object, it is a number");
-    check(r#"{"subs":{"a":{},"b*":{}}}"#, "`subs[1]` is no name of a topic: byte 1 of the topic is a wildcard");
+    check(
+        r#"{"subs":{"a":{},"b*":{}}}"#,
+        "`subs[1]` is no name of a topic: byte 1 of the topic is a wildcard; a topic is one name, not a pattern",
+    );
     check(r#"{"subs":{"a":{"b64data":"%"}}}"#, "`subs[0].b64data` is not base64 with its standard alphabet and padding");
     check(r#"{"subs":{"a":{"b64info":7}}}"#, "`subs[0].b64info` must be a string, it is a number");
     check(r#"{"subs":{"a":{},"a":{}}}"#, "`subs` must be an object that has each name once");
@@ -101,11 +107,18 @@ fn every_wrong_type_is_named_by_its_path() {
     check(r#"{"caps":[{"allow":["sub"]}]}"#, "`caps[0].channels` is missing");
     check(r#"{"caps":[{"channels":["a"]}]}"#, "`caps[0].allow` is missing");
     check(r#"{"caps":[{"channels":["a"],"allow":["read"]}]}"#, "`caps[0].allow[0]` must be `sub`, `pub`, `hst` or `prs`");
-    check(r#"{"caps":[{"channels":["a"],"allow":["sub"]},{"channels":["a"],"match":"regex","allow":["sub"]}]}"#,
-        "`caps[1].match` is `regex`, which is not supported");
-    check(r#"{"caps":[{"channels":["*:a"],"match":"wildcard","allow":[]}]}"#,
-        "`caps[0].channels[0]` is no pattern: byte 0 of the pattern is a wildcard in the namespace, which must be named");
-    check(r#"{"caps":[{"channels":["a","b*"],"allow":[]}]}"#, "`caps[0].channels[1]` is no name of a topic: byte 1 of the topic is a wildcard");
+    check(
+        r#"{"caps":[{"channels":["a"],"allow":["sub"]},{"channels":["a"],"match":"regex","allow":["sub"]}]}"#,
+        "`caps[1].match` is `regex`, which is not supported",
+    );
+    check(
+        r#"{"caps":[{"channels":["*:a"],"match":"wildcard","allow":[]}]}"#,
+        "`caps[0].channels[0]` is no pattern: byte 0 of the pattern is a wildcard in the namespace, which must be named",
+    );
+    check(
+        r#"{"caps":[{"channels":["a","b*"],"allow":[]}]}"#,
+        "`caps[0].channels[1]` is no name of a topic: byte 1 of the topic is a wildcard; a topic is one name, not a pattern",
+    );
     check(r#"{"jti":7}"#, "`jti` must be a string, it is a number");
     check(r#"{"iss":7}"#, "`iss` must be a string, it is a number");
     check(r#"{"aud":["a",7]}"#, "`aud[1]` must be a string, it is a number");
@@ -123,7 +136,10 @@ fn nothing_has_no_bound() {
     check(&format!(r#"{{"channels":[{}]}}"#, vec!["\"a\""; 1025].join(",")), "`channels` has 1025 elements, at most 1024 are allowed");
     check(&format!(r#"{{"caps":[{}]}}"#, vec!["1"; 129].join(",")), "`caps` has 129 elements, at most 128 are allowed");
     let channels = vec!["\"a\""; 129].join(",");
-    check(&format!(r#"{{"caps":[{{"channels":[{channels}],"allow":[]}}]}}"#), "`caps[0].channels` has 129 elements, at most 128 are allowed");
+    check(
+        &format!(r#"{{"caps":[{{"channels":[{channels}],"allow":[]}}]}}"#),
+        "`caps[0].channels` has 129 elements, at most 128 are allowed",
+    );
     let user = "u".repeat(251);
     check(&format!(r#"{{"sub":"{user}"}}"#), "`sub` is no user that has a topic: the topic has 256 bytes, at most 255 are allowed");
 }
@@ -137,15 +153,18 @@ fn a_token_reaches_into_no_other_tenant() {
     check(r#"{"caps":[{"channels":["tenant:>"],"match":"wildcard","allow":["sub"]}]}"#, &format!("`caps[0].channels[0]` {inside}"));
     let long = "x".repeat(245);
     assert_eq!(accepted(&format!(r#"{{"channels":["{long}"]}}"#)).subscriptions.len(), 1);
-    check(&format!(r#"{{"tenant":"acme","channels":["{long}"]}}"#),
-        "`channels[0]` is no name of a topic: the topic has 257 bytes, at most 255 are allowed");
+    check(
+        &format!(r#"{{"tenant":"acme","channels":["{long}"]}}"#),
+        "`channels[0]` is no name of a topic: the topic has 257 bytes, at most 255 are allowed",
+    );
 }
 
 #[test]
 fn issuer_and_audience_are_checked_where_they_are_configured() {
     let options = TokenOptions::default().issuer("https://id").audience("broker").audience("live");
     let tokens = HmacTokens::new(SECRET, options).unwrap();
-    let verdict = |claims: &str| tokens.verify(&signed(HEADER, claims), at(NOW)).map(|_| ()).map_err(|refusal| refusal.message.into_owned());
+    let verdict =
+        |claims: &str| tokens.verify(&signed(HEADER, claims), at(NOW)).map(|_| ()).map_err(|refusal| refusal.message.into_owned());
     assert_eq!(verdict(r#"{"iss":"https://id","aud":"broker"}"#), Ok(()));
     assert_eq!(verdict(r#"{"iss":"https://id","aud":["x","live"]}"#), Ok(()));
     let refused = |claims: &str, expected: &str| assert_eq!(verdict(claims), Err(format!("the token's claim {expected}")), "{claims}");

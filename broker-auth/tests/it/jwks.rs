@@ -119,7 +119,10 @@ async fn a_key_that_is_not_published_is_refused_for_a_minute_without_another_fet
     for _ in 0..5 {
         advance(Duration::from_secs(11)).await;
         let refusal = verify(&tokens, "x").await.unwrap_err();
-        assert_eq!((refusal.kind, &*refusal.message), (RefusalKind::Unauthorized, "the token is signed with a key that its issuer does not publish"));
+        assert_eq!(
+            (refusal.kind, &*refusal.message),
+            (RefusalKind::Unauthorized, "the token is signed with a key that its issuer does not publish")
+        );
     }
     assert_eq!(issuer.fetches(), 1);
     let unseen = verify(&tokens, "y").await.unwrap_err();

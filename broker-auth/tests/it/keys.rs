@@ -1,6 +1,9 @@
 //! Which keys are taken, for which algorithms, and what is said about the others (S3, S4).
 
-use base64::{Engine as _, engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64}};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64},
+};
 use broker_auth::{Algorithm, InvalidKey, Key, TokenOptions, Tokens, WeakSecret};
 use jsonwebtoken::Algorithm as Signed;
 
@@ -46,7 +49,9 @@ fn a_secret_is_for_hashes_that_are_not_longer() {
     for (len, accepted) in [(32, 1), (47, 1), (48, 2), (63, 2), (64, 3), (200, 3)] {
         let secret = vec![b'k'; len];
         let tokens = reader(Key::secret(&secret).unwrap());
-        for (index, (algorithm, name)) in [(Signed::HS256, "HS256"), (Signed::HS384, "HS384"), (Signed::HS512, "HS512")].into_iter().enumerate() {
+        for (index, (algorithm, name)) in
+            [(Signed::HS256, "HS256"), (Signed::HS384, "HS384"), (Signed::HS512, "HS512")].into_iter().enumerate()
+        {
             let key = jsonwebtoken::EncodingKey::from_secret(&secret);
             let token = super::signed_by(algorithm, &key, format!(r#"{{"alg":"{name}"}}"#), r#"{"sub":"a"}"#);
             let verdict = tokens.verify_now(&token, at(NOW)).map(|identity| identity.rule);
@@ -110,11 +115,9 @@ fn what_is_no_key_is_told_with_the_cure() {
     };
     check(Key::secret(""), "the secret is empty; make one of at least 32 random bytes");
     check(Key::secret("short"), "the secret has 5 bytes, at least 32 are needed; make one with `openssl rand");
-    for private in [
-        include_str!("../keys/rsa.private.pem"),
-        include_str!("../keys/p256.private.pem"),
-        include_str!("../keys/ed25519.private.pem"),
-    ] {
+    for private in
+        [include_str!("../keys/rsa.private.pem"), include_str!("../keys/p256.private.pem"), include_str!("../keys/ed25519.private.pem")]
+    {
         check(Key::public_pem(private), "this is a private key; give the broker the public one");
     }
     check(Key::public_pem(include_str!("../keys/rsa1024.pem")), "the RSA key has 1024 bits, 2048 to 4096 are needed");

@@ -41,7 +41,10 @@ async fn a_token_of_another_user_or_topic_denies() {
     let token = signed(HEADER, r#"{"sub":"ris1","channel":"orders:7"}"#);
     is_denied(grant(Identity::user("ris2"), "orders:7", &token).await, "the token's claim `sub` is not the user of this connection");
     is_denied(grant(Identity::anonymous(), "orders:7", &token).await, "the token's claim `sub` is not the user of this connection");
-    is_denied(grant(Identity::user("ris1"), "orders:8", &token).await, "the token's claim `channel` is not the topic that is subscribed to");
+    is_denied(
+        grant(Identity::user("ris1"), "orders:8", &token).await,
+        "the token's claim `channel` is not the topic that is subscribed to",
+    );
     let connection = signed(HEADER, r#"{"sub":"ris1"}"#);
     is_denied(grant(Identity::user("ris1"), "orders:7", &connection).await, "the token's claim `channel` is missing");
     let number = signed(HEADER, r#"{"sub":"ris1","channel":7}"#);

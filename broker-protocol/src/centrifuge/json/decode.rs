@@ -189,6 +189,7 @@ fn connect(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
         data: connect.value("data").and_then(|_| connect.payload("data")),
         name: owned(connect.text("name")?),
         version: owned(connect.text("version")?),
+        ticket: None,
         resume: Vec::new(),
     }))
 }
