@@ -30,6 +30,7 @@ use std::{
 
 use broker_core::{Namespace, Namespaces};
 
+pub(crate) use self::quantity::parse_duration;
 pub use self::{
     api::Api,
     backplane::{Backplane, BackplaneKind},
