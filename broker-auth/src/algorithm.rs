@@ -28,7 +28,7 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on the curve P-384 with SHA-384.
     Es384,
-    /// EdDSA on the curve of Ed25519.
+    /// `EdDSA` on the curve of Ed25519.
     EdDsa,
 }
 

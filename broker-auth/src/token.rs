@@ -103,8 +103,8 @@ impl Header {
             let only = algorithm::only(accepted);
             return Err(Refusal::unauthorized(match known_algorithm(&self.alg) {
                 Some("none") => format!("the token is not signed, {only}"),
-                Some(name) => format!("the token is signed with {name}, {only}"),
-                None => format!("the token names an unknown algorithm, {only}"),
+                Some(name) if name == self.alg => format!("the token is signed with {name}, {only}"),
+                _ => format!("the token names an unknown algorithm, {only}"),
             })
             .rule(format!("the keys in [{section}] are for no other algorithm")));
         };

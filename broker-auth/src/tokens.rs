@@ -205,7 +205,8 @@ impl Tokens {
             return Ok(signer);
         }
         let mut refused = self.mismatch();
-        if self.sources.is_empty() {
+        // What is fetched is public: a shared secret is never among it, and looked for in vain.
+        if self.sources.is_empty() || !Algorithm::OF_KEY_PAIRS.contains(&token.algorithm) {
             return Err(refused);
         }
         let claimed = claims::issuer(&token.claims)?;
@@ -220,10 +221,9 @@ impl Tokens {
                 Ok(key) if key.verifies(token.algorithm, token.signed, &token.signature) => {
                     return Ok(Signer { issuer: source.issuer().or(self.options.issuer.as_deref()), is_fetched: true });
                 }
-                Ok(_) => {}
                 // What may come right is worth more to the client than what will not.
                 Err(refusal) if !refused.kind.is_temporary() => refused = refusal,
-                Err(_) => {}
+                _ => {}
             }
         }
         if !is_known && !self.keys.iter().any(|key| key.algorithms().contains(&token.algorithm)) {

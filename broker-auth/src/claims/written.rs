@@ -190,6 +190,12 @@ pub struct SubscriptionClaims {
     /// `expire_at`: when the subscription ends, in place of `exp`; 1970 stands for never.
     #[serde(rename = "expire_at", skip_serializing_if = "Option::is_none", serialize_with = "seconds")]
     pub subscription_ends_at: Option<SystemTime>,
+    /// `iss`: who made it.
+    #[serde(rename = "iss", skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// `aud`: for whom.
+    #[serde(rename = "aud", skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     info: Option<Box<RawValue>>,
 }
@@ -197,7 +203,15 @@ pub struct SubscriptionClaims {
 impl SubscriptionClaims {
     /// This user may listen to this topic.
     pub fn new(user: impl Into<String>, topic: impl Into<String>) -> Self {
-        Self { user: user.into(), topic: topic.into(), expires_at: None, subscription_ends_at: None, info: None }
+        Self {
+            user: user.into(),
+            topic: topic.into(),
+            expires_at: None,
+            subscription_ends_at: None,
+            issuer: None,
+            audience: None,
+            info: None,
+        }
     }
 
     /// Sets when the token ends.

@@ -72,9 +72,12 @@ struct State {
     next_at: Option<Instant>,
     /// Ready when the fetch that is under way is over.
     flight: Option<watch::Receiver<()>>,
+    /// Why the last fetch brought nothing.
     failure: Option<FetchFailed>,
-    /// Ids that a fetch did not bring, and when they were last looked for.
-    unknown: HashMap<Box<str>, Instant>,
+    /// Whether the last fetch did not come to its end, or has not yet.
+    is_open: bool,
+    /// What tokens said of keys that a fetch did not bring, and when those were looked for.
+    unknown: HashMap<(Algorithm, Option<Box<str>>), Instant>,
 }
 
 /// What the keys that are here say about a token.
@@ -104,14 +107,9 @@ impl Jwks {
 
     /// Fetches the keys unless they are fresh, and says how many there are. Cancel-safe: the fetch goes on.
     pub async fn refresh(self: &Arc<Self>) -> Result<usize, FetchFailed> {
-        if !self.is_fresh() {
-            self.fetched().await;
-        }
+        let is_good = self.is_fresh() || self.fetched().await;
         let state = self.state.lock();
-        match &state.failure {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(state.keys.len()),
-        }
+        if is_good { Ok(state.keys.len()) } else { Err(state.why()) }
     }
 
     /// The key for a token that says this of it.
@@ -133,7 +131,7 @@ impl Jwks {
         match self.look(algorithm, id) {
             Found::Key(key) => Ok(key),
             Found::Refused(refusal) => Err(refusal),
-            Found::Missing => Err(self.missed(id)),
+            Found::Missing => Err(self.missed(algorithm, id)),
         }
     }
 
@@ -142,22 +140,18 @@ impl Jwks {
         if state.fetched_at.is_none_or(|at| at.elapsed() >= STALE_MAX) {
             return Found::Missing;
         }
-        let mut keys = state.keys.iter().filter(|key| key.algorithms().contains(&algorithm));
-        let Some(id) = id else {
+        let is_meant = |key: &&Key| key.algorithms().contains(&algorithm) && (id.is_none() || key.key_id() == id);
+        let mut keys = state.keys.iter().filter(is_meant);
+        match (keys.next(), keys.next()) {
             // Without a name each key would have to be tried, at the sender's wish.
-            return match (keys.next(), keys.next()) {
-                (Some(key), None) => Found::Key(key.clone()),
-                (None, _) => Found::Missing,
-                (Some(_), Some(_)) => Found::Refused(
-                    Refusal::unauthorized("the token does not name its key, and there are several")
-                        .hint("put the key's `kid` into the header"),
-                ),
-            };
-        };
-        match keys.find(|key| key.key_id() == Some(id)) {
-            Some(key) => Found::Key(key.clone()),
-            None if state.unknown.get(id).is_some_and(|at| at.elapsed() < UNKNOWN) => Found::Refused(self.unknown_key()),
-            None => Found::Missing,
+            (Some(_), Some(_)) if id.is_none() => Found::Refused(
+                Refusal::unauthorized("the token does not name its key, and there are several").hint("put the key's `kid` into the header"),
+            ),
+            (Some(key), _) => Found::Key(key.clone()),
+            (None, _) => match state.unknown.get(&(algorithm, id.map(Into::into))) {
+                Some(at) if at.elapsed() < UNKNOWN => Found::Refused(self.unknown_key()),
+                _ => Found::Missing,
+            },
         }
     }
 
@@ -170,7 +164,8 @@ impl Jwks {
         let Some(mut flight) = self.take_off() else { return false };
         // The sender says nothing, it goes when the fetch is over.
         let _ = flight.changed().await;
-        self.state.lock().failure.is_none()
+        let state = self.state.lock();
+        !state.is_open && state.failure.is_none()
     }
 
     /// Begins a fetch unless one is under way; `None`: it is too early for another.
@@ -182,9 +177,9 @@ impl Jwks {
         if state.next_at.is_some_and(|at| Instant::now() < at) {
             return None;
         }
-        // Should the source panic, this is what holds.
+        // Should the source panic, these hold.
         state.next_at = Some(Instant::now() + REFRESH_MIN);
-        state.failure = Some(FetchFailed("the fetch was broken off".to_owned()));
+        state.is_open = true;
         let (over, flight) = watch::channel(());
         state.flight = Some(flight.clone());
         let this = Arc::clone(self);
@@ -204,6 +199,7 @@ impl Jwks {
         });
         let now = Instant::now();
         let mut state = self.state.lock();
+        state.is_open = false;
         match keys {
             Ok(keys) if keys.is_empty() => self.failed(&mut state, FetchFailed("the answer holds no key that verifies tokens".to_owned())),
             Ok(keys) => {
@@ -225,16 +221,14 @@ impl Jwks {
     }
 
     /// A fetch did not bring the key.
-    fn missed(&self, id: Option<&str>) -> Refusal {
+    fn missed(&self, algorithm: Algorithm, id: Option<&str>) -> Refusal {
         let mut state = self.state.lock();
-        if let Some(id) = id {
-            if state.unknown.len() >= UNKNOWN_MAX {
-                state.unknown.retain(|_, at| at.elapsed() < UNKNOWN);
-            }
-            // Beyond the bound ids are looked up again, which the least time between fetches bounds as well.
-            if state.unknown.len() < UNKNOWN_MAX {
-                state.unknown.insert(id.into(), Instant::now());
-            }
+        if state.unknown.len() >= UNKNOWN_MAX {
+            state.unknown.retain(|_, at| at.elapsed() < UNKNOWN);
+        }
+        // Beyond the bound they are looked up again, which the least time between fetches bounds as well.
+        if state.unknown.len() < UNKNOWN_MAX {
+            state.unknown.insert((algorithm, id.map(Into::into)), Instant::now());
         }
         self.unknown_key()
     }
@@ -248,14 +242,19 @@ impl Jwks {
     fn not_yet(&self) -> Refusal {
         let state = self.state.lock();
         let wait = state.next_at.map_or(RETRY_MIN, |at| at.saturating_duration_since(Instant::now())).max(Duration::from_secs(1));
-        let refusal = Refusal::unavailable(match &state.failure {
-            None => "the key of the token is not known yet",
-            Some(_) => "the keys of tokens cannot be fetched",
-        });
-        refusal.retry_after(wait).rule(match &state.failure {
-            Some(failure) => format!("{}: {failure}", self.name),
-            None => format!("{} was asked less than {} s ago", self.name, REFRESH_MIN.as_secs()),
-        })
+        let (message, rule) = if state.is_open || state.failure.is_some() {
+            ("the keys of tokens cannot be fetched", format!("{}: {}", self.name, state.why()))
+        } else {
+            ("the key of the token is not known yet", format!("{} was asked less than {} s ago", self.name, REFRESH_MIN.as_secs()))
+        };
+        Refusal::unavailable(message).retry_after(wait).rule(rule)
+    }
+}
+
+impl State {
+    /// Why the last fetch brought nothing, where that is so.
+    fn why(&self) -> FetchFailed {
+        self.failure.clone().unwrap_or_else(|| FetchFailed("the fetch was broken off".to_owned()))
     }
 }
 

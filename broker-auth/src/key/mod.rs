@@ -56,7 +56,7 @@ impl Key {
         Ok(Self { verifying: DecodingKey::from_secret(secret), accepted, id: None })
     }
 
-    /// A public key in PEM: RSA of 2048 to 4096 bits (RS256 to PS512), P-256 (ES256), P-384 (ES384), Ed25519 (EdDSA).
+    /// A public key in PEM: RSA of 2048 to 4096 bits (RS256 to PS512), P-256 (ES256), P-384 (ES384), Ed25519 (`EdDSA`).
     pub fn public_pem(pem: &str) -> Result<Self, InvalidKey> {
         pem::read(pem)
     }

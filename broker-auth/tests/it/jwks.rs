@@ -214,6 +214,33 @@ async fn a_token_that_names_no_key_needs_a_set_with_one_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_of_a_shared_secret_is_no_reason_to_fetch() {
+    let issuer = Issuer::publishing(&["a"]);
+    let tokens = issuer.tokens(None).key(broker_auth::Key::secret(super::SECRET).unwrap());
+    assert!(tokens.verify(&super::signed(super::HEADER, "{}"), at(NOW)).await.is_ok());
+    let forged = super::signed_with(b"another secret that is long enough", super::HEADER, "{}");
+    assert_eq!(tokens.verify(&forged, at(NOW)).await.unwrap_err().kind, RefusalKind::Unauthorized);
+    assert_eq!(issuer.fetches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_panics_is_a_failure_like_another() {
+    struct Panics;
+
+    #[async_trait]
+    impl KeySource for Panics {
+        async fn fetch(&self) -> Result<Bytes, FetchFailed> {
+            panic!("a mistake of the application");
+        }
+    }
+
+    let jwks = Arc::new(Jwks::from_source(Arc::new(Panics), "x", None));
+    let tokens = Tokens::new(TokenOptions::default()).jwks(jwks.clone());
+    assert_eq!(verify(&tokens, "a").await.unwrap_err().kind, RefusalKind::Unavailable);
+    assert_eq!(jwks.refresh().await, Err(FetchFailed("the fetch was broken off".to_owned())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_no_set_of_keys_is_a_failure() {
     let secret = r#"{"keys":[{"kty":"oct","kid":"a","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}]}"#.to_owned();
     let many = format!(r#"{{"keys":[{}]}}"#, vec!["{}"; 65].join(","));

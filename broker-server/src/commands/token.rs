@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context, bail};
 use broker_auth::{Claims, HmacTokens, InvalidInfo, SubscriptionClaims, TokenOptions, inspect};
-use broker_core::{Identity, Refusal, Verb};
+use broker_core::{Identity, Refusal, Topic, TopicPattern, Verb};
 use serde_json::json;
 
 use super::client;
 use crate::{
     cli::{CreateToken, TokenCommand, TokenText, VerifyToken, token::settings},
-    config::{TokenKeys, parse_duration},
+    config::{Secret, TokenKeys, parse_duration},
 };
 
 /// Most bytes of a token that are read from standard input.
@@ -35,7 +35,7 @@ fn create(flags: &CreateToken) -> anyhow::Result<ExitCode> {
     };
     let is_own = flags.subscribe.is_some() && !client.subscription_token.is_empty();
     let (section, keys) = if is_own { ("client.subscription_token", &client.subscription_token) } else { ("client.token", &client.token) };
-    let secret = flags.secret.as_deref().or(keys.hmac_secret.as_ref().map(|secret| secret.expose()));
+    let secret = flags.secret.as_deref().or(keys.hmac_secret.as_ref().map(Secret::expose));
     let Some(secret) = secret else {
         bail!("there is no secret to sign with: set hmac_secret in [{section}] (`broker init` makes one), or give --secret")
     };
@@ -45,22 +45,21 @@ fn create(flags: &CreateToken) -> anyhow::Result<ExitCode> {
         "never" => None,
         text => Some(now + parse_duration(text).with_context(|| format!("--expires {text:?}: write 10m, 12h, 7d, or never"))?),
     };
-    let token = match &flags.subscribe {
-        Some(topic) => {
-            let mut claims = SubscriptionClaims::new(&flags.user, topic);
-            claims.expires_at = expires_at;
-            if let Some(info) = &flags.info {
-                claims = claims.info(info).map_err(|error| named("--info", error))?;
-            }
-            let _: broker_core::Topic = topic.parse().with_context(|| format!("--subscribe {topic:?}"))?;
-            tokens.create_for_subscription(&claims)
+    let token = if let Some(topic) = &flags.subscribe {
+        let _: Topic = topic.parse().with_context(|| format!("--subscribe {topic:?}"))?;
+        let mut claims = SubscriptionClaims::new(&flags.user, topic);
+        claims.expires_at = expires_at;
+        claims.issuer.clone_from(&keys.issuer);
+        claims.audience = keys.audience.first().cloned();
+        if let Some(info) = &flags.info {
+            claims = claims.info(info).map_err(|error| named("--info", error))?;
         }
-        None => {
-            let token = tokens.create(&claims(flags, keys, expires_at, now)?);
-            // What would be refused is told here, where it can be put right.
-            tokens.verify(&token, now).map_err(|refusal| anyhow::anyhow!("{}", in_words(&refusal)))?;
-            token
-        }
+        tokens.create_for_subscription(&claims)
+    } else {
+        let token = tokens.create(&claims(flags, keys, expires_at, now)?);
+        // What would be refused is told here, where it can be put right.
+        tokens.verify(&token, now).map_err(|refusal| anyhow::anyhow!("{}", in_words(&refusal)))?;
+        token
     };
     println!("{token}");
     Ok(ExitCode::SUCCESS)
@@ -174,7 +173,7 @@ fn bearer(identity: &Identity) -> String {
     }
     for capability in &identity.capabilities {
         let verbs: Vec<&str> = Verb::ALL.into_iter().filter(|verb| capability.allow.has(*verb)).map(Verb::word).collect();
-        let patterns: Vec<&str> = capability.topics.iter().map(|pattern| pattern.as_str()).collect();
+        let patterns: Vec<&str> = capability.topics.iter().map(TopicPattern::as_str).collect();
         parts.push(format!("may {} {}", verbs.join(","), patterns.join(", ")));
     }
     parts.push(match identity.expires_at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default()) {

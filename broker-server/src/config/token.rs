@@ -178,10 +178,7 @@ impl JwksAddress {
 
 /// Reads a key from the text, or from the file that it names.
 fn public_key(text: &str) -> Result<Key, String> {
-    let read = |text: &str| match text.trim_start().starts_with('{') {
-        true => Key::jwk(text),
-        false => Key::public_pem(text),
-    };
+    let read = |text: &str| if text.trim_start().starts_with('{') { Key::jwk(text) } else { Key::public_pem(text) };
     let is_key = text.trim_start().starts_with(['{', '-']);
     let key = if is_key {
         read(text)

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_ticket_beats_the_cookie_and_nothing_else() {
-        let found = |headers, query| {
+        let found = |headers: &[(&'static str, &'static str)], query: &str| {
             let found = find(headers, query);
             (found.token, found.ticket)
         };
