@@ -226,7 +226,7 @@ impl EngineBuilder {
         self
     }
 
-    /// Is told when a topic gets its first listener on this node. In order with `on_vacated`, one call at a time.
+    /// Is told when a topic, other than a user's own, gets its first listener on this node. In order with `on_vacated`, one call at a time.
     pub fn on_occupied<F, R>(mut self, hook: F) -> Self
     where
         F: Fn(Topic) -> R + Send + Sync + 'static,

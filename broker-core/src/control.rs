@@ -148,9 +148,9 @@ pub struct NodeInfo {
     pub sessions: usize,
     /// Different users among them.
     pub users: usize,
-    /// Subscriptions of sessions.
+    /// Subscriptions of sessions, those to the topics of their own users left out.
     pub subscriptions: usize,
-    /// Topics with listeners.
+    /// Topics with listeners, those of users left out.
     pub topics: usize,
 }
 

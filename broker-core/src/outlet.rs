@@ -18,6 +18,16 @@ pub trait Outlet: Send + 'static {
     /// connections, waiting for memory is most of what a write costs above the system call. Changes nothing.
     fn warm(&self) {}
 
+    /// The connection must end at once: of what was taken nothing more goes to the kernel once this returns, and `last` is the last thing that
+    /// may, where it still can be told.
+    ///
+    /// The default fits outlets whose `try_write` hands over to the kernel itself.
+    fn cut(&mut self, last: &[Bytes]) {
+        // Who does not read cannot be told.
+        let _ = self.try_write(last);
+        self.finish();
+    }
+
     /// Nothing more will be written: ends the pipe once what was taken is out.
     fn finish(&mut self);
 }

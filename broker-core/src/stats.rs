@@ -34,7 +34,7 @@ pub struct Stats {
     pub connections: Count,
     /// Gauge: sessions that are connected.
     pub sessions: Count,
-    /// Gauge: subscriptions of sessions.
+    /// Gauge: subscriptions of sessions, those to the topics of their own users left out.
     pub subscriptions: Count,
     /// Gauge: bytes that wait in backlogs because a connection did not take them.
     pub backlog_bytes: Count,

@@ -79,6 +79,11 @@ impl Topic {
         matches!(self.namespace(), Some("group" | "user" | "session" | "tenant"))
     }
 
+    /// Whether it is a user's topic, which every session of the user listens to by itself: it is in no count and no list that does not ask for it.
+    pub(crate) fn is_of_a_user(&self) -> bool {
+        self.local().starts_with("user:")
+    }
+
     /// The tenant that this topic belongs to.
     pub fn tenant(&self) -> Option<&str> {
         self.split_tenant().map(|(tenant, _)| tenant)

@@ -21,14 +21,20 @@ const SLICES_MAX: usize = 32;
 
 /// Splits any pipe into the shard's side and the task's side; at most `bytes_max` bytes wait between them.
 pub(crate) fn split<Io>(io: Io, bytes_max: usize) -> (QueueOutlet, QueuePipe<Io>) {
-    let shared = Arc::new(Shared { queue: Mutex::new(Queue { bytes_max, ..Queue::default() }), task: AtomicWaker::new() });
-    (QueueOutlet { shared: Arc::clone(&shared) }, QueuePipe { io, shared, writing: VecDeque::new(), state: State::Flushed })
+    let shared =
+        Arc::new(Shared { queue: Mutex::new(Queue { bytes_max, ..Queue::default() }), task: AtomicWaker::new(), cut: Mutex::new(false) });
+    (
+        QueueOutlet { shared: Arc::clone(&shared) },
+        QueuePipe { io, shared, writing: VecDeque::new(), is_partial: false, state: State::Flushed },
+    )
 }
 
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
     task: AtomicWaker,
+    /// Whether the connection was cut. Held by the task while it writes, so that whoever has cut knows that no write goes on.
+    cut: Mutex<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +85,17 @@ impl Outlet for QueueOutlet {
         Ok(taken)
     }
 
+    fn cut(&mut self, last: &[Bytes]) {
+        let mut cut = self.shared.cut.lock();
+        *cut = true;
+        let mut queue = self.shared.queue.lock();
+        queue.chunks = last.iter().cloned().collect();
+        queue.bytes = last.iter().map(Bytes::len).sum();
+        queue.finished = true;
+        drop((queue, cut));
+        self.shared.task.wake();
+    }
+
     fn finish(&mut self) {
         self.shared.queue.lock().finished = true;
         self.shared.task.wake();
@@ -98,6 +115,8 @@ pub(crate) struct QueuePipe<Io> {
     shared: Arc<Shared>,
     /// Taken from the queue all at once, so that no lock is held while the pipe writes.
     writing: VecDeque<Bytes>,
+    /// A part of the first of `writing` is in the pipe.
+    is_partial: bool,
     state: State,
 }
 
@@ -109,6 +128,8 @@ enum State {
     Unflushed,
     /// The end is to be told.
     Closing,
+    /// The connection was cut where nothing is half written: the last words go out.
+    Cut,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Pipe for QueuePipe<Io> {
@@ -118,7 +139,17 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Pipe for QueuePipe<Io>
 
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Out>> {
         self.shared.task.register(cx.waker());
+        let shared = Arc::clone(&self.shared);
         loop {
+            let cut = shared.cut.lock();
+            if *cut && matches!(self.state, State::Flushed | State::Unflushed) {
+                if self.is_partial || self.state == State::Unflushed {
+                    // What is half written can only be finished by what must not be written.
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                self.writing = VecDeque::new();
+                self.state = State::Cut;
+            }
             if self.state == State::Closing {
                 return Pin::new(&mut self.io).poll_shutdown(cx).map_ok(|()| Out::Finished);
             }
@@ -127,15 +158,18 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Pipe for QueuePipe<Io>
             }
             if !self.writing.is_empty() {
                 let written = ready!(self.poll_write(cx))?;
-                self.state = State::Unflushed;
+                if self.state == State::Flushed {
+                    self.state = State::Unflushed;
+                }
                 if self.shared.queue.lock().give_back(written) {
                     return Poll::Ready(Ok(Out::Writable));
                 }
                 continue;
             }
-            if self.state == State::Unflushed {
+            if matches!(self.state, State::Unflushed | State::Cut) {
                 ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-                self.state = State::Flushed;
+                self.state = if self.state == State::Cut { State::Closing } else { State::Flushed };
+                continue;
             }
             let queue = self.shared.queue.lock();
             if queue.chunks.is_empty() {
@@ -162,6 +196,7 @@ impl<Io: AsyncWrite + Unpin> QueuePipe<Io> {
             let gone = left.min(chunk.len());
             chunk.advance(gone);
             left -= gone;
+            self.is_partial = !chunk.is_empty();
             if chunk.is_empty() {
                 self.writing.pop_front();
             }
@@ -232,6 +267,31 @@ mod tests {
         let (mut outlet, pipe, _client) = connected(100, 10);
         drop(pipe);
         assert_eq!(outlet.try_write(&[Bytes::from_static(b"x")]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn a_cut_forgets_what_waits_and_says_the_last_words() {
+        let (mut outlet, mut pipe, mut client) = connected(1_000, 64);
+        outlet.try_write(&[Bytes::from_static(b"old")]).unwrap();
+        outlet.cut(&[Bytes::from_static(b"bye")]);
+        assert_eq!(poll_fn(|cx| pipe.poll_out(cx)).await.unwrap(), Out::Finished);
+        drop(pipe);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"bye");
+    }
+
+    #[tokio::test]
+    async fn a_cut_within_a_write_ends_without_a_word() {
+        let (mut outlet, mut pipe, mut client) = connected(1_000, 4);
+        outlet.try_write(&[Bytes::from_static(b"a long one")]).unwrap();
+        assert!(poll_fn(|cx| Poll::Ready(pipe.poll_out(cx))).await.is_pending());
+        outlet.cut(&[Bytes::from_static(b"bye")]);
+        assert_eq!(poll_fn(|cx| pipe.poll_out(cx)).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        drop(pipe);
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"a lo");
     }
 
     fn connected(bytes_max: usize, pipe_bytes: usize) -> (QueueOutlet, QueuePipe<DuplexStream>, DuplexStream) {

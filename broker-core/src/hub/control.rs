@@ -123,7 +123,7 @@ impl Hub {
             sessions: self.stats.sessions.value() as usize,
             users: self.users.lock().len(),
             subscriptions: self.stats.subscriptions.value() as usize,
-            topics: self.directory.len(),
+            topics: self.directory.all().iter().filter(|entry| !entry.topic.is_of_a_user()).count(),
         }
     }
 }

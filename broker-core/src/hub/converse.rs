@@ -88,6 +88,8 @@ impl Shard {
 
     fn perform(&mut self, at: SlotRef, conn: &mut Conn, effect: Effect, now: Instant, effects: &mut Vec<Effect>) {
         match effect {
+            // Nothing follows the close.
+            Effect::Reply(..) | Effect::Push(_) | Effect::Hold | Effect::Welcome(..) if conn.closing_until.is_some() => {}
             Effect::Reply(id, reply) => self.reply(conn, &id, &reply, now),
             Effect::Push(push) => self.push(conn, &push),
             Effect::Ask(ask, question) => self.ask(at, conn, ask, question, now, effects),
@@ -259,7 +261,7 @@ impl Shard {
             self.hub.cancel(&leave.topic, MemberRef { at, subscription: leave.generation });
             return;
         }
-        self.hub.stats.subscriptions.sub(1);
+        self.hub.stats.subscriptions.sub(u64::from(!leave.topic.is_of_a_user()));
         if !leave.keeps_backlog {
             conn.backlog.drop_all(&leave.topic);
         }
@@ -327,7 +329,7 @@ impl Shard {
             };
             self.hub.go_on_in_order(session, &entry.topic, Box::pin(call));
         }
-        self.hub.stats.subscriptions.add(1);
+        self.hub.stats.subscriptions.add(u64::from(!entry.topic.is_of_a_user()));
         self.add_member(&entry, variant, Some(codec), Member { slot: at.slot, join_leave, last });
         let subscribed = Subscribed {
             topic: entry.topic.clone(),

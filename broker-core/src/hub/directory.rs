@@ -32,10 +32,6 @@ impl Directory {
     pub(crate) fn all(&self) -> Vec<Arc<TopicEntry>> {
         imp::all(&self.0)
     }
-
-    pub(crate) fn len(&self) -> usize {
-        imp::len(&self.0)
-    }
 }
 
 #[cfg(not(broker_model))]
@@ -58,10 +54,6 @@ mod imp {
 
     pub(super) fn all(map: &Map) -> Vec<Arc<TopicEntry>> {
         map.iter().map(|entry| entry.clone()).collect()
-    }
-
-    pub(super) fn len(map: &Map) -> usize {
-        map.len()
     }
 }
 
@@ -94,9 +86,5 @@ mod imp {
 
     pub(super) fn all(map: &Map) -> Vec<Arc<TopicEntry>> {
         map.lock().values().cloned().collect()
-    }
-
-    pub(super) fn len(map: &Map) -> usize {
-        map.lock().len()
     }
 }

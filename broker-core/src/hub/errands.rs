@@ -47,6 +47,7 @@ impl Hub {
 
     fn run_errand(self: &Arc<Self>, errand: Errand) {
         match errand {
+            Errand::Occupancy { topic, .. } if topic.is_of_a_user() => {}
             Errand::Occupancy { topic, occupied } => {
                 // The receiver lives as long as the engine; without it nobody wants to know.
                 let _ = self.occupancy.send((topic, occupied));

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use super::{Hub, NewHub, Shard, shard::Tick};
 use crate::{
     Announcement, Backplane, ByNamespace, Capabilities, Connect, Engine, Epoch, Keep, LogPage, LogQuery, MemoryControl, MemoryPresence,
-    Namespace, Namespaces, Payload, Position, Publication, Publish, PublishFailed, Published, Request, Settings, Since, Sink, SlowConsumer,
-    Subscribe, Topic, Unavailable, hooks::Hooks, session::Rules, sync::Mutex, testing::ModelClient,
+    MemoryRegistry, Namespace, Namespaces, Payload, Position, Publication, Publish, PublishFailed, Published, Request, Settings, Since,
+    Sink, SlowConsumer, Subscribe, Topic, Unavailable, hooks::Hooks, session::Rules, sync::Mutex, testing::ModelClient,
 };
 
 const TOPICS: [&str; 3] = ["cut:a", "drop:a", "plain:a"];
@@ -263,6 +263,7 @@ impl World {
             hears_subscribe: false,
             hears_message: false,
             hears_call: false,
+            renews: false,
         };
         let bus = Arc::new(Bus {
             reliable,
@@ -277,6 +278,8 @@ impl World {
             hooks: Hooks::default(),
             backplane: bus.clone(),
             presence: Arc::new(MemoryPresence::new()),
+            registry: Arc::new(MemoryRegistry::new()),
+            control: Arc::new(MemoryControl::new()),
             runtime: None,
             shards: SHARDS,
             node_name: "model".into(),
@@ -285,7 +288,7 @@ impl World {
         }));
         let sink: Weak<dyn Sink> = Arc::downgrade(&hub) as _;
         bus.start(sink);
-        let engine = Engine::from_parts(hub.clone(), Arc::new(MemoryControl::new()));
+        let engine = Engine::from_parts(hub.clone());
         Self { hub, bus, engine }
     }
 

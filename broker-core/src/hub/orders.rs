@@ -9,6 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    backlog::Backlog,
     conn::{Conn, Occupant},
     control::{Errand, Order},
     inbox::SlotRef,
@@ -163,11 +164,13 @@ impl Shard {
     fn cut(&mut self, at: SlotRef, now: Instant) {
         self.converse(at, now, |session, _, effects| session.order_close(CloseReason::Revoked, effects));
         let Some(Occupant::Connection(conn)) = self.slots.get_mut(at.slot as usize).and_then(|slot| slot.occupant.as_mut()) else { return };
-        super::writing::write(conn, &mut self.chunks, &mut self.tally);
-        if !conn.backlog.is_empty() {
-            // The client does not read: the close cannot be told, and nothing else may be.
-            conn.outlet = None;
-            conn.backlog.clear();
+        // Without an outlet yet, nothing but the close waits for it.
+        if let Some(mut outlet) = conn.outlet.take() {
+            conn.backlog.chunks(usize::MAX, &mut self.chunks);
+            outlet.cut(&self.chunks);
+            self.chunks.clear();
+            conn.backlog = Backlog::default();
+            conn.finished = true;
         }
     }
 

@@ -51,7 +51,10 @@ impl Shard {
         conn.life.user = None;
         conn.head = None;
         conn.pong = None;
-        conn.holding = false;
+        if std::mem::take(&mut conn.holding) {
+            // Who was not welcome is told nothing of what was held back.
+            conn.backlog.clear();
+        }
         match &reason {
             CloseReason::TransportBroke(_) => {
                 conn.backlog.clear();

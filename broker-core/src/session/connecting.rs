@@ -18,7 +18,9 @@ const RENEWAL_TIME: Duration = Duration::from_secs(25);
 
 impl Session {
     /// Connects at once and subscribes to the topics of a URL; `Effect::Opened` says how it went.
-    pub(crate) fn open(&mut self, connect: Connect, subscriptions: Vec<Subscribe>, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn open(&mut self, mut connect: Connect, subscriptions: Vec<Subscribe>, now: Instant, effects: &mut Vec<Effect>) {
+        // A topic of the URL may be one that the identity brings.
+        connect.resume.extend(subscriptions.iter().filter_map(|subscribe| Some((subscribe.topic.clone(), subscribe.since?))));
         self.opening = Some(VecDeque::from(subscriptions));
         self.connect(CommandId::None, connect, now, effects);
     }

@@ -483,3 +483,24 @@ async fn changes_of_user_under_load_leak_nothing_and_lose_nothing() {
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     publishing.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_url_may_name_a_topic_that_the_identity_brings_and_resume_it() {
+    let engine = trusting().build().unwrap();
+    let position = engine.publish(&topic("group:a"), json("1")).await.unwrap().position.unwrap();
+    engine.publish(&topic("group:a"), json("2")).await.unwrap();
+    let open = |token: &str| {
+        let start = broker_core::Start::AtOnce {
+            connect: Connect { token: Some(token.to_owned()), ..Connect::default() },
+            subscriptions: vec![broker_core::Subscribe::new(topic("group:a")).since(broker_core::Since::Position(position))],
+        };
+        let client = Client::open_with(&engine, LineProtocol::default(), start);
+        client.attach();
+        client
+    };
+    let mut member = open("ris1 groups=a");
+    member.connection().opened().await.unwrap();
+    assert_eq!(member.take(3).await, ["connected ris1", "subscribed group:a at 2 recovered", "group:a 2:2"]);
+    let refused = open("ris2").connection().opened().await.unwrap_err();
+    assert_eq!(refused.kind, broker_core::RefusalKind::PermissionDenied);
+}
