@@ -130,8 +130,11 @@ fn keys_that_protect_nothing_are_refused_at_the_start_with_the_cure() {
 
 #[test]
 fn a_token_is_taken_from_every_place_and_never_reaches_a_log() {
+    /// What the query and the headers are with a token in them.
+    type Put = fn(&str) -> (String, String);
+
     let mut server = Running::start(&(config() + "[server]\nlog_level = \"debug\"\n"), &[]);
-    let places: [(&str, fn(&str) -> (String, String)); 4] = [
+    let places: [(&str, Put); 4] = [
         ("header", |token| (String::new(), format!("Authorization: Bearer {token}\r\n"))),
         ("subprotocol", |token| (String::new(), format!("Sec-WebSocket-Protocol: bearer, {token}\r\n"))),
         ("cookie", |token| (String::new(), format!("Cookie: a=b; broker_token={token}\r\n"))),
