@@ -22,7 +22,7 @@
 //! # Other credentials
 //!
 //! [`SubscriptionTokens`] is an authorizer that lets the token of a subscription decide about it. [`Tickets`] stand in a URL in place of a token.
-//! [`inspect`] says what a token holds and what is wrong with it, without believing it.
+//! [`inspect()`] says what a token holds and what is wrong with it, without believing it.
 //!
 //! No policy lives here: whether a token is needed is decided elsewhere.
 

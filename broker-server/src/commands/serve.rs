@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     COMMIT, VERSION,
-    config::{Config, Loaded, Secret},
+    config::{Client, Config, Loaded, Secret},
     credentials::{Credentials, trial_token},
     http::{Internal, Public},
     logging,
@@ -54,21 +54,15 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     // Without any key nobody could connect: a secret is made for this run.
     let made_secret = token.is_empty().then(Secret::random).transpose().context(NO_RANDOM)?;
     let api_key = given_or_random(config.api.key.as_ref())?;
-    let tokens = Arc::new(token.tokens("client.token", made_secret.as_ref())?);
-    let subscription_tokens = match &config.client.subscription_token {
-        keys if keys.is_empty() => tokens.with_options(token.options("client.token")),
-        keys => keys.tokens("client.subscription_token", None)?,
-    };
     let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
-    let credentials = Credentials { tokens: tokens.clone(), tickets: Tickets::new(registry.clone()), anonymous: config.client.anonymous };
-    fetch_ahead(tokens.sources().iter().chain(subscription_tokens.sources()));
+    let (credentials, subscription_tokens) = credentials(&config.client, made_secret.as_ref(), registry.clone())?;
 
     let listener = bind(config.server.listen, "server.listen", "--listen").await?;
     let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
     let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
     let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
     let limits = WsLimits::default().message_max(config.client.message_max).connections_max(connections_max);
-    let broker = broker(&config, credentials, SubscriptionTokens::new(Arc::new(subscription_tokens)), registry, limits.clone(), listen)?;
+    let broker = broker(&config, credentials, subscription_tokens, registry, limits.clone(), listen)?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
     let pages_that_may = sockets.clone();
@@ -154,6 +148,22 @@ fn broker(
         builder = builder.route(route);
     }
     Ok(builder.build()?)
+}
+
+/// Who says who clients are, and what their subscriptions' tokens grant.
+fn credentials(
+    client: &Client,
+    made_secret: Option<&Secret>,
+    registry: Arc<dyn Registry>,
+) -> anyhow::Result<(Credentials, SubscriptionTokens)> {
+    let tokens = Arc::new(client.token.tokens("client.token", made_secret)?);
+    let subscription_tokens = match &client.subscription_token {
+        keys if keys.is_empty() => tokens.with_options(client.token.options("client.token")),
+        keys => keys.tokens("client.subscription_token", None)?,
+    };
+    fetch_ahead(tokens.sources().iter().chain(subscription_tokens.sources()));
+    let credentials = Credentials { tokens, tickets: Tickets::new(registry), anonymous: client.anonymous };
+    Ok((credentials, SubscriptionTokens::new(Arc::new(subscription_tokens))))
 }
 
 /// Fetches keys before the first token needs them: what is wrong with their addresses is logged now.
