@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -57,13 +57,18 @@ impl Tickets {
     ///
     /// Not cancel-safe: a ticket may be kept that nobody knows; it goes after its time.
     pub async fn create(&self, claims: &Claims) -> Result<String, TicketError> {
-        let mut claims = claims.clone();
-        claims.issued_at.get_or_insert_with(SystemTime::now);
-        let content = claims.to_json();
-        claims::read(&content, &checks(SystemTime::now())).map_err(TicketError::Claims)?;
+        self.create_from_json(&claims.to_json()).await
+    }
+
+    /// As [`Tickets::create`], with the claims as the JSON object that a token holds.
+    pub async fn create_from_json(&self, json: &[u8]) -> Result<String, TicketError> {
+        let now = SystemTime::now();
+        claims::read(json, &checks(now)).map_err(TicketError::Claims)?;
         let mut random = [0; LEN];
         getrandom::fill(&mut random).map_err(|_| TicketError::Random)?;
         let ticket = URL_SAFE_NO_PAD.encode(random);
+        let made_at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let content = [made_at.to_string().as_bytes(), b"\n", json].concat();
         self.registry.put_ticket(&ticket, content.into(), HOLDS).await?;
         Ok(ticket)
     }
@@ -82,7 +87,14 @@ impl Tickets {
         }
         let taken = self.registry.take_ticket(ticket).await;
         let content = taken.map_err(|error| Refusal::unavailable("the tickets cannot be read").rule(error.to_string()))?;
-        let identity = claims::read(&content.ok_or_else(refused)?, &checks(SystemTime::now()))?;
+        let content = content.ok_or_else(refused)?;
+        let (made_at, json) =
+            content.iter().position(|byte| *byte == b'\n').map(|at| (&content[..at], &content[at + 1..])).ok_or_else(refused)?;
+        let mut identity = claims::read(json, &checks(SystemTime::now()))?;
+        if identity.issued_at == Some(UNIX_EPOCH) {
+            let seconds = str::from_utf8(made_at).ok().and_then(|text| text.parse().ok()).ok_or_else(refused)?;
+            identity.issued_at = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        }
         Ok(identity.rule("ticket"))
     }
 }

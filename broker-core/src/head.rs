@@ -14,10 +14,13 @@ pub struct Head {
     pub query: String,
     /// Header names in lower case, with their values where they are UTF-8.
     pub headers: Vec<(String, String)>,
-    /// Who connected, as far as the transport knows.
+    /// Who connected, as far as the transport knows: the client itself where a trusted proxy named it, with port 0 if its port was not told.
     pub peer: Option<SocketAddr>,
     /// The transport's own form of the request, for hosts that know its type.
     pub original: Option<Arc<dyn Any + Send + Sync>>,
+    /// What the transport holds until the session is connected, such as a place among those that have not said who they are. Dropped with the
+    /// last clone of the head.
+    pub until_connected: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Head {
@@ -31,7 +34,14 @@ impl Head {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of a cookie.
+    /// The value of a cookie, without the quotes that some frameworks write around it.
+    ///
+    /// ```
+    /// let mut head = broker_core::Head::new("/ws");
+    /// head.headers.push(("cookie".to_owned(), "user=\"kim\"; theme=dark".to_owned()));
+    /// assert_eq!(head.cookie("user"), Some("kim"));
+    /// assert_eq!(head.cookie("theme"), Some("dark"));
+    /// ```
     pub fn cookie(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -39,7 +49,8 @@ impl Head {
             .flat_map(|(_, value)| value.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
             .find(|(cookie, _)| *cookie == name)
-            .map(|(_, value)| value)
+            // spec: RFC 6265, section 4.1.1: the quotes may stand, and are no part of what is meant
+            .map(|(_, value)| value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
     }
 }
 

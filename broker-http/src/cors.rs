@@ -43,9 +43,11 @@ impl Origins {
         (self.0)(origin)
     }
 
-    /// The `Origin` of a request, where it is allowed.
+    /// The `Origin` of a request, where it is allowed. Several are none: no browser sends them.
     pub(crate) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        headers.get(ORIGIN).filter(|origin| origin.to_str().is_ok_and(|origin| self.allow(origin))).cloned()
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let origin = origins.next().filter(|_| origins.next().is_none())?;
+        origin.to_str().is_ok_and(|origin| self.allow(origin)).then(|| origin.clone())
     }
 }
 
@@ -61,7 +63,7 @@ impl fmt::Debug for Origins {
     }
 }
 
-/// Lets the pages of this origin read the answer.
+/// Lets the pages of this origin read the answer. Never with cookies: who asks shows a key.
 pub(crate) fn mark(response: &mut Response<ResponseBody>, origin: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Origin"));

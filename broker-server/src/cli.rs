@@ -40,6 +40,7 @@ Examples:
   broker serve --dev                              anyone on this machine may subscribe and publish; a page at /
   broker serve --config /etc/broker/broker.toml
   broker serve --listen 127.0.0.1:0               a free port; what was bound is printed
+  broker serve --tls-cert cert.pem --tls-key key.pem
   BROKER_CLIENT__PING_INTERVAL=3s broker serve    any setting from the environment")]
     Serve(Settings),
     /// Write a commented configuration file with random secrets
@@ -127,6 +128,12 @@ pub struct Settings {
     /// Where metrics are read [default: 127.0.0.1:8001]
     #[arg(long, value_name = "ADDR:PORT")]
     pub internal_listen: Option<String>,
+    /// The certificate chain (PEM); the listener for clients then speaks https and wss only
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// The private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
     /// What a backend sends as X-API-Key [default: random]
     #[arg(long, value_name = "KEY")]
     pub api_key: Option<String>,
@@ -141,6 +148,8 @@ impl Settings {
         let flags = [
             ("--listen", "server.listen", &self.listen),
             ("--internal-listen", "server.internal_listen", &self.internal_listen),
+            ("--tls-cert", "server.tls.cert", &self.tls_cert),
+            ("--tls-key", "server.tls.key", &self.tls_key),
             ("--api-key", "api.key", &self.api_key),
             ("--token-hmac-secret", "client.token.hmac_secret", &self.token_hmac_secret),
         ];

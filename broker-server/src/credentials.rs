@@ -6,8 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use broker::{ConnectRequest, Identity, Refusal};
-use broker_auth::{Claims, HmacTokens, Tickets, Tokens};
+use broker::{ConnectRequest, Identity, Refusal, RefusalKind};
+use broker_auth::{Claims, HmacTokens, TicketError, Tickets, Tokens};
+use broker_http::TicketMaker;
+use bytes::Bytes;
 
 /// How long a token lives that dev mode hands out.
 const TRIAL: Duration = Duration::from_secs(24 * 3600);
@@ -45,6 +47,25 @@ impl Credentials {
                 .rule("client.anonymous is false")),
         }
     }
+}
+
+/// Makes the tickets that the server API gives out.
+pub fn ticket_maker(tickets: Tickets) -> TicketMaker {
+    let holds = tickets.hold();
+    let make = move |claims: Bytes| {
+        let tickets = tickets.clone();
+        async move {
+            tickets.create_from_json(&claims).await.map_err(|error| match error {
+                // The backend's request is wrong, its credentials are not.
+                TicketError::Claims(mut refusal) => {
+                    refusal.kind = RefusalKind::BadRequest;
+                    refusal
+                }
+                other => Refusal::unavailable("no ticket could be made").rule(other.to_string()),
+            })
+        }
+    };
+    TicketMaker::new(make).holds(holds)
 }
 
 /// The answer of the hook.

@@ -87,7 +87,8 @@ impl Internal {
     }
 
     fn metrics(&self) -> Answer {
-        let text = metrics::render(metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed()), VERSION, COMMIT);
+        let snapshot = metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed()).with_gate(&self.broker.gate());
+        let text = metrics::render(snapshot, VERSION, COMMIT);
         let mut answer = Response::new(Full::from(text));
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
         answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use broker::Gate;
 use broker_core::{Latency, Stats};
 use prometheus_client::{
     collector::Collector,
@@ -24,6 +25,8 @@ pub struct Snapshot {
     drops: Vec<(&'static str, u64)>,
     /// Ends of connections, by cause.
     closes: Vec<(&'static str, u64)>,
+    /// Connections that the gate refused, by cause.
+    turned_away: Vec<(&'static str, u64)>,
     hooks: Buckets,
     ticks: Buckets,
     backlog_bytes: u64,
@@ -65,11 +68,19 @@ impl Snapshot {
             ],
             drops: vec![("slow_consumer", stats.dropped_slow_consumer.value())],
             closes: stats.closes().collect(),
+            turned_away: Vec::new(),
             hooks: Buckets::of(&stats.hook_latency),
             ticks: Buckets::of(&stats.tick_latency),
             backlog_bytes: stats.backlog_bytes.value(),
             uptime,
         }
+    }
+
+    /// Adds what the gate before the listener counts.
+    pub fn with_gate(mut self, gate: &Gate) -> Self {
+        self.gauges.push(("connections_pending", "Connections that have not said who they are", gate.pending()));
+        self.turned_away = gate.refusals().to_vec();
+        self
     }
 }
 
@@ -117,6 +128,7 @@ impl Collector for Node {
         }
         by_cause(&mut encoder, "drops", "Publications that a client did not get, by cause", &node.drops)?;
         by_cause(&mut encoder, "closes", "Ends of connections, by cause", &node.closes)?;
+        by_cause(&mut encoder, "connections_turned_away", "Connections refused because of their address, by cause", &node.turned_away)?;
         node.hooks.encode(&mut encoder, "hook_duration", "Time that hooks took")?;
         node.ticks.encode(&mut encoder, "tick_duration", "Time of a shard's tick; long ones mean that something blocks the runtime")?;
         let mut build = encoder.encode_descriptor("build", "What runs here", None, MetricType::Info)?;
@@ -156,6 +168,7 @@ mod tests {
             counters: vec![("publishes", "Publishes", 7)],
             drops: vec![("slow_consumer", 3)],
             closes: vec![("client_left", 5), ("no_pong", 0)],
+            turned_away: vec![("rate", 4)],
             hooks,
             backlog_bytes: 4096,
             ..Snapshot::default()
@@ -169,6 +182,7 @@ mod tests {
             "broker_drops_total{cause=\"slow_consumer\"} 3",
             "broker_closes_total{cause=\"client_left\"} 5",
             "broker_closes_total{cause=\"no_pong\"} 0",
+            "broker_connections_turned_away_total{cause=\"rate\"} 4",
             "broker_hook_duration_seconds_sum 1.5",
             "broker_hook_duration_seconds_count 6",
             "broker_hook_duration_seconds_bucket{le=\"0.01\"} 3",

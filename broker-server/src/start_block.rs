@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use broker::Tls;
 use broker_core::{Namespace, Verb, Verbs};
 
 use crate::{
@@ -27,6 +28,8 @@ pub struct StartBlock<'a> {
     pub listen: SocketAddr,
     /// The address that was bound for metrics.
     pub internal_listen: SocketAddr,
+    /// The certificate that clients are shown, where there is one.
+    pub tls: Option<&'a Tls>,
     /// Settings that are secrets made at random for this run, told this once.
     pub made: Vec<(&'static str, &'a Secret)>,
     /// A token to try the broker with.
@@ -41,7 +44,10 @@ impl fmt::Display for StartBlock<'_> {
             Some(file) => line(f, "config", &file.display().to_string())?,
             None => line(f, "config", "no file, defaults and environment; `broker init` writes one")?,
         }
-        line(f, "listen", &format!("http://{}", reachable(self.listen)))?;
+        line(f, "listen", &format!("{}://{}", self.scheme("http"), reachable(self.listen)))?;
+        if let (Some(tls), Some((cert, _))) = (self.tls, self.config.server.tls.pair()) {
+            line(f, "tls", &format!("{}, {}; read again when it changes", cert.display(), validity(tls)))?;
+        }
         line(f, "internal", &format!("http://{}/metrics", reachable(self.internal_listen)))?;
         line(
             f,
@@ -66,6 +72,11 @@ impl fmt::Display for StartBlock<'_> {
 }
 
 impl StartBlock<'_> {
+    /// `http` or `ws`, with an `s` where clients are shown a certificate.
+    fn scheme(&self, clear: &str) -> String {
+        format!("{clear}{}", if self.tls.is_some() { "s" } else { "" })
+    }
+
     fn rights(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.config;
         let mut rows = vec![("topics without a namespace".to_owned(), &config.default)];
@@ -87,13 +98,14 @@ impl StartBlock<'_> {
         let is_dev_key = self.config.api.key.as_ref().is_some_and(|key| key.expose() == "dev");
         let key = if is_dev_key { "dev" } else { "$BROKER_API_KEY" };
         writeln!(f, "\ntry it")?;
-        line(f, "page", &format!("http://{address}/"))?;
-        line(f, "socket", &format!("ws://{address}/ws/news"))?;
+        let (http, ws) = (self.scheme("http"), self.scheme("ws"));
+        line(f, "page", &format!("{http}://{address}/"))?;
+        line(f, "socket", &format!("{ws}://{address}/ws/news"))?;
         line(
             f,
             "publish",
             &format!(
-                "curl http://{address}/api/publish -H \"X-API-Key: {key}\" -d '{{\"channel\": \"news\", \"data\": {{\"hello\": \"world\"}}}}'"
+                "curl {http}://{address}/api/publish -H \"X-API-Key: {key}\" -d '{{\"channel\": \"news\", \"data\": {{\"hello\": \"world\"}}}}'"
             ),
         )?;
         match &self.token {
@@ -105,6 +117,14 @@ impl StartBlock<'_> {
 
 fn line(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
     writeln!(f, "  {name:NAME_WIDTH$}{value}")
+}
+
+fn validity(tls: &Tls) -> String {
+    match tls.time_left().map(|left| left.as_secs() / (24 * 3600)) {
+        Some(1) => "valid for one more day".to_owned(),
+        Some(days) => format!("valid for {days} more days"),
+        None => "not valid today".to_owned(),
+    }
 }
 
 /// What everybody who is connected may do with topics of a namespace.
@@ -152,6 +172,7 @@ mod tests {
             file: None,
             listen: "127.0.0.1:8000".parse().unwrap(),
             internal_listen: "127.0.0.1:8001".parse().unwrap(),
+            tls: None,
             made: vec![("client.token.hmac_secret", &secret)],
             token: Some("eyJ".to_owned()),
         };
@@ -194,6 +215,7 @@ ready; Ctrl-C ends it in good order
             file: Some("/etc/broker.toml".into()),
             listen: "0.0.0.0:80".parse().unwrap(),
             internal_listen: "[::]:81".parse().unwrap(),
+            tls: None,
             made: Vec::new(),
             token: None,
         }

@@ -31,9 +31,15 @@
 //!
 //! One small task. Bytes are read into a buffer of the thread, and only the rest of an unfinished message is kept ([`Reader`]).
 //! Every bound and deadline stands in [`WsLimits`].
+//!
+//! # Before a connection
+//!
+//! [`Gate`] knows where a connection comes from, and how many and how often they may come from there. With the feature `tls`, [`serve`] speaks TLS.
 
 mod connection;
+mod door;
 mod framing;
+mod gate;
 mod handshake;
 mod limits;
 mod pipe;
@@ -43,11 +49,16 @@ mod reader;
 mod seats;
 mod server;
 mod socket_outlet;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 
 pub use framing::WebSocketFraming;
+pub use gate::{ClientAddress, ConnectRate, ForwardedHeader, Gate, InvalidProxy, NotAdmitted, Pending, TrustedProxies};
 pub use handshake::{Handshake, HandshakeError};
 pub use limits::WsLimits;
 pub use reader::{Event, Reader};
-pub use server::{Peer, serve};
+pub use server::{OverTls, Peer, ServerOptions, serve};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsCaution, TlsError};
 pub use upgrade::{Upgrade, say_goodbye, serve_io};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ConnectRate;
+
 /// Bounds and deadlines of WebSocket connections.
 ///
 /// ```
@@ -31,6 +33,12 @@ pub struct WsLimits {
     pub queue_max: usize,
     /// Most TCP connections of a server, before and after the upgrade together; more are answered 503. Default: 100,000.
     pub connections_max: usize,
+    /// How often one address may connect; `None`: as often as it likes. Default: 50 a second, 200 at once.
+    pub connects_per_address: Option<ConnectRate>,
+    /// Most connections of one address that have not said who they are. Default: 1,000.
+    pub pending_max_per_address: usize,
+    /// Most connections altogether that have not said who they are. Default: 20,000.
+    pub pending_max: usize,
     /// How long sent bytes may stay unacknowledged until the kernel gives the connection up, where it can (Linux). Default: 30 s.
     pub unacknowledged_timeout: Duration,
     /// Silence after which the kernel probes the peer. Default: 60 s.
@@ -48,6 +56,9 @@ impl Default for WsLimits {
             linger_timeout: Duration::from_secs(2),
             queue_max: 64 * 1024,
             connections_max: 100_000,
+            connects_per_address: Some(ConnectRate::per_second(50).burst(200)),
+            pending_max_per_address: 1_000,
+            pending_max: 20_000,
             unacknowledged_timeout: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(60),
         }
@@ -88,6 +99,24 @@ impl WsLimits {
     /// Sets most TCP connections of a server.
     pub fn connections_max(mut self, connections: usize) -> Self {
         self.connections_max = connections;
+        self
+    }
+
+    /// Sets how often one address may connect; `None`: as often as it likes.
+    pub fn connects_per_address(mut self, rate: impl Into<Option<ConnectRate>>) -> Self {
+        self.connects_per_address = rate.into();
+        self
+    }
+
+    /// Sets most connections of one address that have not said who they are.
+    pub fn pending_max_per_address(mut self, connections: usize) -> Self {
+        self.pending_max_per_address = connections;
+        self
+    }
+
+    /// Sets most connections altogether that have not said who they are.
+    pub fn pending_max(mut self, connections: usize) -> Self {
+        self.pending_max = connections;
         self
     }
 }

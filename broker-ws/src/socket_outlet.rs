@@ -52,7 +52,7 @@ pub(crate) async fn split(stream: TcpStream, limits: &WsLimits) -> io::Result<(S
 }
 
 /// Sets what the socket is to do. An option that the system does not know costs comfort only, so its refusal is no error.
-fn configure(stream: &TcpStream, limits: &WsLimits) {
+pub(crate) fn configure(stream: &TcpStream, limits: &WsLimits) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(limits.keepalive_interval).with_interval(Duration::from_secs(10));
     let refused = [

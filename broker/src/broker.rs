@@ -7,7 +7,7 @@ use broker_core::{
     Publish, PublishError, Published, Refusal, Revocation, SessionInfo, Sessions, Stats, SubscribeError, Target, Topic, TopicCount,
     TopicStream, UserSessions,
 };
-use broker_ws::{WsLimits, say_goodbye, serve_io};
+use broker_ws::{Gate, ServerOptions, WsLimits, say_goodbye, serve_io};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     Builder, LocalClient, local,
-    service::{BrokerService, Opened, Refused, as_frames, open, origin::Origins, routes::Routes},
+    service::{BrokerService, Opened, PeerFrom, Refused, as_frames, open, origin::Origins, routes::Routes},
 };
 
 /// A broker inside the process. Cloning copies a pointer; when the last handle and service are gone, the engine ends.
@@ -33,6 +33,9 @@ pub(crate) struct Shared {
     pub(crate) routes: Routes,
     pub(crate) origins: Origins,
     pub(crate) limits: Arc<WsLimits>,
+    pub(crate) gate: Arc<Gate>,
+    /// How the peer of a request is found that this process did not accept itself.
+    pub(crate) peer_from: Option<PeerFrom>,
     /// Clients are told which rule refused them.
     pub(crate) dev: bool,
     /// True from the beginning of a drain.
@@ -158,9 +161,30 @@ impl Broker {
     /// Returns when the last HTTP answer is out; WebSockets live on by themselves until the drain closes them. Where the listener is bound to
     /// loopback, pages from this machine may connect. Dropping the future stops accepting.
     pub async fn serve(&self, listener: TcpListener) {
+        self.serve_with(listener, self.server_options()).await;
+    }
+
+    /// Like [`Broker::serve`], over TLS: clients connect to `wss://`.
+    ///
+    /// The certificate's files are read again every few seconds; connections stay when they change.
+    #[cfg(feature = "tls")]
+    pub async fn serve_tls(&self, listener: TcpListener, tls: crate::Tls) {
+        self.serve_with(listener, self.server_options().tls(tls)).await;
+    }
+
+    fn server_options(&self) -> ServerOptions {
+        ServerOptions::new(Arc::clone(&self.shared.limits)).gate(self.gate())
+    }
+
+    async fn serve_with(&self, listener: TcpListener, options: ServerOptions) {
         let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
         let service = if on_loopback { self.service().on_loopback() } else { self.service() };
-        broker_ws::serve(listener, service, Arc::clone(&self.shared.limits), self.drained()).await;
+        broker_ws::serve(listener, service, options, self.drained()).await;
+    }
+
+    /// What lets connections in by where they come from: for a server of one's own around [`Broker::service`].
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.shared.gate)
     }
 
     /// Ready when a drain has begun.
@@ -174,15 +198,15 @@ impl Broker {
 
     /// Serves a WebSocket that is upgraded already, over any pipe: of a framework that is no tower service, behind TLS of your own, in tests.
     ///
-    /// `head` is that of the request: its path and query say what is meant, as in [`BrokerService`]. Answer the handshake, and check the
-    /// origin, before. Returns when the connection has a task of its own; a refusal has been told over the socket then.
+    /// `head` is that of the request: its path and query say what is meant, as in [`BrokerService`], and its peer is who is at the other end of
+    /// the pipe, client or proxy. Answer the handshake, and check the origin, before. Returns when the connection has a task of its own; a refusal has been told over the socket then.
     /// Cancel-safe: pipe and connection are dropped.
     pub async fn accept<Io>(&self, io: Io, head: Head) -> Result<(), Refusal>
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let limits = Arc::clone(&self.shared.limits);
-        match open(&self.shared, head).await {
+        match open(&self.shared, head, None).await {
             Ok(Opened { connection, protocol, .. }) => {
                 serve_io(io, connection, protocol, limits).await;
                 Ok(())

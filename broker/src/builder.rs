@@ -1,19 +1,19 @@
 //! How a broker is configured.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
 use broker_core::{
     Action, Authorizer, Backplane, BuildError as EngineError, CallRequest, ConnectRequest, ControlBus, Disconnected, Engine, EngineBuilder,
     Grant, Identity, MessageRequest, Namespace, Namespaces, Payload, PayloadKind, Presence, Publish, PublishRequest, RefreshRequest,
     Refusal, Registry, Renewal, Settings, SnapshotFailed, SubscribeRequest, Topic,
 };
-use broker_ws::WsLimits;
+use broker_ws::{Gate, TrustedProxies, WsLimits};
 use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     Broker, InvalidOrigin, InvalidRoute, Route,
     broker::Shared,
-    service::{origin::Origins, routes::Routes},
+    service::{PeerFrom, origin::Origins, routes::Routes},
 };
 
 /// Configures a [`Broker`]. Nothing is allowed by default: no namespace, no anonymous session, no foreign page.
@@ -25,6 +25,8 @@ pub struct Builder {
     routes: Vec<Route>,
     allowed_origins: Vec<String>,
     limits: WsLimits,
+    proxies: TrustedProxies,
+    peer_from: Option<PeerFrom>,
     dev: bool,
 }
 
@@ -50,6 +52,8 @@ impl Default for Builder {
             routes: Vec::new(),
             allowed_origins: Vec::new(),
             limits: WsLimits::default(),
+            proxies: TrustedProxies::default(),
+            peer_from: None,
             dev: false,
         }
     }
@@ -107,6 +111,42 @@ impl Builder {
     /// Sets bounds and deadlines of WebSockets.
     pub fn limits(mut self, limits: WsLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Believes these proxies when they name the client that they speak for. Default: nobody, and [`Head::peer`](crate::Head::peer) is whoever
+    /// opened the TCP connection.
+    ///
+    /// ```
+    /// use broker::{Broker, TrustedProxies};
+    ///
+    /// let builder = Broker::builder().trusted_proxies(TrustedProxies::parse(["10.0.0.0/8"])?);
+    /// # Ok::<(), broker::InvalidProxy>(())
+    /// ```
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
+    /// Says where a framework keeps the peer of a request. Needed behind frameworks only: [`Broker::serve`] knows its peers, and a
+    /// [`Peer`](crate::Peer) in a request's extensions is found by itself.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::{Router, extract::ConnectInfo};
+    /// use broker::Broker;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), broker::BuildError> {
+    /// let broker = Broker::builder()
+    ///     .peer_from(|extensions| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0))
+    ///     .build()?;
+    /// let app = Router::new().nest_service("/live", broker.service()).into_make_service_with_connect_info::<SocketAddr>();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn peer_from(mut self, find: impl Fn(&http::Extensions) -> Option<SocketAddr> + Send + Sync + 'static) -> Self {
+        self.peer_from = Some(Arc::new(find));
         self
     }
 
@@ -286,6 +326,8 @@ impl Builder {
             engine: self.engine.build()?,
             routes,
             origins,
+            gate: Arc::new(Gate::new(&self.limits, self.proxies)),
+            peer_from: self.peer_from,
             limits: Arc::new(self.limits),
             dev: self.dev,
             draining: watch::Sender::new(false),

@@ -35,7 +35,7 @@
 //! # Ways in for clients
 //!
 //! - [`Broker::service`]: a [`tower_service::Service`] for axum, hyper and everything that speaks tower, under any prefix.
-//! - [`Broker::serve`]: a listener, no framework.
+//! - [`Broker::serve`]: a listener, no framework; with the feature `tls`, [`serve_tls`](Broker::serve_tls) for `wss://`.
 //! - [`Broker::accept`]: any pipe that is upgraded already.
 //! - [`Broker::connect_local`]: a client without a socket, for tests.
 //!
@@ -44,6 +44,12 @@
 //! The hook [`Builder::on_connect`] sees the request's [`Head`], with the host's own cookies, and answers with an [`Identity`] or a [`Refusal`].
 //! Where the host's middleware left something in the request's extensions, it is found in [`Head::original`], an [`http::request::Parts`].
 //! A browser tells the page's origin: pages of the same host may connect, others need [`Builder::allow_origin`].
+//!
+//! # Where does it come from?
+//!
+//! [`Head::peer`] is the client's address. Behind a proxy that is the proxy's, unless [`Builder::trusted_proxies`] names it: then
+//! `X-Forwarded-For` and its kind are believed. Behind axum, [`Builder::peer_from`] takes the address from where axum put it. Each address has
+//! its [`ConnectRate`] and its places for connections that have not said who they are ([`WsLimits`]).
 //!
 //! # Inside the process
 //!
@@ -73,7 +79,9 @@ pub use broker_core::{
     Verb, Verbs,
 };
 pub use broker_protocol::Format;
-pub use broker_ws::{Peer, WsLimits};
+pub use broker_ws::{ClientAddress, ConnectRate, ForwardedHeader, Gate, InvalidProxy, Peer, TrustedProxies, WsLimits};
+#[cfg(feature = "tls")]
+pub use broker_ws::{Tls, TlsCaution, TlsError};
 
 pub use self::{
     broker::Broker,

@@ -43,7 +43,7 @@ impl ApiKeys {
         }
     }
 
-    // S15: all keys, and all bytes of a key of the same length, whatever was right so far.
+    // S15: all keys, and all bytes of a key of the same length, whatever was right so far. The time tells lengths alone; `benches/api_key.rs` shows it.
     fn holds(&self, presented: &[u8]) -> bool {
         self.0.iter().fold(Choice::from(0), |found, key| found | key.ct_eq(presented)).into()
     }

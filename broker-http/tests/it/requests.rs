@@ -48,7 +48,7 @@ async fn a_path_that_is_no_method_says_which_was_meant() {
         assert!(answer.body.contains(&format!(r#""hint":"{hint}"#)), "{}", answer.body);
     };
     check("/api/publsh", "there is no method publsh", "did you mean publish?").await;
-    check("/api/disconnect", "the method disconnect is not in this version", "the methods are").await;
+    check("/api/group-join", "there is no method group-join", "did you mean group_join?").await;
     check("/api", "the path names no method", "the methods are").await;
     check("/api/publish/extra", "there is no method publish/extra", "").await;
     let long = format!("/api/{}", "x".repeat(5000));
@@ -138,6 +138,19 @@ async fn pages_of_allowed_origins_may_read_answers() {
         let answer = server.send(post("/api/info").header("origin", origin), "{}").await;
         assert_eq!((answer.header(allowed), answer.header("vary")), (None, Some("Origin")), "{origin}");
     }
+    let two = post("/api/info").header("origin", "https://app.example.com").header("origin", "https://evil.example");
+    assert_eq!(server.send(two, "{}").await.header(allowed), None, "no browser sends two");
+}
+
+#[tokio::test]
+async fn no_page_asks_with_its_visitors_cookies() {
+    let origins = Origins::by(|_| true);
+    let server = Server::with(ApiOptions::default().keys(ApiKeys::one("k")).origins(origins));
+    let credentials = "access-control-allow-credentials";
+    assert_eq!(server.send(post("/api/info").header("origin", "https://any.test"), "{}").await.header(credentials), None);
+    let preflight = Request::options("/api/info").header("origin", "https://any.test").header("access-control-request-method", "POST");
+    let answer = server.send(preflight, "").await;
+    assert_eq!((answer.header(credentials), answer.header("vary")), (None, Some("Origin")));
 }
 
 #[tokio::test]

@@ -148,12 +148,12 @@ async fn a_batch_answers_under_the_names_of_the_methods() {
     let server = Server::start();
     for parallel in [false, true] {
         let body = format!(
-            r#"{{"parallel":{parallel},"commands":[{{"publish":{{"channel":"live:1","data":1}}}},{{"presence_stats":{{"channel":"chat:1"}}}},{{"send":{{}}}},{{"history_remove":{{"channel":"chat:1"}}}}]}}"#
+            r#"{{"parallel":{parallel},"commands":[{{"publish":{{"channel":"live:1","data":1}}}},{{"presence_stats":{{"channel":"chat:1"}}}},{{"send":{{"data":1}}}},{{"history_remove":{{"channel":"chat:1"}}}}]}}"#
         );
         let answer = server.ask("batch", &body).await;
         let expected = concat!(
             r#"{"replies":[{"publish":{}},{"presence_stats":{"num_clients":0,"num_users":0}},"#,
-            r#"{"error":{"code":104,"message":"the method send is not in this version","error":"unknown_action","hint":"the methods are "#
+            r#"{"error":{"code":107,"message":"commands[2].send names nobody","error":"bad_request","at":"#
         );
         assert!(answer.starts_with(expected) && answer.ends_with(r#"{"history_remove":{}}]}"#), "{answer}");
     }

@@ -7,7 +7,8 @@ use crate::{cli::Settings, config::Config};
 use super::MISTAKES;
 
 pub(super) fn run(settings: &Settings) -> ExitCode {
-    let loaded = Config::load(&settings.inputs());
+    let mut loaded = Config::load(&settings.inputs());
+    loaded.look_at_files();
     let (mistakes, warnings) = (loaded.report.mistakes.len(), loaded.report.warnings.len());
     eprint!("{}", loaded.report);
     let place =

@@ -37,7 +37,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Reads the configuration and shows its warnings; with mistakes, shows those and gives the exit code.
 fn load(settings: &Settings) -> Result<Loaded, ExitCode> {
-    let loaded = Config::load(&settings.inputs());
+    let mut loaded = Config::load(&settings.inputs());
+    loaded.look_at_files();
     eprint!("{}", loaded.report);
     if loaded.report.mistakes.is_empty() { Ok(loaded) } else { Err(ExitCode::from(MISTAKES)) }
 }

@@ -9,17 +9,18 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, WsLimits};
+use broker::{Broker, Tls, WsLimits};
 use broker_auth::{HmacTokens, Jwks, SubscriptionTokens, Tickets};
 use broker_core::{MemoryRegistry, Registry};
 use broker_http::{Api, ApiKeys, ApiOptions, Origins};
+use broker_ws::ServerOptions;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
     COMMIT, VERSION,
     config::{Client, Config, Loaded, Secret},
-    credentials::{Credentials, trial_token},
+    credentials::{Credentials, ticket_maker, trial_token},
     http::{Internal, Public},
     logging,
     pages::Pages,
@@ -56,12 +57,14 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let api_key = given_or_random(config.api.key.as_ref())?;
     let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
     let (credentials, subscription_tokens) = credentials(&config.client, made_secret.as_ref(), registry.clone())?;
+    let tickets = ticket_maker(credentials.tickets.clone());
+
+    let tls = tls(&config)?;
 
     let listener = bind(config.server.listen, "server.listen", "--listen").await?;
     let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
     let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
-    let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
-    let limits = WsLimits::default().message_max(config.client.message_max).connections_max(connections_max);
+    let limits = limits(&config);
     let broker = broker(&config, credentials, subscription_tokens, registry, limits.clone(), listen)?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
@@ -70,6 +73,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         .keys(ApiKeys::one(api_key.expose()))
         .origins(Origins::by(move |origin| pages_that_may.allows_origin(origin)))
         .body_max_bytes(config.api.body_max)
+        .tickets(tickets)
         .dev(config.is_dev);
     let api = Api::new(broker.engine().clone(), api);
     let pages = config.is_dev.then(|| Pages::new(if api_key.expose() == "dev" { "dev" } else { "YOUR-API-KEY" }));
@@ -77,7 +81,8 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let internal = Internal::new(broker.clone());
 
     let (stop, stopped) = watch::channel(false);
-    let public = broker_ws::serve(listener, public, Arc::new(limits), until(stopped.clone()));
+    let options = ServerOptions::new(Arc::new(limits)).gate(broker.gate()).tls(tls.clone());
+    let public = broker_ws::serve(listener, public, options, until(stopped.clone()));
     let internal_limits = Arc::new(WsLimits::default().connections_max(INTERNAL_CONNECTIONS));
     let internal = broker_ws::serve(internal_listener, internal, internal_limits, until(stopped));
     let serving = tokio::spawn(async { tokio::join!(public, internal) });
@@ -93,7 +98,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let signing = token.hmac_secret.as_ref().or(made_secret.as_ref()).filter(|_| config.is_dev);
     let token = signing.map(|secret| HmacTokens::new(secret.expose(), token.options("client.token"))).transpose()?;
     let token = token.as_ref().map(trial_token);
-    let block = StartBlock { config: &config, file: file.clone(), listen, internal_listen, made, token };
+    let block = StartBlock { config: &config, file: file.clone(), listen, internal_listen, tls: tls.as_ref(), made, token };
     // A start block that nobody reads is no reason to stop.
     let _ = write!(stdout(), "{block}").and_then(|()| stdout().flush());
     info!(
@@ -102,6 +107,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         config = file.as_deref().map(|file| file.display().to_string()),
         %listen,
         %internal_listen,
+        tls = tls.is_some(),
         backplane = "memory",
         dev = config.is_dev,
         "broker started"
@@ -137,6 +143,7 @@ fn broker(
         .namespaces(config.core_namespaces())
         .settings(|settings| config.client.apply(settings, config.server.shards))
         .limits(limits)
+        .trusted_proxies(config.client.addresses.proxies())
         .node(format!("{}:{}", node_name(), listen.port()), VERSION)
         .registry(registry)
         .authorizer(subscription_tokens)
@@ -173,6 +180,16 @@ fn fetch_ahead<'a>(sources: impl Iterator<Item = &'a Arc<Jwks>>) {
         // A failure is logged where it happens.
         tokio::spawn(async move { source.refresh().await.is_ok() });
     }
+}
+
+fn limits(config: &Config) -> WsLimits {
+    let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
+    config.client.addresses.apply(WsLimits::default().message_max(config.client.message_max).connections_max(connections_max))
+}
+
+fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let Some((cert, key)) = config.server.tls.pair() else { return Ok(None) };
+    Tls::from_files(cert, key).map(Some).map_err(|error| anyhow::anyhow!("{error}; {}", error.hint()))
 }
 
 fn given_or_random(given: Option<&Secret>) -> anyhow::Result<Secret> {

@@ -14,6 +14,8 @@ pub(super) fn check(config: &Config, origins: &[(Path, Origin)], dev: u8, report
     let mut cautions = Cautions { config, origins: origins.iter().map(|(path, origin)| (path.join("."), origin)).collect(), report };
     cautions.timing();
     cautions.listeners(dev);
+    cautions.tls(dev);
+    cautions.proxies();
     cautions.secrets();
     cautions.keys_of_tokens();
     cautions.origins_of_pages();
@@ -103,6 +105,44 @@ impl Cautions<'_> {
         } else if self.config.api.key.is_none() {
             let message = "`api.key` is not set: a random key is made at each start, and backends must be told";
             self.warning(Mistake::new(Origin::Default, message).help("add key = \"...\" to [api]"));
+        }
+    }
+
+    fn tls(&mut self, dev: u8) {
+        let server = &self.config.server;
+        let (cert, key) = ("server.tls.cert", "server.tls.key");
+        let halves = [(cert, key), (key, cert)];
+        if let Some((set, missing)) = halves.into_iter().find(|(set, missing)| self.is_set(set) && !self.is_set(missing)) {
+            let mistake = Mistake::new(self.origin(set), format!("`{set}` is set, and `{missing}` is not"));
+            self.mistake(mistake.help(format!("add {missing}, or remove {set}: TLS needs both")));
+        }
+        let is_clear = server.tls.pair().is_none() && self.config.client.addresses.trusted_proxies.is_empty();
+        if is_clear && !server.listen.ip().is_loopback() && dev == 0 {
+            let message = format!("{} speaks no TLS: tokens and data can be read and changed on their way", server.listen);
+            let help = "set cert and key in [server.tls]; where a proxy in front ends TLS, name it in client.trusted_proxies";
+            self.warning(Mistake::new(self.origin("server.listen"), message).help(help));
+        }
+        if server.tls.pair().is_some() {
+            let clear = |origin: &&String| origin.starts_with("http://") && !is_loopback_page(origin);
+            if let Some(origin) = self.config.client.allowed_origins.iter().find(clear) {
+                let message = format!("pages of {origin} may connect, and can be changed on their way");
+                let help = format!("serve them over TLS, and allow \"{}\"", origin.replacen("http://", "https://", 1));
+                self.warning(Mistake::new(self.origin("client.allowed_origins"), message).help(help));
+            }
+        }
+    }
+
+    fn proxies(&mut self) {
+        let proxies = &self.config.client.addresses.trusted_proxies;
+        if let Some(everybody) = proxies.iter().find(|network| network.ends_with("/0")) {
+            let message = format!("{} in `client.trusted_proxies` lets every client claim any address", quoted(everybody));
+            let warning = Mistake::new(self.origin("client.trusted_proxies"), message);
+            self.warning(warning.help("name the addresses of your proxies"));
+        }
+        if !proxies.is_empty() && self.config.client.addresses.proxy_headers.is_empty() {
+            let message = "`client.trusted_proxies` has no effect: `client.proxy_headers` is empty";
+            let warning = Mistake::new(self.origin("client.proxy_headers"), message);
+            self.warning(warning.help("name the header that the proxy sets, such as \"X-Forwarded-For\""));
         }
     }
 
@@ -222,4 +262,15 @@ impl Cautions<'_> {
             }
         }
     }
+}
+
+/// Whether the page comes from this machine, where nobody is on the way.
+fn is_loopback_page(origin: &str) -> bool {
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => name,
+        _ => host,
+    };
+    let name = name.trim_matches(['[', ']']);
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

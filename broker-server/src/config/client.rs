@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    addresses::Addresses,
     field::{Complaint, count, duration, size, switch, texts},
     quantity::show_duration,
     token::TokenKeys,
@@ -37,6 +38,8 @@ pub struct Client {
     pub token: TokenKeys,
     /// Keys of subscription tokens. Default: those of connection tokens.
     pub subscription_token: TokenKeys,
+    /// Where clients come from, and how many may come from there.
+    pub addresses: Addresses,
 }
 
 impl Default for Client {
@@ -54,6 +57,7 @@ impl Default for Client {
             allowed_origins: Vec::new(),
             token: TokenKeys::default(),
             subscription_token: TokenKeys::default(),
+            addresses: Addresses::default(),
         }
     }
 }
@@ -116,13 +120,12 @@ impl Client {
                 origin,
             ),
         );
+        self.addresses.keys(keys);
         keys.section("token", "Connection tokens: signed JSON Web Tokens that say who a client is.", &mut |keys| self.token.keys(keys));
         let about =
             "Tokens that let one user subscribe to one topic. Where this section has no key, keys and settings of [client.token] hold.";
         keys.section("subscription_token", about, &mut |keys| self.subscription_token.keys(keys));
-        for name in ["rate", "proxy_headers", "trusted_proxies"] {
-            keys.later(name, "remove this key");
-        }
+        keys.section("rate", "How often clients may do what costs something.", &mut |keys| self.addresses.rate_keys(keys));
     }
 
     /// Shortens a timeout that nobody set to what a short `ping_interval` leaves, so that one of the two can be set alone.

@@ -53,4 +53,9 @@ history_ttl = "10m"
 [server]
 listen = "127.0.0.1:8000"            # "0.0.0.0:8000" to be reached from other machines
 internal_listen = "127.0.0.1:8001"   # /metrics
+
+# TLS, without a proxy in front: https and wss only. The files are read again when they change.
+# [server.tls]
+# cert = "/etc/broker/cert.pem"
+# key = "/etc/broker/key.pem"
 "#;

@@ -3,6 +3,7 @@
 //! Each section lists its keys once (`visit`); reading, `config default`, `config show` and "did you mean" walk the same list. `serde` is
 //! not used: it stops at the first mistake, and this reports all of them with their places.
 
+mod addresses;
 mod api;
 mod backplane;
 mod cautions;
@@ -19,6 +20,7 @@ mod secret;
 mod server;
 mod source;
 mod suggest;
+mod tls;
 mod token;
 mod visit;
 
@@ -32,14 +34,17 @@ use broker_core::{Namespace, Namespaces};
 
 pub(crate) use self::quantity::parse_duration;
 pub use self::{
+    addresses::Addresses,
     api::Api,
     backplane::{Backplane, BackplaneKind},
     client::Client,
     init::starter,
     mistake::{File, Mistake, Origin, Report},
+    quantity::Rate,
     routes::{Format, PathTemplate, Route, TopicTemplate},
     secret::Secret,
     server::{LogFormat, LogLevel, Server},
+    tls::TlsFiles,
     token::{JwksAddress, TokenKeys},
 };
 use self::{
@@ -211,6 +216,12 @@ impl Loaded {
         let mut shower = Shower::new(self.report.file.as_ref(), &self.origins);
         self.config.clone().visit(&mut shower);
         shower.finish()
+    }
+
+    /// Where the value of a key comes from.
+    fn origin(&self, key: &str) -> Origin {
+        let found = self.origins.iter().find(|(path, _)| path.join(".") == key);
+        found.map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
     /// The file that was read.

@@ -1,4 +1,4 @@
-//! Durations ("25s", "1h30m") and sizes ("64KiB") as people write them. Which of them a key accepts does not live here.
+//! Durations ("25s", "1h30m"), sizes ("64KiB") and rates ("50/s") as people write them. Which of them a key accepts does not live here.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -7,6 +7,18 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 /// The units of a size, largest first, in bytes.
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// The units of a rate, in seconds.
+const TIMES: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3_600)];
+
+/// So many in a second, a minute or an hour.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rate {
+    /// How many, at least 1.
+    pub count: u32,
+    /// In which time: 1 s, 60 s or 3,600 s.
+    pub per: Duration,
+}
 
 /// Reads "25s", "500ms", "1h30m"; units from the longest to the shortest, each once.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
@@ -30,6 +42,21 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
         return None;
     }
     number.checked_mul(*scale)
+}
+
+/// Reads "50/s", "600/m", "1000/h".
+pub(super) fn parse_rate(text: &str) -> Option<Rate> {
+    let (count, unit) = text.trim().split_once('/')?;
+    let (_, seconds) = TIMES.iter().find(|(name, _)| *name == unit)?;
+    let is_number = count.bytes().all(|byte| byte.is_ascii_digit());
+    let count = count.parse().ok().filter(|count| is_number && *count > 0)?;
+    Some(Rate { count, per: Duration::from_secs(*seconds) })
+}
+
+/// The text that [`parse_rate`] reads as this.
+pub(super) fn show_rate(rate: Rate) -> String {
+    let unit = TIMES.iter().find(|(_, seconds)| Duration::from_secs(*seconds) == rate.per).map_or("s", |(name, _)| name);
+    format!("{}/{unit}", rate.count)
 }
 
 /// The shortest text that [`parse_duration`] reads as this, to the millisecond.
@@ -87,6 +114,16 @@ mod tests {
         check("512B", Some(512));
         for bad in ["", "64", "64KB", "64 KiB", "1MiB1KiB", "-1B", "99999999999GiB"] {
             check(bad, None);
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_number_over_a_time() {
+        for good in ["50/s", "600/m", "1000/h"] {
+            assert_eq!(parse_rate(good).map(show_rate).as_deref(), Some(good));
+        }
+        for bad in ["", "50", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "50/d", "50 / s", "99999999999/s"] {
+            assert_eq!(parse_rate(bad), None, "{bad}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     field::{address, choice, duration, optional_count},
+    tls::TlsFiles,
     visit::Visitor,
 };
 
@@ -26,6 +27,8 @@ pub struct Server {
     pub log_format: LogFormat,
     /// Shards of the hub; `None`: one per core.
     pub shards: Option<usize>,
+    /// `[server.tls]`: the certificate of the listener for clients.
+    pub tls: TlsFiles,
 }
 
 /// Least severity that is logged.
@@ -71,6 +74,7 @@ impl Default for Server {
             log_level: LogLevel::default(),
             log_format: LogFormat::default(),
             shards: None,
+            tls: TlsFiles::default(),
         }
     }
 }
@@ -96,9 +100,9 @@ impl Server {
                 &mut choice(&mut self.log_format, &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)], &[]),
             );
             keys.key("shards", "Shards of the hub; without a number, one per core.", &mut optional_count(&mut self.shards, 1..=256));
-            for name in ["tls_cert", "tls_key", "tls"] {
-                keys.later(name, "put a proxy that ends TLS in front");
-            }
+            keys.section("tls", "The certificate of `listen`, which then speaks https and wss only. Both or none.", &mut |keys| {
+                self.tls.keys(keys);
+            });
         });
     }
 }

@@ -3,7 +3,9 @@
 mod command_line;
 mod defaults;
 mod mistakes;
+mod network;
 mod overlay;
 mod serving;
 mod support;
+mod tls;
 mod tokens;

@@ -345,6 +345,13 @@ fn listening_beyond_loopback_needs_authentication_and_says_which_line() {
     check(
         "[server]\nlisten = \"0.0.0.0:8000\"\n",
         r#"
+warning: 0.0.0.0:8000 speaks no TLS: tokens and data can be read and changed on their way
+  --> broker.toml:2:10
+   |
+ 2 | listen = "0.0.0.0:8000"
+   |          ^^^^^^^^^^^^^^
+   = set cert and key in [server.tls]; where a proxy in front ends TLS, name it in client.trusted_proxies
+
 error: 0.0.0.0:8000 can be reached from other machines, and there is no authentication
   --> broker.toml:2:10
    |
@@ -362,7 +369,8 @@ error: 0.0.0.0:8000 can be reached from other machines, and there is no authenti
 "#,
     );
     let secrets = "hmac_secret = \"a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6\"\n[api]\nkey = \"a1B2c3D4e5F6g7H8\"\n";
-    check(&format!("[server]\nlisten = \"[::]:8000\"\n[client.token]\n{secrets}"), "");
+    let proxied = "[client]\ntrusted_proxies = [\"10.0.0.5\"]\n";
+    check(&format!("{proxied}[server]\nlisten = \"[::]:8000\"\n[client.token]\n{secrets}"), "");
 }
 
 #[test]
@@ -566,7 +574,7 @@ fn insecure_combinations_are_warnings() {
     check_warnings("[default]\nrecovery = \"cache\"\n", &["`default.recovery` has no effect: topics without a namespace keep no history"]);
     check_warnings("[server]\ninternal_listen = \"0.0.0.0:8001\"\n", &["/metrics can be read by whoever reaches 0.0.0.0:8001"]);
     check_warnings(
-        &format!("{open}[server]\nlisten = \"0.0.0.0:8000\"\n"),
+        &format!("{open}trusted_proxies = [\"10.0.0.5\"]\n[server]\nlisten = \"0.0.0.0:8000\"\n"),
         &["`api.key` is not set: a random key is made at each start, and backends must be told"],
     );
     check_warnings(

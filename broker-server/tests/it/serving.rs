@@ -174,10 +174,52 @@ fn pages_of_configured_origins_may_read_the_api_and_others_may_not() {
     assert!(!foreign.contains("access-control-allow-origin"), "{foreign}");
 }
 
+#[test]
+fn a_refused_page_is_logged_once_with_the_setting_that_would_let_it_in() {
+    let server = Running::start("", DEV);
+    let upgrade = |origin: &str| {
+        let head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+        ask(server.listen, &format!("GET /ws/news HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\n{head}\r\n\r\n"))
+    };
+    for origin in ["https://app.example.com", "https://app.example.com", "https://other.example.com", "null"] {
+        assert!(upgrade(origin).starts_with("HTTP/1.1 403 "), "{origin}");
+    }
+    let log = server.log();
+    for hint in [
+        r#"add \"https://app.example.com\" to client.allowed_origins"#,
+        r#"add \"https://other.example.com\" to client.allowed_origins"#,
+        "serve the page over HTTP",
+    ] {
+        assert_eq!(log.matches(hint).count(), 1, "{hint}: {log}");
+    }
+}
+
+#[test]
+fn whoever_connects_too_often_is_refused_and_the_log_names_the_setting() {
+    let config = "[client]\ntrusted_proxies = [\"127.0.0.1\"]\n[client.rate]\nconnects_per_address = \"1/h\"\nconnects_burst = 1\n";
+    let server = Running::start(config, DEV);
+    let upgrade = || {
+        let head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+        let mut stream = connect(server.listen);
+        let request = format!("GET /ws/news HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.7\r\n{head}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 1024];
+        let len = stream.read(&mut answer).unwrap();
+        text(&answer[..len])
+    };
+    assert!(upgrade().starts_with("HTTP/1.1 101"));
+    let refused = upgrade();
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.to_ascii_lowercase().contains("retry-after: 3600"), "{refused}");
+    let metrics = get(server.internal, "/metrics");
+    assert!(metrics.contains("\nbroker_connections_turned_away_total{cause=\"rate\"} 1\n"), "{metrics}");
+    let log = server.log();
+    assert!(log.contains("over client.rate.connects_per_address") && log.contains("\"client\":\"203.0.113.7\""), "{log}");
+}
+
 /// A broker that serves on free ports until it is dropped.
 pub(crate) struct Running {
     process: Child,
-    listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     internal: SocketAddr,
     /// The start block.
     pub(crate) started: String,
@@ -206,16 +248,20 @@ impl Running {
         }
         let address = |name: &str| {
             let rest = started.split(name).nth(1).unwrap_or_else(|| panic!("no {name} in\n{started}"));
-            rest.split("http://").nth(1).unwrap().split(['\n', '/']).next().unwrap().parse().unwrap()
+            rest.split("://").nth(1).unwrap().split(['\n', '/']).next().unwrap().parse().unwrap()
         };
         let (listen, internal) = (address("listen  "), address("internal  "));
         Self { process, listen, internal, started, directory }
     }
 
     fn publish(&self, key: &str, topic: &str) -> String {
-        let body = format!("{{\"channel\":\"{topic}\",\"data\":1}}");
+        self.call(key, "publish", &format!("{{\"channel\":\"{topic}\",\"data\":1}}"))
+    }
+
+    /// Calls a method of the server API.
+    pub(crate) fn call(&self, key: &str, method: &str, body: &str) -> String {
         let head = format!(
-            "POST /api/publish HTTP/1.1\r\nHost: {}\r\nX-API-Key: {key}\r\nConnection: close\r\nContent-Length: {}",
+            "POST /api/{method} HTTP/1.1\r\nHost: {}\r\nX-API-Key: {key}\r\nConnection: close\r\nContent-Length: {}",
             self.listen,
             body.len()
         );

@@ -169,6 +169,19 @@ fn a_token_is_taken_from_every_place_and_never_reaches_a_log() {
 }
 
 #[test]
+fn a_ticket_of_the_server_api_opens_one_connection() {
+    let server = Running::start(&(config() + "[api]\nkey = \"a1B2c3D4e5F6g7H8\"\n"), &[]);
+    let ticket = |claims: &str| server.call("a1B2c3D4e5F6g7H8", "ticket", claims);
+    let answer = ticket(r#"{"user":"ris1","groups":["ocs_ris"]}"#);
+    let made = answer.split("\"ticket\":\"").nth(1).unwrap_or_else(|| panic!("{answer}")).split('"').next().unwrap();
+    let path = format!("/ws/news?ticket={made}");
+    assert!(server.upgrade(&path).starts_with("HTTP/1.1 101"));
+    assert!(server.upgrade(&path).starts_with("HTTP/1.1 401"), "a ticket was taken twice");
+    let refused = ticket(r#"{"user":"ris1","groups":["a b"]}"#);
+    assert!(refused.contains("107") && refused.contains("groups[0]"), "{refused}");
+}
+
+#[test]
 fn a_token_is_read_from_standard_input() {
     let mut process = Command::new(env!("CARGO_BIN_EXE_broker"))
         .args(["token", "inspect", "-"])

@@ -62,6 +62,8 @@ mod tests {
         check(&[], "token=abc", Some("abc"), None);
         check(&[], "token=", None, None);
         check(&[("cookie", "a=b; broker_token=abc")], "", Some("abc"), None);
+        check(&[("cookie", "broker_token=\"abc\"; a=b")], "", Some("abc"), None);
+        check(&[("cookie", "broker_token=\"\"")], "", None, None);
     }
 
     #[test]

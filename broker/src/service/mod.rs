@@ -1,7 +1,9 @@
 //! The service that turns requests into connections: routing, origins, refusals. Sockets live in `broker-ws`, sessions in the engine.
 
 mod body;
+mod cors;
 mod credentials;
+mod foreign;
 mod opening;
 pub(crate) mod origin;
 mod plain;
@@ -13,14 +15,15 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use broker_core::Head;
-use broker_ws::{Handshake, Peer, Upgrade};
-use http::{Request, Response, request::Parts};
+use broker_ws::{Handshake, OverTls, Peer, Pending as Place, Upgrade};
+use http::{Extensions, Request, Response, request::Parts};
 
 pub use body::ResponseBody;
 pub(crate) use opening::{Opened, Refused, open};
@@ -30,6 +33,9 @@ use crate::{
     Broker,
     service::{origin::Verdict, refusals::as_http},
 };
+
+/// How the peer of a request is found in its extensions.
+pub(crate) type PeerFrom = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
 
 /// Serves WebSockets as a [`tower_service::Service`]: for axum's `nest_service`, for hyper, for everything that speaks tower.
 ///
@@ -67,7 +73,8 @@ impl BrokerService {
     /// Answers at once where that is possible; only connections whose topics must be live first are waited for.
     fn answer<B>(&self, mut request: Request<B>) -> Answer {
         let shared = &self.broker.shared;
-        let verdict = shared.origins.judge(request.headers(), self.listens_on_loopback);
+        let is_over_tls = request.extensions().get::<OverTls>().is_some();
+        let verdict = shared.origins.judge(request.headers(), self.listens_on_loopback, is_over_tls);
         if verdict == Verdict::Foreign {
             return Answer::Now(refusals::foreign_origin());
         }
@@ -76,16 +83,21 @@ impl BrokerService {
             // A path that nobody knows is the greater mistake.
             Err(error) => {
                 let known = opening::target(&shared.routes, request.uri().path(), request.uri().query().unwrap_or_default());
-                return Answer::Now(match known {
+                let mut response = match known {
                     Err(refusal) if opening::is_unknown_route(&refusal) => as_http(&refusal, shared.dev),
                     _ => error.response().map(ResponseBody::from),
-                });
+                };
+                // This one is read by scripts: no page's WebSocket asks so.
+                cors::mark(&mut response, request.headers(), verdict);
+                return Answer::Now(response);
             }
         };
         let upgrade = Upgrade::of(&mut request);
-        let (parts, _) = request.into_parts();
-        let is_page = verdict == Verdict::Allowed;
-        Answer::Later(Box::new(Pending { broker: self.broker.clone(), handshake, upgrade, head: head(parts), is_page }))
+        let (mut parts, _) = request.into_parts();
+        let place = parts.extensions.remove::<Place>();
+        let head = head(parts, shared.peer_from.as_ref());
+        let is_page = verdict.is_page();
+        Answer::Later(Box::new(Pending { broker: self.broker.clone(), handshake, upgrade, head, place, is_page }))
     }
 }
 
@@ -123,15 +135,17 @@ struct Pending {
     handshake: Handshake,
     upgrade: Upgrade,
     head: Head,
+    /// Where the listener has a gate.
+    place: Option<Place>,
     /// A script in a page cannot read the answer to a refused handshake.
     is_page: bool,
 }
 
 impl Pending {
     async fn answer(self) -> Response<ResponseBody> {
-        let Self { broker, handshake, upgrade, head, is_page } = self;
+        let Self { broker, handshake, upgrade, head, place, is_page } = self;
         let limits = Arc::clone(&broker.shared.limits);
-        match open(&broker.shared, head).await {
+        match open(&broker.shared, head, place).await {
             Ok(Opened { connection, protocol, subprotocol }) => {
                 upgrade.serve(connection, protocol, limits);
                 handshake.accept(subprotocol).map(|()| ResponseBody::default())
@@ -146,12 +160,13 @@ impl Pending {
 }
 
 /// What hooks see of a request; credentials are taken out of the query when it is read.
-fn head(parts: Parts) -> Head {
+fn head(parts: Parts, peer_from: Option<&PeerFrom>) -> Head {
     let mut head = Head::new(parts.uri.path());
     parts.uri.query().unwrap_or_default().clone_into(&mut head.query);
     head.headers =
         parts.headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))).collect();
-    head.peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+    let known = parts.extensions.get::<Peer>().map(|peer| peer.0);
+    head.peer = known.or_else(|| peer_from.and_then(|find| find(&parts.extensions)));
     head.original = Some(Arc::new(parts));
     head
 }

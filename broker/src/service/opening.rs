@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker_core::{Connect, Connection, Head, OpenRefused, Opening, Protocol, Refusal, RefusalKind, Start};
-use broker_protocol::{CentrifugeJson, Plain};
-use broker_ws::WebSocketFraming;
+use broker_protocol::{CentrifugeJson, NoProtobuf, Plain};
+use broker_ws::{ClientAddress, Pending, WebSocketFraming};
 
 use super::{
     credentials::{Credentials, credentials, offered, without_secrets},
@@ -16,6 +16,8 @@ use crate::broker::Shared;
 
 /// The subprotocol that says JSON, which is also what is spoken without one.
 const CENTRIFUGE_JSON: &str = "centrifuge-json";
+/// The subprotocol that says Protobuf.
+const CENTRIFUGE_PROTOBUF: &str = "centrifuge-protobuf";
 
 /// A connection whose topics are live and whose pipe is missing.
 pub(crate) struct Opened {
@@ -34,23 +36,24 @@ pub(crate) struct Refused {
 }
 
 /// Opens what the head asks for. Cancel-safe: a connection that is not handed out is closed.
-pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refused> {
+///
+/// `place` is the connection's among those that have not said who they are, where it has one.
+pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>) -> Result<Opened, Refused> {
     let written = std::mem::take(&mut head.query);
     let found = target(&shared.routes, &head.path, &written);
     head.query = without_secrets(&written);
     let query = Query::parse(&written).unwrap_or_default();
+    let admitted = admit(shared, &mut head, place);
     if found == Ok(Target::Centrifuge) {
-        let protocol: Arc<dyn Protocol> = Arc::new(CentrifugeJson);
-        // A browser gives up a connection whose offer of subprotocols is not answered.
-        let subprotocol = offered(&head).any(|offer| offer.eq_ignore_ascii_case(CENTRIFUGE_JSON)).then_some(CENTRIFUGE_JSON);
-        let opened = open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol));
+        let (protocol, subprotocol) = centrifuge(&head, &query);
+        let opened = admitted.and_then(|()| open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol)));
         return match opened {
             Ok(connection) => Ok(Opened { connection, protocol, subprotocol }),
             Err(refusal) => Err(Refused { refusal, protocol, subprotocol }),
         };
     }
     let Credentials { token, ticket, subprotocol } = credentials(&head, &query);
-    let request = found.and_then(|target| match target {
+    let request = admitted.and(found).and_then(|target| match target {
         Target::Plain { topics, format } => PlainRequest::read(topics, format, &query, shared.dev),
         Target::Centrifuge => unreachable!("answered above"),
     });
@@ -69,6 +72,22 @@ pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refu
     Ok(Opened { connection, protocol, subprotocol })
 }
 
+/// The form of the Centrifuge protocol that is asked for, and the subprotocol to answer: a browser gives up a connection whose offer is not
+/// answered.
+fn centrifuge(head: &Head, query: &Query) -> (Arc<dyn Protocol>, Option<&'static str>) {
+    let offers = |name: &str| offered(head).any(|offer| offer.eq_ignore_ascii_case(name));
+    let says_protobuf = ["cf_protocol", "format"].iter().any(|name| query.first(name) == Some("protobuf"));
+    if offers(CENTRIFUGE_JSON) {
+        (Arc::new(CentrifugeJson), Some(CENTRIFUGE_JSON))
+    } else if offers(CENTRIFUGE_PROTOBUF) {
+        (Arc::new(NoProtobuf), Some(CENTRIFUGE_PROTOBUF))
+    } else if says_protobuf {
+        (Arc::new(NoProtobuf), None)
+    } else {
+        (Arc::new(CentrifugeJson), None)
+    }
+}
+
 /// What a path and a query mean.
 pub(crate) fn target(routes: &Routes, path: &str, query: &str) -> Result<Target, Refusal> {
     let query = Query::parse(query).map_err(|error| Refusal::bad_request(format!("in the query: {error}")))?;
@@ -78,6 +97,15 @@ pub(crate) fn target(routes: &Routes, path: &str, query: &str) -> Result<Target,
 /// Whether the refusal is about the path, and not about what stands in it.
 pub(crate) fn is_unknown_route(refusal: &Refusal) -> bool {
     refusal.kind == RefusalKind::UnknownTopic
+}
+
+/// Lets the client in by its address, which stands in the head from here on; the head holds its place until the session is connected.
+fn admit(shared: &Shared, head: &mut Head, place: Option<Pending>) -> Result<(), Refusal> {
+    let client = head.peer.map(|peer| shared.gate.client(peer, &head.headers));
+    head.peer = client.map(ClientAddress::socket_addr);
+    let place = shared.gate.admit(client, place)?;
+    head.until_connected = Some(Arc::new(place));
+    Ok(())
 }
 
 fn open_with(shared: &Shared, head: Head, start: Start, protocol: Arc<dyn Protocol>) -> Result<Connection, Refusal> {

@@ -1,14 +1,13 @@
 //! Which pages may open a connection: a browser tells the page's origin, and a foreign one is refused.
 
-use std::{
-    net::IpAddr,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::net::IpAddr;
 
 use http::{
-    HeaderMap,
+    HeaderMap, HeaderValue,
     header::{HOST, ORIGIN},
 };
+
+use super::foreign::{ForeignLog, Refused};
 
 /// The rules about origins.
 #[derive(Debug, Default)]
@@ -16,8 +15,7 @@ pub(crate) struct Origins {
     allowed: Vec<Pattern>,
     any: bool,
     loopback: bool,
-    /// Whether a refusal was logged: once is a hint, more is noise.
-    told: AtomicBool,
+    log: ForeignLog,
 }
 
 /// What the rules say about a request.
@@ -25,10 +23,19 @@ pub(crate) struct Origins {
 pub(crate) enum Verdict {
     /// No browser page asks.
     NoOrigin,
-    /// A page asks that may.
+    /// A page asks that may by its name, or because it is the broker's own.
     Allowed,
+    /// A page asks that may because every page may.
+    AnyAllowed,
     /// A page asks that may not.
     Foreign,
+}
+
+impl Verdict {
+    /// Whether a page asks that may.
+    pub(crate) fn is_page(self) -> bool {
+        matches!(self, Self::Allowed | Self::AnyAllowed)
+    }
 }
 
 impl Origins {
@@ -53,36 +60,41 @@ impl Origins {
         self.loopback = true;
     }
 
-    pub(crate) fn judge(&self, headers: &HeaderMap, listens_on_loopback: bool) -> Verdict {
-        let mut origins = headers.get_all(ORIGIN).iter();
-        let Some(first) = origins.next() else { return Verdict::NoOrigin };
-        let text = first.to_str().unwrap_or_default();
-        let is_allowed = origins.next().is_none() && (self.any || self.allows(text, headers, listens_on_loopback));
-        if is_allowed {
+    /// Judges a request by its headers; `is_over_tls`: this process itself ended TLS.
+    pub(crate) fn judge(&self, headers: &HeaderMap, listens_on_loopback: bool, is_over_tls: bool) -> Verdict {
+        let mut sent = headers.get_all(ORIGIN).iter();
+        let Some(first) = sent.next() else { return Verdict::NoOrigin };
+        let text = String::from_utf8_lossy(first.as_bytes());
+        let origin = Origin::parse(&text).filter(|_| sent.next().is_none());
+        if origin.as_ref().is_some_and(|origin| self.allows(origin, headers.get(HOST), listens_on_loopback, is_over_tls)) {
             return Verdict::Allowed;
         }
-        if !self.told.swap(true, Ordering::Relaxed) {
-            let shown: String = text.chars().filter(char::is_ascii_graphic).take(128).collect();
-            tracing::warn!(origin = shown, hint = "add the origin to the allowed origins", "a foreign web page was refused; told once");
+        if self.any {
+            return Verdict::AnyAllowed;
         }
+        self.log.refused(match origin {
+            Some(_) => Refused::Origin(&text),
+            None if text == "null" => Refused::Null,
+            None => Refused::Unreadable(&text),
+        });
         Verdict::Foreign
     }
 
     /// Whether the list has this origin, whatever host the request goes to.
     pub(crate) fn lets_in(&self, origin: &str, listens_on_loopback: bool) -> bool {
-        self.any || self.allows(origin, &HeaderMap::new(), listens_on_loopback)
+        self.any || Origin::parse(origin).is_some_and(|origin| self.allows(&origin, None, listens_on_loopback, false))
     }
 
-    fn allows(&self, origin: &str, headers: &HeaderMap, listens_on_loopback: bool) -> bool {
-        let Some(origin) = Origin::parse(origin) else { return false };
+    fn allows(&self, origin: &Origin, host: Option<&HeaderValue>, listens_on_loopback: bool, is_over_tls: bool) -> bool {
         let is_same_host = || {
-            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-            host.and_then(|host| Origin::parse(&format!("{}://{host}", origin.scheme))).is_some_and(|host| host == origin)
+            let host = host.and_then(|host| Origin::parse(&format!("{}://{}", origin.scheme, host.to_str().ok()?)));
+            // A page that came in the clear may have been changed on the way: behind TLS it is not the broker's own.
+            host.is_some_and(|host| host == *origin) && (!is_over_tls || origin.scheme == "https")
         };
         let only_this_machine = self.loopback || listens_on_loopback;
         // A name of somebody else may lead to loopback (DNS rebinding): where only this machine is let in, such a page is not the broker's own.
         let own = if only_this_machine { origin.is_loopback() } else { is_same_host() };
-        own || self.allowed.iter().any(|pattern| pattern.matches(&origin))
+        own || self.allowed.iter().any(|pattern| pattern.matches(origin))
     }
 }
 
@@ -154,7 +166,7 @@ mod tests {
 
     #[test]
     fn without_an_origin_no_page_asks() {
-        assert_eq!(Origins::default().judge(&HeaderMap::new(), false), Verdict::NoOrigin);
+        assert_eq!(Origins::default().judge(&HeaderMap::new(), false, false), Verdict::NoOrigin);
     }
 
     #[test]
@@ -208,6 +220,38 @@ mod tests {
     }
 
     #[test]
+    fn behind_tls_a_page_in_the_clear_is_not_the_brokers_own() {
+        let origins = Origins::default();
+        for (origin, is_over_tls, expected) in [
+            ("https://broker.test", true, Verdict::Allowed),
+            ("http://broker.test", true, Verdict::Foreign),
+            ("http://broker.test", false, Verdict::Allowed),
+            // A proxy in front may have ended TLS.
+            ("https://broker.test", false, Verdict::Allowed),
+        ] {
+            assert_eq!(origins.judge(&headers(&[origin], "broker.test"), false, is_over_tls), expected, "{origin} {is_over_tls}");
+        }
+    }
+
+    #[test]
+    fn everybody_may_come_where_that_is_said_and_nobody_comes_with_two_origins() {
+        let mut origins = Origins::default();
+        origins.allow("https://app.test").unwrap();
+        let two = headers(&["https://app.test", "https://app.test"], "x");
+        assert_eq!(origins.judge(&two, false, false), Verdict::Foreign);
+        origins.allow("*").unwrap();
+        assert_eq!(origins.judge(&headers(&["https://evil.test"], "x"), false, false), Verdict::AnyAllowed);
+        assert_eq!(origins.judge(&headers(&["null"], "x"), false, false), Verdict::AnyAllowed);
+        assert_eq!(origins.judge(&headers(&["https://app.test"], "x"), false, false), Verdict::Allowed);
+    }
+
+    fn headers(origins: &[&str], host: &str) -> HeaderMap {
+        let mut headers: HeaderMap = origins.iter().map(|origin| (ORIGIN, origin.parse().unwrap())).collect();
+        headers.insert(HOST, host.parse().unwrap());
+        headers
+    }
+
+    #[test]
     fn what_is_no_origin_cannot_be_allowed() {
         for text in ["", "app.example.com", "https://a/b", "https://*", "https://a.*.com"] {
             assert!(Origins::default().allow(text).is_err(), "{text}");
@@ -216,10 +260,7 @@ mod tests {
 
     #[track_caller]
     fn check(origins: &Origins, origin: &str, listens_on_loopback: bool, expected: bool) {
-        let mut headers = HeaderMap::new();
-        headers.insert(ORIGIN, origin.parse().unwrap());
-        headers.insert(HOST, "broker.test:9000".parse().unwrap());
-        let verdict = origins.judge(&headers, listens_on_loopback);
+        let verdict = origins.judge(&headers(&[origin], "broker.test:9000"), listens_on_loopback, false);
         assert_eq!(verdict, if expected { Verdict::Allowed } else { Verdict::Foreign }, "{origin}");
     }
 }

@@ -50,6 +50,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Self { socket: WebSocketStream::from_raw_socket(pipe, role, None).await }
     }
 
+    /// The pipe under the WebSocket.
+    #[cfg(feature = "tls")]
+    pub(crate) fn pipe(&self) -> &S {
+        self.socket.get_ref()
+    }
+
     pub(crate) async fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
@@ -109,6 +115,16 @@ impl Server {
         let addr = listener.local_addr().unwrap();
         let serving = broker.clone();
         let task = tokio::spawn(async move { serving.serve(listener).await });
+        Self { broker, addr, task }
+    }
+
+    /// As if the listener could be reached from other machines: pages of this one are nothing special then.
+    pub(crate) async fn beyond_loopback(builder: Builder) -> Self {
+        let broker = builder.build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (service, limits) = (broker.service(), std::sync::Arc::new(broker::WsLimits::default()));
+        let task = tokio::spawn(broker_ws::serve(listener, service, limits, std::future::pending()));
         Self { broker, addr, task }
     }
 

@@ -1,8 +1,12 @@
 //! How the facade behaves, seen by clients: the same inside every host.
 
+mod addresses;
 mod client;
 mod ending;
 mod hostile;
 mod hosts;
+mod origins;
 mod refusing;
 mod rust_client;
+#[cfg(feature = "tls")]
+mod tls;

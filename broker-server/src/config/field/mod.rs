@@ -7,8 +7,8 @@ mod words;
 use std::fmt::Write as _;
 
 pub(super) use self::{
-    quantities::{count, duration, optional_count, size},
-    texts::{Complaint, address, secret, text, texts},
+    quantities::{count, duration, optional_count, rate, size},
+    texts::{Complaint, address, file, secret, text, texts},
     words::{choice, switch, verbs},
 };
 use super::raw::Raw;

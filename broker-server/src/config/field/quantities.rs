@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{Fault, Field, quoted};
 use crate::config::{
-    quantity::{parse_duration, parse_size, show_duration, show_size},
+    quantity::{Rate, parse_duration, parse_rate, parse_size, show_duration, show_rate, show_size},
     raw::{Raw, RawValue},
 };
 
@@ -133,5 +133,48 @@ impl Field for CountField<'_> {
 
     fn example(&self) -> String {
         self.show().unwrap_or_else(|| self.range.start().to_string())
+    }
+}
+
+/// A rate such as "50/s", or "off".
+pub(in crate::config) fn rate(target: &mut Option<Rate>) -> impl Field + '_ {
+    RateField(target)
+}
+
+struct RateField<'a>(&'a mut Option<Rate>);
+
+impl Field for RateField<'_> {
+    fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
+        let Some(text) = raw.as_text() else {
+            return match &raw.value {
+                RawValue::Integer(number) if number == "0" => {
+                    *self.0 = None;
+                    Ok(())
+                }
+                RawValue::Integer(number) => {
+                    Err(Fault::found("this has no unit").help(format!("write \"{number}/s\" for so many a second")))
+                }
+                _ => Err(Fault::kind(raw)),
+            };
+        };
+        *self.0 = match text {
+            "off" | "0" => None,
+            text => Some(parse_rate(text).ok_or_else(|| {
+                let fault = Fault::found("this is no rate");
+                match text.parse::<u32>() {
+                    Ok(number) => fault.help(format!("write \"{number}/s\" for so many a second")),
+                    Err(_) => fault.help("write it like \"50/s\", \"600/m\" or \"1000/h\""),
+                }
+            })?),
+        };
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(quoted(&self.0.map_or_else(|| "off".to_owned(), show_rate)))
+    }
+
+    fn expected(&self) -> String {
+        "a rate such as \"50/s\" or \"600/m\", or \"off\"".to_owned()
     }
 }

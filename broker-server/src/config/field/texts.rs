@@ -1,6 +1,6 @@
 //! Texts with a meaning of their own: origins, paths, topics, addresses, secrets.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use super::{Fault, Field, bare_element, list, quoted};
 use crate::config::{raw::Raw, secret::Secret};
@@ -109,6 +109,42 @@ impl Field for AddressField<'_> {
 
     fn expected(&self) -> String {
         "an address and a port, such as \"127.0.0.1:8000\"".to_owned()
+    }
+}
+
+/// A file, relative to where the process was started.
+pub(in crate::config) fn file<'a>(target: &'a mut Option<PathBuf>, example: &'static str) -> impl Field + 'a {
+    FileField { target, example }
+}
+
+struct FileField<'a> {
+    target: &'a mut Option<PathBuf>,
+    example: &'static str,
+}
+
+impl Field for FileField<'_> {
+    fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
+        let text = raw.as_text().ok_or_else(|| Fault::kind(raw))?;
+        if text.is_empty() {
+            return Err(Fault::found("this is empty").help("remove the key, or name a file"));
+        }
+        if text.starts_with("-----BEGIN") {
+            return Err(Fault::found("this is the content of a file").help("write it to a file and name that"));
+        }
+        *self.target = Some(text.into());
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        self.target.as_ref().map(|file| quoted(&file.display().to_string()))
+    }
+
+    fn expected(&self) -> String {
+        "a file".to_owned()
+    }
+
+    fn example(&self) -> String {
+        quoted(self.example)
     }
 }
 
