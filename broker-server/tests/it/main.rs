@@ -8,3 +8,4 @@ mod overlay;
 mod serving;
 mod support;
 mod tls;
+mod tokens;
