@@ -6,7 +6,7 @@ use std::{fmt, hint::black_box, io, sync::Arc, time::Duration};
 
 use broker_core::{
     CloseFrame, CloseReason, Command, CommandId, Connect, Connection, Engine, EngineBuilder, FrameKind, FrameWriter, Framing, Head,
-    Identity, Inbound, Namespace, Opening, Outlet, Payload, Protocol, Publish, Push, Reply, Request, Start, Subscribe, Topic, Verb,
+    Identity, Inbound, Namespace, Opening, Outlet, Payload, Protocol, Publish, Push, Rate, Reply, Request, Start, Subscribe, Topic, Verb,
 };
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -133,7 +133,13 @@ impl Bench {
 
 fn engine() -> EngineBuilder {
     Engine::builder()
-        .with_settings(|settings| settings.shards = 1)
+        .with_settings(|settings| {
+            settings.shards = 1;
+            // Counted as in earnest, and never over.
+            let rate = Some(Rate::per_second(u32::MAX));
+            let of_session = &mut settings.rates.session;
+            (of_session.commands, of_session.subscribes, of_session.bytes, of_session.errors) = (rate, rate, rate, rate);
+        })
         .namespace("live", Namespace::default().allow(Verb::Subscribe).allow_anonymous())
         .namespace("kept", Namespace::default().history(300, Duration::from_secs(600)).allow(Verb::Subscribe).allow_anonymous())
         .on_connect(|_| async { Ok(Identity::anonymous()) })

@@ -298,6 +298,7 @@ impl EngineBuilder {
         self.control.start(node);
         start_shards(&runtime, &hub, shards);
         runtime.spawn(Hub::serve_errands(Arc::downgrade(&hub)));
+        runtime.spawn(hub.clone().serve_departures());
         runtime.spawn(tell_occupancy(hub.hooks.clone(), hub.stats.clone(), hub.rules.settings.hook_timeout, changes));
         Ok(Engine::from_parts(hub))
     }

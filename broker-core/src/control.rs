@@ -89,7 +89,7 @@ pub enum Act {
         /// From here.
         since: Option<Since>,
     },
-    /// End their subscription to a topic, by its full name.
+    /// End their subscription to a topic, by its full name, or by its local one where a session has a tenant.
     Unsubscribe(Topic),
     /// Close their connections.
     Disconnect {

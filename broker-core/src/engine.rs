@@ -148,12 +148,9 @@ impl Engine {
     ///
     /// A group that a user's token names is joined again with the next connection.
     pub async fn leave_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
-        let mut topic = group_topic(group)?;
+        let topic = group_topic(group)?;
         if let Some(member) = member(who)? {
             self.hub.registry.leave(&member, group).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
-            if let Some(tenant) = &member.tenant {
-                topic = topic.in_tenant(tenant).map_err(|error| Refusal::bad_request(error.to_string()))?;
-            }
         }
         self.sessions(who.clone()).unsubscribe(&topic).await
     }

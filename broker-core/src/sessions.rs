@@ -55,7 +55,7 @@ impl Sessions {
         self.act(Act::Subscribe { subscription, since }).await
     }
 
-    /// Ends their subscription to a topic, named in full. Answers when nothing that is published later reaches them.
+    /// Ends their subscription to a topic, named in full or as the session names it. Answers when nothing that is published later reaches them.
     pub async fn unsubscribe(&self, topic: &Topic) -> Result<usize, ControlError> {
         self.act(Act::Unsubscribe(topic.clone())).await
     }

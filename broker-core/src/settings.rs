@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Rates;
+
 /// Deadlines and bounds of the engine. Every default is meant to be right for most.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -50,6 +52,8 @@ pub struct Settings {
     pub revocation_ttl: Duration,
     /// Session log lines per second and shard; what is left out is counted. Default: 50.
     pub session_log_lines_per_second: u32,
+    /// How often clients may do what costs something. Default: see [`Rates`].
+    pub rates: Rates,
 }
 
 impl Default for Settings {
@@ -77,6 +81,7 @@ impl Default for Settings {
             membership_ttl: Duration::from_secs(30 * 24 * 3600),
             revocation_ttl: Duration::from_secs(30 * 24 * 3600),
             session_log_lines_per_second: 50,
+            rates: Rates::default(),
         }
     }
 }

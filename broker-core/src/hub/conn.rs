@@ -108,6 +108,8 @@ pub(crate) struct Conn {
     pub(crate) life: Life,
     /// The newest ping of the transport that is not answered.
     pub(crate) pong: Option<Bytes>,
+    /// What it has taken of its rates; `None` while everything is there.
+    pub(crate) spent: Option<Box<super::rates::Spent>>,
     /// Commands that wait until the client has read answers to earlier ones: its backlog is over the bound.
     pub(crate) held: VecDeque<Command>,
     pub(crate) session: Session,

@@ -15,16 +15,16 @@ use super::{
     topic_entry::Wants,
 };
 use crate::{
-    Announcement, CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Namespace, Push, Refusal, RefusalKind, Reply,
-    SessionInfo, Stats, Subscribed, Topic, panics,
+    CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Stats, Subscribed, panics,
     session::{Answer, AskId, Effect, Join, Leave, Question, Session},
     stream::StreamItem,
 };
 
 impl Shard {
-    pub(super) fn commands(&mut self, at: SlotRef, commands: Vec<Command>, _bytes: usize, now: Instant) {
+    pub(super) fn commands(&mut self, at: SlotRef, mut commands: Vec<Command>, bytes: usize, now: Instant) {
         let count = commands.len() as u32;
         self.hub.stats.commands.add(u64::from(count));
+        self.throttle(at, &mut commands, bytes, now);
         if let Some(conn) = self.conn(at) {
             conn.life.frames_in = conn.life.frames_in.saturating_add(count);
             conn.life.heard_at = Some(now);
@@ -114,10 +114,13 @@ impl Shard {
                 self.whose.add(at.slot, subject);
                 self.hub.user_connected(&subject.user);
                 conn.life.user = Some(subject.user.clone());
+                if let Some(spent) = &mut conn.spent {
+                    spent.change_user();
+                }
                 self.log.changed(conn, &before, now);
                 self.cut_if_revoked(conn, effects);
             }
-            Effect::Renamed { topic, namespace, before } => self.renamed(conn, &topic, &namespace, before),
+            Effect::Renamed { topic, namespace, before } => self.hub.renamed(&topic, &namespace, before, conn.session.info_in(&topic)),
             Effect::Opened(result) => {
                 if let Some(opened) = conn.opened.take() {
                     // The opener may have given up; then its connection is going already.
@@ -133,6 +136,9 @@ impl Shard {
         match reply {
             Reply::Refused(refusal) => {
                 stats.commands_refused.add(1);
+                if refusal.kind != RefusalKind::TooManyRequests {
+                    self.hub.count_error(conn, now);
+                }
                 self.log.refused(conn, refusal, now);
             }
             Reply::Subscribed(subscribed) => self.count_resume(subscribed),
@@ -165,28 +171,6 @@ impl Shard {
         if self.hub.revoked.means(conn.session.subject()) {
             conn.session.order_close(CloseReason::Revoked, effects);
         }
-    }
-
-    /// A session stays in a topic as somebody else.
-    fn renamed(&self, conn: &Conn, topic: &Topic, namespace: &Arc<Namespace>, before: Arc<SessionInfo>) {
-        if !namespace.presence && !namespace.join_leave {
-            return;
-        }
-        let (hub, now, namespace) = (self.hub.clone(), conn.session.info_in(topic), namespace.clone());
-        let (session, of) = (now.session, topic.clone());
-        let call = async move {
-            if namespace.presence
-                && let Err(error) = hub.presence.upsert(&of, now.clone()).await
-            {
-                tracing::warn!(topic = %of, %error, "a session could not be renamed in presence");
-            }
-            if namespace.join_leave && before.user != now.user {
-                // What is not told is corrected by the next presence.
-                let _ = hub.backplane.announce(&of, Announcement::Leave(before)).await;
-                let _ = hub.backplane.announce(&of, Announcement::Join(now)).await;
-            }
-        };
-        self.hub.go_on_in_order(session, topic, Box::pin(call));
     }
 
     pub(super) fn push(&mut self, conn: &mut Conn, push: &Push) {
@@ -267,22 +251,7 @@ impl Shard {
         }
         let Some(entry) = self.remove_member(conn.variant, at.slot, &leave.topic) else { return };
         entry.leave(&self.hub.ports, self.index);
-        if leave.namespace.presence || leave.namespace.join_leave {
-            let hub = self.hub.clone();
-            let (session, topic) = (leave.who.session, leave.topic.clone());
-            let call = Box::pin(async move {
-                if leave.namespace.presence
-                    && let Err(error) = hub.presence.remove(&leave.topic, leave.who.session).await
-                {
-                    tracing::warn!(topic = %leave.topic, %error, "a session could not be removed from presence");
-                }
-                if leave.namespace.join_leave {
-                    // A leave that is not told is corrected by the next presence.
-                    let _ = hub.backplane.announce(&leave.topic, Announcement::Leave(leave.who)).await;
-                }
-            });
-            self.hub.go_on_in_order(session, &topic, call);
-        }
+        self.hub.goes(&leave.topic, &leave.namespace, leave.who, leave.closed);
     }
 
     /// The hub counts a new member here: it becomes one, or the hub is left at once (J9).
@@ -319,16 +288,7 @@ impl Shard {
             return self.converse(at, now, |session, now, effects| session.join_failed(&entry.topic, refusal, now, effects));
         }
         let namespace = entry.namespace.clone();
-        let session = info.session;
-        if namespace.presence {
-            let (hub, topic, info) = (self.hub.clone(), entry.topic.clone(), info.clone());
-            let call = async move {
-                if let Err(error) = hub.presence.upsert(&topic, info).await {
-                    tracing::warn!(%topic, %error, "a session could not be added to presence");
-                }
-            };
-            self.hub.go_on_in_order(session, &entry.topic, Box::pin(call));
-        }
+        let coming = self.hub.comes(&entry.topic, &namespace, &info);
         self.hub.stats.subscriptions.add(u64::from(!entry.topic.is_of_a_user()));
         self.add_member(&entry, variant, Some(codec), Member { slot: at.slot, join_leave, last });
         let subscribed = Subscribed {
@@ -342,14 +302,7 @@ impl Shard {
             ttl: None,
         };
         self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
-        if namespace.join_leave {
-            let (hub, topic) = (self.hub.clone(), entry.topic.clone());
-            let call = async move {
-                // A join that is not told is corrected by the next presence.
-                let _ = hub.backplane.announce(&topic, Announcement::Join(info)).await;
-            };
-            self.hub.go_on_in_order(session, &entry.topic, Box::pin(call));
-        }
+        self.hub.tell_coming(&entry.topic, info, coming);
     }
 
     pub(super) fn disconnected(&self, conn: &Conn, reason: &crate::CloseReason, now: Instant) {

@@ -4,6 +4,7 @@
 //! `shard` and its neighbours own the connections; `errands` and `asks` call backplane and application outside every lock.
 
 mod asks;
+mod attendance;
 mod backlog;
 mod conn;
 pub(crate) mod control;
@@ -19,6 +20,7 @@ mod members;
 mod model;
 mod orders;
 mod ports;
+mod rates;
 mod resume;
 mod shard;
 mod slots;
@@ -46,6 +48,7 @@ pub(crate) use shard::Shard;
 pub(crate) use topic_entry::Wants;
 
 use self::{
+    attendance::Departures,
     directory::Directory,
     in_order::InOrder,
     ports::Ports,
@@ -74,6 +77,8 @@ pub(crate) struct Hub {
     pub(crate) revoked: control::Recent,
     directory: Directory,
     in_order: InOrder,
+    departures: Departures,
+    users_spent: rates::Users,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
     incarnations: AtomicU64,
@@ -126,6 +131,8 @@ impl Hub {
             runtime: new.runtime,
             directory: Directory::new(),
             in_order: InOrder::default(),
+            departures: Departures::default(),
+            users_spent: rates::Users::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),
@@ -246,6 +253,7 @@ impl Hub {
         self.closed.store(true, Relaxed);
         self.draining.store(true, Relaxed);
         self.errands_wait.notify_one();
+        self.departures.wake();
     }
 
     fn new_entry(&self, topic: &Topic, namespace: &Arc<Namespace>) -> TopicEntry {

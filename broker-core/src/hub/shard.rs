@@ -262,6 +262,7 @@ impl Shard {
             counted_backlog: 0,
             credit,
             held: VecDeque::new(),
+            spent: None,
             dirty: false,
             blocked: false,
             pong: None,
@@ -367,7 +368,9 @@ impl Shard {
 
     fn due(&mut self, slot: u32, now: Instant) {
         let at = self.at(slot);
+        let hub = self.hub.clone();
         let Some(conn) = self.conn(at) else { return };
+        hub.forget_if_back(conn, now);
         if conn.closing_until.is_some_and(|until| until <= now) {
             // Dropping the outlet ends the pipe whether the client took everything or not.
             conn.closing_until = None;

@@ -63,6 +63,8 @@ pub(crate) struct Leave {
     pub(crate) who: Arc<SessionInfo>,
     /// Whether what waits of the topic is still sent: what came before a gap that ends the subscription.
     pub(crate) keeps_backlog: bool,
+    /// Whether the session ends with its connection, so that its user may come back.
+    pub(crate) closed: bool,
 }
 
 /// Whoever waits for something is told when the last of these is dropped.

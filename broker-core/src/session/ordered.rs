@@ -42,8 +42,10 @@ impl Session {
         true
     }
 
-    /// Ends the subscription to a topic, given by its full name. False: there is none.
+    /// Ends the subscription to a topic, given by its full name, or by its local one in a tenant. False: there is none.
     pub(crate) fn order_unsubscribe(&mut self, topic: &Topic, now: Instant, effects: &mut Vec<Effect>) -> bool {
+        let inside = self.subject.tenant().filter(|_| topic.tenant().is_none()).and_then(|tenant| topic.in_tenant(tenant).ok());
+        let topic = inside.as_ref().unwrap_or(topic);
         if let Some(group) = topic.as_group().filter(|_| topic.tenant() == self.subject.tenant().map(crate::Tenant::as_str)) {
             self.subject = Arc::new(self.subject.with_group(group, false));
         }

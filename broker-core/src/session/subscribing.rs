@@ -274,7 +274,8 @@ impl Session {
         }
         let Subscription { topic, namespace, generation, topic_info, .. } = subscription;
         let who = self.info_with(topic_info);
-        effects.push(Effect::Leave(Leave { topic, namespace, generation, live, who, keeps_backlog }));
+        let closed = self.is_closed();
+        effects.push(Effect::Leave(Leave { topic, namespace, generation, live, who, keeps_backlog, closed }));
     }
 }
 

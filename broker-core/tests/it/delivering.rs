@@ -238,7 +238,7 @@ async fn subscribers_are_told_who_comes_and_goes() {
     assert_eq!(second.take(2).await, ["subscribed room at 0", "join room "]);
     assert_eq!(first.next().await, "join room ");
     first.send(Request::PresenceStats { topic: topic("room") });
-    assert_eq!(first.next().await, "presence room 2 1");
+    assert_eq!(first.next().await, "presence room 2 2");
     drop(second);
     assert_eq!(first.next().await, "leave room ");
     assert_eq!(engine.presence_stats(&topic("room")).await.unwrap().sessions, 1);

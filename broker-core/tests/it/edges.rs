@@ -9,9 +9,9 @@ use std::{
 };
 
 use broker_core::{
-    Action, Authorizer, Backplane, Capabilities, Decision, GapReason, Grant, Identity, Keep, LogPage, LogQuery, MemoryBackplane,
-    MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Recovery, Request, SessionId,
-    SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subject, Subscribe, Topic, Unavailable, Verb,
+    Action, Arrival, Authorizer, Backplane, Capabilities, Decision, Departure, GapReason, Grant, Identity, Keep, LogPage, LogQuery,
+    MemoryBackplane, MemoryPresence, Namespace, Payload, Position, Presence, PresenceStats, Publish, PublishFailed, Published, Rates,
+    Recovery, Request, SessionId, SessionInfo, Since, Sink, SnapshotFailed, StreamItem, Subject, Subscribe, Topic, Unavailable, Verb,
     testing::{Client, LineProtocol},
 };
 use tokio::sync::Notify;
@@ -351,13 +351,17 @@ struct Slow {
 
 #[async_trait::async_trait]
 impl Presence for Slow {
-    async fn upsert(&self, topic: &Topic, info: Arc<SessionInfo>) -> Result<(), Unavailable> {
+    async fn upsert(&self, topic: &Topic, info: Arc<SessionInfo>) -> Result<Arrival, Unavailable> {
         self.gate.notified().await;
         self.inner.upsert(topic, info).await
     }
 
-    async fn remove(&self, topic: &Topic, session: SessionId) -> Result<(), Unavailable> {
-        self.inner.remove(topic, session).await
+    async fn remove(&self, topic: &Topic, session: SessionId, linger: Duration) -> Result<Departure, Unavailable> {
+        self.inner.remove(topic, session, linger).await
+    }
+
+    async fn settle(&self, topic: &Topic, who: &SessionInfo) -> Result<bool, Unavailable> {
+        self.inner.settle(topic, who).await
     }
 
     async fn list(&self, topic: &Topic) -> Result<Vec<Arc<SessionInfo>>, Unavailable> {
@@ -442,7 +446,13 @@ async fn what_one_codec_cannot_encode_ends_nothing_for_another() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_a_client_does_not_read_are_bounded() {
-    let engine = open_engine().with_settings(|settings| settings.backlog_max_bytes = 10_000).build().unwrap();
+    let engine = open_engine()
+        .with_settings(|settings| {
+            settings.backlog_max_bytes = 10_000;
+            settings.rates = Rates::OFF;
+        })
+        .build()
+        .unwrap();
     for _ in 0..10 {
         engine.publish(&topic("quiet:a"), json(&format!("\"{}\"", "x".repeat(1000)))).await.unwrap();
     }
@@ -463,7 +473,13 @@ async fn answers_that_a_client_does_not_read_are_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn who_comes_and_goes_does_not_fill_the_backlog_of_a_slow_client() {
-    let engine = open_engine().with_settings(|settings| settings.backlog_max_bytes = 1_000).build().unwrap();
+    let engine = open_engine()
+        .with_settings(|settings| {
+            settings.backlog_max_bytes = 1_000;
+            settings.rates = Rates::OFF;
+        })
+        .build()
+        .unwrap();
     let mut slow = Client::connect(&engine).await;
     slow.subscribe("room");
     slow.take(2).await;

@@ -473,9 +473,7 @@ async fn changes_of_user_under_load_leak_nothing_and_lose_nothing() {
                 assert!(last.is_none_or(|last| offset == last + 1), "change {change}: {line} after {last:?}");
                 last = Some(offset);
                 heard += 1;
-            } else if name == next && name != present {
-                last = Some(offset);
-            } else if name == present {
+            } else if name == next || name == present {
                 last = Some(offset);
             }
         }

@@ -1,12 +1,15 @@
 //! Behaviour of the engine, through its public API and clients without sockets.
 
+mod attendance;
 mod conversing;
 mod delivering;
 mod edges;
+mod except;
 mod groups;
 mod identity;
 mod opening;
 mod poison;
+mod rates;
 mod slow;
 mod suites;
 mod tenants;

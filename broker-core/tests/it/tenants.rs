@@ -84,6 +84,11 @@ async fn acts_of_the_server_mean_one_tenants_users() {
     assert_eq!(acme.next().await, "group:g 1:3");
     assert_eq!(engine.leave_group("g", &of_acme).await.unwrap(), 1);
     acme.next().await;
+    let session = Target::Session(acme.connection().session());
+    assert_eq!(engine.join_group("h", &session).await.unwrap(), 1);
+    assert_eq!(acme.next().await, "subscribed group:h at 0");
+    assert_eq!(engine.leave_group("h", &session).await.unwrap(), 1);
+    assert_eq!(acme.next().await, "unsubscribed group:h Server");
     assert_eq!(engine.sessions(of_acme).disconnect(4000, "bye").await.unwrap(), 1);
     until(&mut acme, "closed").await;
     engine.publish(&topic("user:u"), json("4")).await.unwrap();

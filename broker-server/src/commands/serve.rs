@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::Context;
 use broker::{Broker, Builder, Tls, WsLimits};
-use broker_auth::{HmacTokens, HttpHooks, TokenOptions};
-use broker_core::ByNamespace;
+use broker_auth::{HmacTokens, Hook, HttpHooks, Jwks, SubscriptionTokens, Tickets};
+use broker_core::{ByNamespace, MemoryRegistry, Registry};
 use broker_http::{Api, ApiKeys, ApiOptions, Origins};
 use broker_ws::ServerOptions;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
@@ -19,8 +19,8 @@ use tracing::{info, warn};
 
 use crate::{
     COMMIT, VERSION,
-    config::{Config, Loaded, Secret},
-    credentials::{bearer_or_ask, identify, trial_token},
+    config::{Client, Config, Loaded, Secret},
+    credentials::{Credentials, ticket_maker, trial_token},
     http::{Internal, Public},
     logging,
     pages::Pages,
@@ -32,6 +32,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Places for requests beside those for sockets: a node that is full of clients still takes publishes and says that it is well.
 const REQUEST_CONNECTIONS: usize = 1024;
+
+const NO_RANDOM: &str = "the system gives no random bytes for the secrets";
 
 /// Most connections of the internal listener.
 const INTERNAL_CONNECTIONS: usize = 256;
@@ -49,10 +51,14 @@ pub(super) fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
 async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let file = loaded.file().map(ToOwned::to_owned);
     let config = loaded.config;
-    let hmac_secret = given_or_random(config.client.hmac_secret.as_ref())?;
+    let token = &config.client.token;
+    // Without any key and nobody to ask nobody could connect: a secret is made for this run.
+    let needs_secret = token.is_empty() && !config.hooks.has(Hook::Connect);
+    let made_secret = needs_secret.then(Secret::random).transpose().context(NO_RANDOM)?;
     let api_key = given_or_random(config.api.key.as_ref())?;
-    let tokens = HmacTokens::new(hmac_secret.expose(), TokenOptions::default()).context("client.token.hmac_secret cannot sign tokens")?;
-    let tokens = Arc::new(tokens);
+    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
+    let (credentials, subscription_tokens) = credentials(&config.client, made_secret.as_ref(), registry.clone())?;
+    let tickets = ticket_maker(credentials.tickets.clone());
 
     let tls = tls(&config)?;
 
@@ -62,7 +68,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let hooks = config.hooks.options().map(|options| HttpHooks::new(options, config.hooked_namespaces())).transpose();
     let hooks = hooks.context("hooks with https addresses cannot be called")?;
     let limits = limits(&config);
-    let broker = broker(&config, tokens.clone(), hooks.as_ref(), limits.clone(), listen)?;
+    let broker = broker(&config, credentials, subscription_tokens, hooks.as_ref(), registry, limits.clone(), listen)?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
     let pages_that_may = sockets.clone();
@@ -70,6 +76,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         .keys(ApiKeys::one(api_key.expose()))
         .origins(Origins::by(move |origin| pages_that_may.allows_origin(origin)))
         .body_max_bytes(config.api.body_max)
+        .tickets(tickets)
         .dev(config.is_dev);
     let api = Api::new(broker.engine().clone(), api);
     let pages = config.is_dev.then(|| Pages::new(if api_key.expose() == "dev" { "dev" } else { "YOUR-API-KEY" }));
@@ -88,10 +95,12 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     if config.api.key.is_none() {
         made.push(("api.key", &api_key));
     }
-    if config.client.hmac_secret.is_none() {
-        made.push(("client.token.hmac_secret", &hmac_secret));
+    if let Some(secret) = &made_secret {
+        made.push(("client.token.hmac_secret", secret));
     }
-    let token = config.is_dev.then(|| trial_token(&tokens));
+    let signing = token.hmac_secret.as_ref().or(made_secret.as_ref()).filter(|_| config.is_dev);
+    let token = signing.map(|secret| HmacTokens::new(secret.expose(), token.options("client.token"))).transpose()?;
+    let token = token.as_ref().map(trial_token);
     let block = StartBlock { config: &config, file: file.clone(), listen, internal_listen, tls: tls.as_ref(), made, token };
     // A start block that nobody reads is no reason to stop.
     let _ = write!(stdout(), "{block}").and_then(|()| stdout().flush());
@@ -128,8 +137,10 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
 
 fn broker(
     config: &Config,
-    tokens: Arc<HmacTokens>,
+    credentials: Credentials,
+    subscription_tokens: SubscriptionTokens,
     hooks: Option<&HttpHooks>,
+    registry: Arc<dyn Registry>,
     limits: WsLimits,
     listen: SocketAddr,
 ) -> anyhow::Result<Broker> {
@@ -142,15 +153,12 @@ fn broker(
         .settings(|settings| config.client.apply(settings, config.server.shards))
         .limits(limits)
         .trusted_proxies(config.client.addresses.proxies())
-        .node(format!("{}:{}", node_name(), listen.port()), VERSION);
-    let bearer = identify(tokens, config.client.anonymous);
-    builder = match hooks.and_then(HttpHooks::on_connect) {
-        Some(ask) => builder.on_connect(bearer_or_ask(bearer, ask)),
-        None => builder.on_connect(bearer),
+        .node(format!("{}:{}", node_name(), listen.port()), VERSION)
+        .registry(registry);
+    builder = match hooks {
+        Some(hooks) => with_hooks(builder, hooks, credentials, subscription_tokens),
+        None => builder.authorizer(subscription_tokens).on_connect(credentials.identify()),
     };
-    if let Some(hooks) = hooks {
-        builder = with_hooks(builder, hooks);
-    }
     for origin in &config.client.allowed_origins {
         builder = builder.allow_origin(origin);
     }
@@ -163,11 +171,16 @@ fn broker(
 /// Time that the engine gives a hook beyond the hook's own, which says better what went wrong.
 const HOOK_MARGIN: Duration = Duration::from_secs(1);
 
-/// All hooks but the one that says who a client is.
-fn with_hooks(builder: Builder, hooks: &HttpHooks) -> Builder {
+/// The application's say, after what credentials say.
+fn with_hooks(builder: Builder, hooks: &HttpHooks, credentials: Credentials, subscription_tokens: SubscriptionTokens) -> Builder {
     let timeout = hooks.timeout_max() + HOOK_MARGIN;
-    let mut builder =
-        builder.settings(|settings| settings.hook_timeout = settings.hook_timeout.max(timeout)).authorizer(hooks.authorizer(ByNamespace));
+    let mut builder = builder
+        .settings(|settings| settings.hook_timeout = settings.hook_timeout.max(timeout))
+        .authorizer(subscription_tokens.otherwise(hooks.authorizer(ByNamespace)));
+    builder = match hooks.on_connect() {
+        Some(ask) => builder.on_connect(credentials.identify_or(ask)),
+        None => builder.on_connect(credentials.identify()),
+    };
     if let Some(hook) = hooks.on_refresh() {
         builder = builder.on_refresh(hook);
     }
@@ -189,6 +202,31 @@ fn with_hooks(builder: Builder, hooks: &HttpHooks) -> Builder {
     builder
 }
 
+/// Who says who clients are, and what their subscriptions' tokens grant.
+fn credentials(
+    client: &Client,
+    made_secret: Option<&Secret>,
+    registry: Arc<dyn Registry>,
+) -> anyhow::Result<(Credentials, SubscriptionTokens)> {
+    let tokens = Arc::new(client.token.tokens("client.token", made_secret)?);
+    let subscription_tokens = match &client.subscription_token {
+        keys if keys.is_empty() => tokens.with_options(client.token.options("client.token")),
+        keys => keys.tokens("client.subscription_token", None)?,
+    };
+    fetch_ahead(tokens.sources().iter().chain(subscription_tokens.sources()));
+    let credentials = Credentials { tokens, tickets: Tickets::new(registry), anonymous: client.anonymous };
+    Ok((credentials, SubscriptionTokens::new(Arc::new(subscription_tokens))))
+}
+
+/// Fetches keys before the first token needs them: what is wrong with their addresses is logged now.
+fn fetch_ahead<'a>(sources: impl Iterator<Item = &'a Arc<Jwks>>) {
+    for source in sources {
+        let source = source.clone();
+        // A failure is logged where it happens.
+        tokio::spawn(async move { source.refresh().await.is_ok() });
+    }
+}
+
 fn limits(config: &Config) -> WsLimits {
     let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
     config.client.addresses.apply(WsLimits::default().message_max(config.client.message_max).connections_max(connections_max))
@@ -200,7 +238,7 @@ fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
 }
 
 fn given_or_random(given: Option<&Secret>) -> anyhow::Result<Secret> {
-    given.map_or_else(|| Secret::random().context("the system gives no random bytes for the secrets"), |secret| Ok(secret.clone()))
+    given.map_or_else(|| Secret::random().context(NO_RANDOM), |secret| Ok(secret.clone()))
 }
 
 async fn bind(address: SocketAddr, key: &str, flag: &str) -> anyhow::Result<TcpListener> {

@@ -22,6 +22,7 @@ mod server;
 mod source;
 mod suggest;
 mod tls;
+mod token;
 mod visit;
 
 use std::{
@@ -33,6 +34,7 @@ use std::{
 use broker_auth::HookedNamespaces;
 use broker_core::{Namespace, Namespaces};
 
+pub(crate) use self::quantity::parse_duration;
 pub use self::{
     addresses::Addresses,
     api::Api,
@@ -47,6 +49,7 @@ pub use self::{
     secret::Secret,
     server::{LogFormat, LogLevel, Server},
     tls::TlsFiles,
+    token::{JwksAddress, TokenKeys},
 };
 use self::{
     print::{Explainer, Shower, Values},
@@ -149,6 +152,7 @@ impl Config {
         let mut example = Self::default();
         example.namespaces.insert("orders".to_owned(), Namespace::default());
         example.routes.push(Route::default());
+        example.client.token.jwks.insert("main".to_owned(), JwksAddress::default());
         let mut explainer = Explainer::default();
         example.visit(&mut explainer);
         explainer.finish()

@@ -64,7 +64,7 @@ impl Visitor for Explainer {
     fn named(&mut self, name: &'static str, about: &'static str, there: Vec<String>, each: &mut dyn FnMut(&str, &mut dyn Visitor)) {
         self.is_example = true;
         for one in there {
-            self.header(about, &format!("[{name}.{}]", bare_or_quoted(&one)));
+            self.header(about, &format!("[{}.{}]", joined(&self.path, name), bare_or_quoted(&one)));
             each(&one, self);
         }
         self.is_example = false;
@@ -150,7 +150,7 @@ impl Visitor for Shower<'_> {
 
     fn named(&mut self, name: &'static str, _: &'static str, there: Vec<String>, each: &mut dyn FnMut(&str, &mut dyn Visitor)) {
         for one in there {
-            self.header(format!("[{name}.{}]", bare_or_quoted(&one)));
+            self.header(format!("[{}.{}]", joined(&self.path, name), bare_or_quoted(&one)));
             self.path.extend([name.to_owned(), one.clone()]);
             each(&one, self);
             self.path.truncate(self.path.len() - 2);
@@ -198,6 +198,12 @@ impl Visitor for Values {
     }
 
     fn list(&mut self, _: &'static str, _: &'static str, _: usize, _: &mut dyn FnMut(usize, &mut dyn Visitor)) {}
+}
+
+/// A key below its parents: `client.token.jwks`.
+fn joined(parents: &[String], name: &str) -> String {
+    let parts: Vec<&str> = parents.iter().map(String::as_str).chain([name]).collect();
+    parts.join(".")
 }
 
 fn bare_or_quoted(name: &str) -> String {

@@ -21,7 +21,7 @@ pub struct Rate {
 }
 
 /// Reads "25s", "500ms", "1h30m"; units from the longest to the shortest, each once.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total = 0_u64;
     let mut units = UNITS.iter();

@@ -9,3 +9,4 @@ mod overlay;
 mod serving;
 mod support;
 mod tls;
+mod tokens;

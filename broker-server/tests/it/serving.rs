@@ -255,9 +255,13 @@ impl Running {
     }
 
     pub(crate) fn publish(&self, key: &str, topic: &str) -> String {
-        let body = format!("{{\"channel\":\"{topic}\",\"data\":1}}");
+        self.call(key, "publish", &format!("{{\"channel\":\"{topic}\",\"data\":1}}"))
+    }
+
+    /// Calls a method of the server API.
+    pub(crate) fn call(&self, key: &str, method: &str, body: &str) -> String {
         let head = format!(
-            "POST /api/publish HTTP/1.1\r\nHost: {}\r\nX-API-Key: {key}\r\nConnection: close\r\nContent-Length: {}",
+            "POST /api/{method} HTTP/1.1\r\nHost: {}\r\nX-API-Key: {key}\r\nConnection: close\r\nContent-Length: {}",
             self.listen,
             body.len()
         );
@@ -266,16 +270,32 @@ impl Running {
 
     /// The head of the answer to a WebSocket handshake.
     pub(crate) fn upgrade(&self, path: &str) -> String {
+        self.upgrade_with(path, "")
+    }
+
+    /// The same with headers of its own, each with its line end.
+    pub(crate) fn upgrade_with(&self, path: &str, headers: &str) -> String {
         let head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
         let mut stream = connect(self.listen);
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{head}\r\n\r\n", self.listen).as_bytes()).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}{head}\r\n\r\n", self.listen).as_bytes()).unwrap();
         let mut answer = [0; 1024];
         let len = stream.read(&mut answer).unwrap();
         text(&answer[..len])
     }
 
+    /// What is answered to this message over a WebSocket, up to the first answer to its last command.
+    pub(crate) fn speak(&self, path: &str, message: &str) -> String {
+        let (mut socket, _) = tokio_tungstenite::tungstenite::client(format!("ws://{}{path}", self.listen), connect(self.listen)).unwrap();
+        socket.send(message.into()).unwrap();
+        let mut heard = String::new();
+        while !heard.contains("\"id\":2") {
+            heard += socket.read().unwrap().to_text().unwrap();
+        }
+        heard
+    }
+
     /// Runs a command of the binary against this server.
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         broker(self.directory.path(), arguments, &[("BROKER_URL", &format!("ws://{}", self.listen))])
     }
 
