@@ -23,6 +23,11 @@ pub(crate) fn close_spoils_token(code: u16) -> bool {
     matches!(code, EXPIRED | STATE_INVALIDATED | INVALID_TOKEN)
 }
 
+/// Whether positions, and tokens of subscriptions, are worthless after this close code.
+pub(crate) fn close_spoils_positions(code: u16) -> bool {
+    code == STATE_INVALIDATED
+}
+
 /// Whether the same command may work later, with a new token where [`error_spoils_token`].
 pub(crate) fn error_is_temporary(code: u32, temporary: bool) -> bool {
     temporary || code < 100

@@ -106,7 +106,7 @@ pub struct SubscribeConfig {
     pub recover: bool,
     /// Whether to be told who comes and goes. Default: false.
     pub join_leave: bool,
-    /// Credentials for this topic, where it asks for its own.
+    /// Credentials for this topic, where it asks for its own; those that are fetched are renewed before they end.
     pub tokens: Option<Tokens>,
     /// The application's own data for the server's subscribe hook.
     pub data: Option<Payload>,

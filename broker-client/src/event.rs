@@ -66,7 +66,8 @@ pub struct Gap {
 pub enum GapReason {
     /// The server no longer keeps what was missed while there was no connection.
     NotRecovered,
-    /// The topic keeps no history, or recovery is off: what came while there was no connection is unknown.
+    /// The topic keeps no history, recovery is off, or the server has declared the position void: what came while there was no connection is
+    /// unknown.
     NoHistory,
     /// The application did not read its events in time.
     SlowReader,

@@ -34,6 +34,8 @@ pub(crate) struct Command<'a> {
     pub(crate) send: Option<Send<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refresh: Option<Refresh<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sub_refresh: Option<SubRefresh<'a>>,
 }
 
 impl Command<'_> {
@@ -166,6 +168,12 @@ pub(crate) struct Refresh<'a> {
     pub(crate) token: &'a str,
 }
 
+#[derive(Serialize)]
+pub(crate) struct SubRefresh<'a> {
+    pub(crate) channel: &'a str,
+    pub(crate) token: &'a str,
+}
+
 /// One line of the server: an answer where `id` is set, a push, or neither: a ping.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -180,6 +188,7 @@ pub(crate) struct Line {
     pub(crate) history: Option<HistoryResult>,
     pub(crate) rpc: Option<DataResult>,
     pub(crate) refresh: Option<RefreshResult>,
+    pub(crate) sub_refresh: Option<RefreshResult>,
 }
 
 #[derive(Default, Deserialize)]
@@ -219,6 +228,8 @@ pub(crate) struct RefreshResult {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SubscribeResult {
+    pub(crate) expires: bool,
+    pub(crate) ttl: u64,
     recoverable: bool,
     positioned: bool,
     epoch: String,

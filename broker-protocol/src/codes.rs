@@ -59,7 +59,7 @@ pub struct CloseCode {
 }
 
 /// Every close code that the broker sends of its own accord, but not the application's.
-pub const CLOSES: [CloseCode; 24] = [
+pub const CLOSES: [CloseCode; 25] = [
     close_row(1002, "protocol violation"),
     close_row(1007, "text is not UTF-8"),
     close_row(1009, "message too large"),
@@ -74,6 +74,7 @@ pub const CLOSES: [CloseCode; 24] = [
     close_row(3011, "force reconnect"),
     close_row(3012, "no pong"),
     close_row(3013, "too many requests"),
+    close_row(3014, "state invalidated"),
     close_row(3500, "invalid token"),
     close_row(3501, "bad request"),
     close_row(3502, "stale"),
@@ -107,6 +108,10 @@ pub fn close(reason: &CloseReason) -> CloseFrame {
             let code = if (4000..=4999).contains(code) { *code } else { 3503 };
             return CloseFrame { code, reason: cut(reason.clone()) };
         }
+        CloseReason::Ordered { code, reason, .. } => {
+            let code = if (3000..=4999).contains(code) { *code } else { 3503 };
+            return CloseFrame { code, reason: cut(reason.clone()) };
+        }
         CloseReason::Refused(refusal) => (self::refusal(refusal.kind).close, refusal.message.as_ref().into()),
         CloseReason::TransportBroke(_) => (3009, "".into()),
         CloseReason::NotUtf8 => (1007, "".into()),
@@ -114,6 +119,9 @@ pub fn close(reason: &CloseReason) -> CloseFrame {
         CloseReason::TooLarge { max_bytes } => (1009, format!("at most {max_bytes} bytes are allowed").into()),
         CloseReason::Shutdown { .. } => (3001, "".into()),
         CloseReason::CredentialsExpired => (3005, "".into()),
+        CloseReason::SubscriptionExpired => (3006, "".into()),
+        CloseReason::IdentityChanged => (3014, "".into()),
+        CloseReason::Revoked => (3500, "revoked".into()),
         CloseReason::SlowConsumer { .. } => (3008, "".into()),
         CloseReason::InsufficientState => (3010, "".into()),
         CloseReason::ForceReconnect => (3011, "".into()),
@@ -125,7 +133,7 @@ pub fn close(reason: &CloseReason) -> CloseFrame {
         CloseReason::ForceDisconnect => (3503, "".into()),
         CloseReason::ConnectionLimit => (3504, "".into()),
         CloseReason::SubscriptionLimit => (3505, "".into()),
-        CloseReason::InappropriateProtocol => (3506, "".into()),
+        CloseReason::InappropriateProtocol => (3506, "JSON is spoken here, and nothing else".into()),
         CloseReason::PermissionDenied(detail) => (3507, detail.as_ref().into()),
         CloseReason::NotAvailable(detail) => (3508, detail.as_ref().into()),
         CloseReason::TooManyMistakes => (3509, "".into()),

@@ -3,6 +3,7 @@
 //! No I/O and no state of a connection lives here. Each protocol implements [`broker_core::Protocol`]:
 //!
 //! - [`CentrifugeJson`]: what the published Centrifuge client SDKs speak.
+//! - [`NoProtobuf`]: tells clients of its Protobuf form that only JSON is spoken.
 //! - [`Plain`]: for clients without an SDK, a bare `new WebSocket(url)`.
 //!
 //! Numbers and words on the wire stand in one table, [`codes`].
@@ -30,7 +31,8 @@ mod encoding {
     pub(crate) const PLAIN_ENVELOPE: u8 = 3;
     /// Joins and leaves are shared like publications, and this one leaves them out.
     pub(crate) const PLAIN_ENVELOPE_QUIET: u8 = 4;
+    pub(crate) const NO_PROTOBUF: u8 = 5;
 }
 
-pub use centrifuge::CentrifugeJson;
+pub use centrifuge::{CentrifugeJson, NoProtobuf};
 pub use plain::{Format, Plain, holds_reserved_key};

@@ -95,10 +95,11 @@ impl Type {
     }
 }
 
-const CENTRIFUGE_FIELDS: [Field; 20] = [
+const CENTRIFUGE_FIELDS: [Field; 23] = [
     ("connect", "token", Type::Text, ""),
     ("connect", "name", Type::Text, ""),
     ("connect", "version", Type::Text, ""),
+    ("connect", "subs", Type::Object, ""),
     ("subscribe", "channel", Type::Text, ""),
     ("subscribe", "token", Type::Text, r#","channel":"a""#),
     ("subscribe", "recover", Type::Flag, r#","channel":"a""#),
@@ -116,6 +117,8 @@ const CENTRIFUGE_FIELDS: [Field; 20] = [
     ("history", "reverse", Type::Flag, r#","channel":"a""#),
     ("rpc", "method", Type::Text, ""),
     ("refresh", "token", Type::Text, ""),
+    ("sub_refresh", "channel", Type::Text, r#","token":"t""#),
+    ("sub_refresh", "token", Type::Text, r#","channel":"a""#),
 ];
 
 const PLAIN_FIELDS: [Field; 12] = [
@@ -366,7 +369,9 @@ impl Forge {
         let (command, fields) = match self.protocol {
             HostileProtocol::Centrifuge => self.pick(&[
                 ("ping", ""),
-                ("sub_refresh", r#""channel":"a","token":"t""#),
+                ("sub_refresh", r#""channel":"a","token":"""#),
+                ("connect", r#""subs":{"a b":{"recover":true}}"#),
+                ("connect", r#""subs":{"a":{},"a":{}}"#),
                 ("subscribe", r#""channel":"a","type":1"#),
                 ("subscribe", r#""channel":"a","tf":{"op":"eq","key":"a","val":"b"}"#),
                 ("refresh", r#""token":"""#),
@@ -376,6 +381,7 @@ impl Forge {
                 ("publish", r#""topic":"a","data":{"a":{},"\u0062roker":1}"#),
                 ("subscribe", r#""topic":"a","since":"17""#),
                 ("subscribe", r#""topic":"a","since":"-1@e""#),
+                ("subscribe", r#""topic":"a","rate":4"#),
                 ("history", r#""topic":"a","limit":-1"#),
             ]),
         };

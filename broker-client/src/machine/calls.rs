@@ -13,6 +13,7 @@ use crate::Since;
 pub(super) enum What {
     Connect,
     Refresh,
+    RefreshSubscription(SubscriptionId),
     Subscribe { subscription: SubscriptionId, since: Option<Since> },
     Unsubscribe,
     Call { call: CallId, asked: Asked },

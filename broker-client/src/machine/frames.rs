@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration, time::Instant};
 
-use super::{
-    Effect, Live, Machine, Phase, REFRESH_AHEAD_MAX, Refresh, SubscriptionId, calls::What, request, subscriptions::Step, track::Track,
-};
+use super::{Effect, Live, Machine, Phase, SubscriptionId, calls::What, request, subscriptions::Step, tokens::Refresh, track::Track};
 use crate::{
     Event, Notice, Payload, Refusal, Since, State, Unsubscribed, codes,
     wire::{CodePush, ConnectResult, Line, Push, SubscribeResult},
@@ -48,14 +46,16 @@ impl Machine {
                 None => self.connected(line.connect.unwrap_or_default(), now),
             },
             What::Refresh => {
-                let result = line.refresh.unwrap_or_default();
-                if let (Phase::Live(live), None) = (&mut self.phase, line.error) {
-                    live.refresh = refresh_at(result.expires, result.ttl, now);
-                }
+                let answer = error(&mut line).map_or_else(|| Ok(line.refresh.unwrap_or_default()), Err);
+                self.refreshed(answer, now);
+            }
+            What::RefreshSubscription(id) => {
+                let answer = error(&mut line).map_or_else(|| Ok(line.sub_refresh.unwrap_or_default()), Err);
+                self.subscription_refreshed(id, answer, now);
             }
             What::Subscribe { subscription, since } => match error(&mut line) {
                 Some(refusal) => self.subscribe_refused(subscription, refusal, now),
-                None => self.subscribed(subscription, line.subscribe.unwrap_or_default(), since.as_ref()),
+                None => self.subscribed(subscription, line.subscribe.unwrap_or_default(), since.as_ref(), now),
             },
             What::Unsubscribe => {}
             What::Call { call, asked } => self.answer(call, request::answer(asked, line)),
@@ -63,7 +63,7 @@ impl Machine {
     }
 
     fn connected(&mut self, mut result: ConnectResult, now: Instant) {
-        let refresh = if self.fetches_tokens() { refresh_at(result.expires, result.ttl, now) } else { Refresh::Never };
+        let refresh = if self.fetches_tokens() { Refresh::before_end(result.expires, result.ttl, now) } else { Refresh::Never };
         self.phase = Phase::Live(Live {
             since: now,
             silence_max: (result.ping > 0).then(|| Duration::from_secs(result.ping) + self.config.silence_max),
@@ -89,18 +89,20 @@ impl Machine {
         }
     }
 
-    fn subscribed(&mut self, id: SubscriptionId, result: SubscribeResult, since: Option<&Since>) {
+    fn subscribed(&mut self, id: SubscriptionId, result: SubscribeResult, since: Option<&Since>, now: Instant) {
         let Some(entry) = self.subscriptions.get_mut(id) else { return };
         entry.step = Step::Live;
         entry.backoff.reset();
+        if entry.fetches_tokens() {
+            entry.refresh = Refresh::before_end(result.expires, result.ttl, now);
+        }
         let effects = &mut self.effects;
         entry.track.live(result, since, &mut |event| effects.push(Effect::Deliver(id, event)));
     }
 
     fn subscribe_refused(&mut self, id: SubscriptionId, refusal: Refusal, now: Instant) {
         let Some(entry) = self.subscriptions.get_mut(id) else { return };
-        let fetches = entry.config.tokens.as_ref().is_some_and(|tokens| tokens.fixed_token().is_none());
-        let fresh_token_helps = fetches && codes::error_spoils_token(refusal.code);
+        let fresh_token_helps = entry.fetches_tokens() && codes::error_spoils_token(refusal.code);
         if fresh_token_helps {
             entry.token = None;
         }
@@ -118,7 +120,7 @@ impl Machine {
             self.effects.push(Effect::Notice(Notice::Message(message.data.unwrap_or_else(Payload::null))));
         } else if let Some(refresh) = push.refresh {
             if let (true, Phase::Live(live)) = (self.fetches_tokens(), &mut self.phase) {
-                live.refresh = refresh_at(refresh.expires, refresh.ttl, now);
+                live.refresh = Refresh::before_end(refresh.expires, refresh.ttl, now);
             }
         } else if self.subscriptions.contains(&push.channel) {
             self.push_to_subscription(push, now);
@@ -135,8 +137,9 @@ impl Machine {
                     entry.track.forget_position();
                 }
                 if codes::unsubscribe_spoils_token(code) {
-                    entry.token = entry.config.tokens.as_ref().and_then(|tokens| tokens.fixed_token().cloned());
+                    entry.forget_token();
                 }
+                entry.refresh = Refresh::Never;
                 entry.step = Step::RetryAt(now + entry.backoff.next(self.chance.f64()));
                 return;
             }
@@ -185,27 +188,25 @@ impl Machine {
         }
         // What belongs to a subscription that is over is void.
         let Some(track) = self.server_side.get_mut(&topic) else { return };
-        let event = if let Some(CodePush { code, reason }) = push.unsubscribe {
-            self.server_side.remove(&topic);
-            Some(Event::Unsubscribed(Unsubscribed::ByServer { code, reason: reason.into() }))
-        } else if let Some(publication) = push.publication {
-            track.publication(publication)
-        } else if let Some(join) = push.join {
-            Some(Event::Join(Arc::new(join.info.into())))
-        } else {
-            push.leave.map(|leave| Event::Leave(Arc::new(leave.info.into())))
-        };
+        let event =
+            if let Some(code) = push.unsubscribe.as_ref().map(|push| push.code).filter(|code| codes::unsubscribe_is_temporary(*code)) {
+                // The server makes it again on the next connection, which resumes it.
+                if codes::unsubscribe_spoils_position(code) {
+                    track.forget_position();
+                }
+                None
+            } else if let Some(CodePush { code, reason }) = push.unsubscribe {
+                self.server_side.remove(&topic);
+                Some(Event::Unsubscribed(Unsubscribed::ByServer { code, reason: reason.into() }))
+            } else if let Some(publication) = push.publication {
+                track.publication(publication)
+            } else if let Some(join) = push.join {
+                Some(Event::Join(Arc::new(join.info.into())))
+            } else {
+                push.leave.map(|leave| Event::Leave(Arc::new(leave.info.into())))
+            };
         if let Some(event) = event {
             self.effects.push(Effect::Notice(Notice::Topic { topic, event }));
         }
     }
-}
-
-/// When a token that ends is renewed: a tenth of its life before the end, at most [`REFRESH_AHEAD_MAX`].
-fn refresh_at(expires: bool, ttl_seconds: u64, now: Instant) -> Refresh {
-    if !expires {
-        return Refresh::Never;
-    }
-    let ttl = Duration::from_secs(ttl_seconds);
-    Refresh::At(now + ttl.saturating_sub((ttl / 10).min(REFRESH_AHEAD_MAX)))
 }

@@ -11,6 +11,7 @@ mod request;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod track;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration, time::Instant};
@@ -20,6 +21,7 @@ pub(crate) use request::{Answer, Request};
 use self::{
     calls::{Calls, Pending, What},
     subscriptions::{Step, Subscriptions},
+    tokens::Refresh,
     track::Track,
 };
 use crate::{
@@ -37,8 +39,6 @@ pub(crate) type SubscriptionId = u64;
 /// A connection that lived this long was a good one: the next wait starts small again. Shorter ones keep the backoff
 /// growing, so that a server that cuts everyone at once is not hammered.
 const GOOD_CONNECTION: Duration = Duration::from_secs(5);
-/// A token is renewed this long before its end, at most.
-const REFRESH_AHEAD_MAX: Duration = Duration::from_secs(10);
 
 /// What the driver has to do.
 #[derive(Debug)]
@@ -93,14 +93,6 @@ struct Live {
     refresh: Refresh,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Refresh {
-    Never,
-    At(Instant),
-    /// The application looks for a token.
-    Fetching,
-}
-
 /// The state of one client; see the module's text for how it is driven.
 pub(crate) struct Machine {
     config: ClientConfig,
@@ -145,7 +137,7 @@ impl Machine {
             Phase::Live(live) => {
                 let silent = live.silence_max.map(|max| live.heard_at + max);
                 let refresh = if let Refresh::At(at) = live.refresh { Some(at) } else { None };
-                [silent, refresh, self.subscriptions.next_retry()].into_iter().flatten().min()
+                [silent, refresh, self.subscriptions.next_retry(), self.subscriptions.next_refresh()].into_iter().flatten().min()
             }
             Phase::FetchingToken | Phase::Dialling | Phase::Greeting => None,
         };
@@ -158,7 +150,7 @@ impl Machine {
             match what {
                 What::Call { call, .. } => self.answer(call, Err(CallError::TimedOut { sent })),
                 // A server that leaves the protocol's own commands without an answer is not well.
-                What::Connect | What::Refresh | What::Subscribe { .. } | What::Unsubscribe => {
+                What::Connect | What::Refresh | What::RefreshSubscription(_) | What::Subscribe { .. } | What::Unsubscribe => {
                     return self.cut("the server did not answer in time", None, now);
                 }
             }
@@ -176,6 +168,7 @@ impl Machine {
                     self.effects.push(Effect::FetchToken(TokenFor::Connection));
                 }
                 self.subscribe_due(now);
+                self.refresh_subscriptions_due(now);
             }
             _ => {}
         }
@@ -221,6 +214,10 @@ impl Machine {
         let fresh_token_helps = code == codes::INVALID_TOKEN && self.fetches_tokens();
         if self.fetches_tokens() && codes::close_spoils_token(code) {
             self.token = None;
+        }
+        if codes::close_spoils_positions(code) {
+            self.subscriptions.forget();
+            self.server_side.values_mut().for_each(Track::forget_position);
         }
         if codes::close_is_final(code) && !fresh_token_helps {
             return self.shut(code, reason, None);
@@ -290,10 +287,6 @@ impl Machine {
         matches!(self.phase, Phase::Closed(_))
     }
 
-    fn fetches_tokens(&self) -> bool {
-        self.config.tokens.as_ref().is_some_and(|tokens| tokens.fixed_token().is_none())
-    }
-
     /// One try, with a token in hand or first for a token.
     fn connect(&mut self) {
         if self.token.is_none() && self.fetches_tokens() {
@@ -302,48 +295,6 @@ impl Machine {
         } else {
             self.phase = Phase::Dialling;
             self.effects.push(Effect::Dial);
-        }
-    }
-
-    fn connection_token(&mut self, token: Result<String, TokenError>, now: Instant) {
-        match (&mut self.phase, token) {
-            (Phase::FetchingToken, Ok(token)) => {
-                self.token = Some(token.into());
-                self.connect();
-            }
-            (Phase::FetchingToken, Err(error @ TokenError::Refused)) => self.shut(codes::INVALID_TOKEN, &error.to_string(), None),
-            (Phase::FetchingToken, Err(error @ TokenError::Unavailable(_))) => self.cut(&error.to_string(), None, now),
-            (Phase::Live(live), Ok(token)) if live.refresh == Refresh::Fetching => {
-                live.refresh = Refresh::Never;
-                let id = self.calls.next_id();
-                let refresh = Some(wire::Refresh { token: &token });
-                self.effects.push(Effect::Write(Command { id, refresh, ..Command::default() }.line()));
-                self.token = Some(token.into());
-                self.calls.sent(id, What::Refresh, now + self.config.call_timeout);
-            }
-            (Phase::Live(live), Err(TokenError::Unavailable(_))) if live.refresh == Refresh::Fetching => {
-                live.refresh = Refresh::At(now + self.config.backoff_max.mul_f64(self.chance.f64()));
-            }
-            // A token that nobody waits for: the connection it was for is gone. Refused while live: the server ends it.
-            _ => {}
-        }
-    }
-
-    fn subscription_token(&mut self, id: SubscriptionId, token: Result<String, TokenError>, now: Instant) {
-        let Some(entry) = self.subscriptions.get_mut(id).filter(|entry| entry.step == Step::FetchingToken) else { return };
-        match token {
-            Ok(token) => {
-                entry.token = Some(token.into());
-                entry.step = Step::Waiting;
-                self.subscribe_due(now);
-            }
-            Err(TokenError::Unavailable(_)) => {
-                entry.step = Step::RetryAt(now + entry.backoff.next(self.chance.f64()));
-            }
-            Err(error @ TokenError::Refused) => {
-                let refusal = crate::Refusal { code: 101, message: error.to_string().into(), temporary: false };
-                self.end_subscription(id, Unsubscribed::Refused(refusal));
-            }
         }
     }
 

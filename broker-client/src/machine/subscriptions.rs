@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{SubscriptionId, track::Track};
+use super::{SubscriptionId, tokens::Refresh, track::Track};
 use crate::{ClientConfig, SubscribeConfig, backoff::Backoff};
 
 /// One subscription of the application.
@@ -18,6 +18,20 @@ pub(super) struct Entry {
     pub(super) step: Step,
     pub(super) backoff: Backoff,
     pub(super) token: Option<Arc<str>>,
+    /// Of the token, while the subscription is live.
+    pub(super) refresh: Refresh,
+}
+
+impl Entry {
+    /// Whether the application finds a fresh token when one is needed.
+    pub(super) fn fetches_tokens(&self) -> bool {
+        self.config.tokens.as_ref().is_some_and(|tokens| tokens.fixed_token().is_none())
+    }
+
+    /// The token is worthless: the next subscribe looks for another, where there can be one.
+    pub(super) fn forget_token(&mut self) {
+        self.token = self.config.tokens.as_ref().and_then(|tokens| tokens.fixed_token().cloned());
+    }
 }
 
 /// How far a subscription is.
@@ -47,7 +61,8 @@ impl Subscriptions {
         let token = config.tokens.as_ref().and_then(|tokens| tokens.fixed_token().cloned());
         let backoff = Backoff::new(client.backoff_min, client.backoff_max);
         self.by_topic.insert(topic.clone(), id);
-        self.entries.insert(id, Entry { topic, config, track: Track::default(), step: Step::Waiting, backoff, token });
+        self.entries
+            .insert(id, Entry { topic, config, track: Track::default(), step: Step::Waiting, backoff, token, refresh: Refresh::Never });
     }
 
     pub(super) fn remove(&mut self, id: SubscriptionId) -> Option<Entry> {
@@ -78,6 +93,15 @@ impl Subscriptions {
     pub(super) fn cut(&mut self) {
         for entry in self.entries.values_mut().filter(|entry| entry.step != Step::FetchingToken) {
             entry.step = Step::Waiting;
+            entry.refresh = Refresh::Never;
+        }
+    }
+
+    /// Positions and tokens are worthless.
+    pub(super) fn forget(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.track.forget_position();
+            entry.forget_token();
         }
     }
 
@@ -95,6 +119,23 @@ impl Subscriptions {
     pub(super) fn next_retry(&self) -> Option<Instant> {
         let retry = |entry: &Entry| if let Step::RetryAt(at) = entry.step { Some(at) } else { None };
         self.entries.values().filter_map(retry).min()
+    }
+
+    /// When the next token is due to be renewed.
+    pub(super) fn next_refresh(&self) -> Option<Instant> {
+        let refresh = |entry: &Entry| if let Refresh::At(at) = entry.refresh { Some(at) } else { None };
+        self.entries.values().filter_map(refresh).min()
+    }
+
+    /// Those whose tokens are due; each is looked for from here on.
+    pub(super) fn take_refreshes(&mut self, now: Instant) -> Vec<SubscriptionId> {
+        let is_due = |entry: &Entry| matches!(entry.refresh, Refresh::At(at) if at <= now);
+        let due = self.entries.iter_mut().filter(|(_, entry)| is_due(entry));
+        due.map(|(id, entry)| {
+            entry.refresh = Refresh::Fetching;
+            *id
+        })
+        .collect()
     }
 
     pub(super) fn drain(&mut self) -> Vec<SubscriptionId> {

@@ -339,6 +339,110 @@ fn a_subscription_token_is_fetched_first_and_again_when_it_ends() {
     assert!(client.effects()[0].starts_with("Unsubscribed(Refused"));
 }
 
+/// A live subscription to `t` whose token `a` ends in a minute.
+fn with_subscription_token() -> Harness {
+    let mut client = Harness::live();
+    let tokens = Tokens::fetch(|| std::future::ready(Ok(String::new())));
+    client.subscribe("t", SubscribeConfig::default().tokens(tokens));
+    client.machine.handle_token(TokenFor::Subscription(1), Ok("a".into()), client.now);
+    client.effects();
+    client.frame(r#"{"id":2,"subscribe":{"expires":true,"ttl":20,"recoverable":true,"epoch":"e","offset":3}}"#);
+    client
+}
+
+#[test]
+fn a_subscription_token_is_renewed_before_its_end() {
+    let mut client = with_subscription_token();
+    check(&client.advance(secs(17)), &[]);
+    check(&client.advance(secs(1)), &["fetch subscription token"]);
+    client.machine.handle_token(TokenFor::Subscription(1), Err(TokenError::Unavailable("down".into())), client.now);
+    check(&client.advance(secs(1)), &["fetch subscription token"]);
+    client.machine.handle_token(TokenFor::Subscription(1), Ok("b".into()), client.now);
+    check(&client.effects(), &[r#"{"id":3,"sub_refresh":{"channel":"t","token":"b"}}"#]);
+    check(&client.frame(r#"{"id":3,"error":{"code":100,"message":"internal","temporary":true}}"#), &[]);
+    check(&client.advance(secs(1)), &["fetch subscription token"]);
+    client.machine.handle_token(TokenFor::Subscription(1), Ok("c".into()), client.now);
+    client.effects();
+    check(&client.frame(r#"{"id":4,"sub_refresh":{"expires":true,"ttl":20}}"#), &[]);
+    check(&client.advance(secs(17)), &[]);
+    check(&client.advance(secs(1)), &["fetch subscription token"]);
+}
+
+#[test]
+fn a_subscription_that_expired_is_made_again_with_a_fresh_token() {
+    let mut client = with_subscription_token();
+    check(&client.frame(r#"{"push":{"channel":"t","unsubscribe":{"code":2501,"reason":"subscription expired"}}}"#), &[]);
+    check(&client.advance(secs(1)), &["fetch subscription token"]);
+    client.machine.handle_token(TokenFor::Subscription(1), Ok("b".into()), client.now);
+    let resume =
+        r#"{"id":3,"subscribe":{"channel":"t","token":"b","recover":true,"epoch":"e","offset":3,"positioned":true,"recoverable":true}}"#;
+    check(&client.effects(), &[resume]);
+}
+
+#[test]
+fn a_token_found_for_a_subscription_of_an_earlier_connection_is_void() {
+    let mut client = with_subscription_token();
+    check(&client.advance(secs(18)), &["fetch subscription token"]);
+    client.cut();
+    client.machine.handle_token(TokenFor::Subscription(1), Ok("late".into()), client.now);
+    check(&client.effects(), &[]);
+    client.advance(secs(1));
+    let live = client.dial_and_greet();
+    assert!(live[1].contains(r#""token":"a""#), "{live:?}");
+}
+
+#[test]
+fn a_renewal_that_is_refused_for_a_while_is_tried_again() {
+    let mut client = Harness::start(fetched_tokens());
+    client.machine.handle_token(TokenFor::Connection, Ok("a".into()), client.now);
+    client.machine.handle_open(client.now);
+    client.effects();
+    client.frame(r#"{"id":1,"connect":{"client":"s","expires":true,"ttl":60}}"#);
+    client.advance(secs(54));
+    client.machine.handle_token(TokenFor::Connection, Ok("b".into()), client.now);
+    client.effects();
+    check(&client.frame(r#"{"id":2,"error":{"code":109,"message":"token expired"}}"#), &[]);
+    check(&client.advance(secs(20)), &["fetch token"]);
+    client.machine.handle_token(TokenFor::Connection, Ok("c".into()), client.now);
+    client.effects();
+    check(&client.frame(r#"{"id":3,"error":{"code":101,"message":"unauthorized"}}"#), &[]);
+    check(&client.advance(secs(600)), &[]);
+}
+
+#[test]
+fn an_end_of_the_token_that_the_server_moves_moves_its_renewal() {
+    let mut client = Harness::start(fetched_tokens());
+    client.machine.handle_token(TokenFor::Connection, Ok("a".into()), client.now);
+    client.machine.handle_open(client.now);
+    client.effects();
+    client.frame(r#"{"id":1,"connect":{"client":"s"}}"#);
+    check(&client.frame(r#"{"push":{"refresh":{"expires":true,"ttl":20}}}"#), &[]);
+    check(&client.advance(secs(18)), &["fetch token"]);
+}
+
+#[test]
+fn an_invalidated_state_forgets_tokens_and_positions_and_tells_the_gap() {
+    let mut client = Harness::start(fetched_tokens());
+    client.machine.handle_token(TokenFor::Connection, Ok("old".into()), client.now);
+    client.machine.handle_open(client.now);
+    client.effects();
+    client.frame(r#"{"id":1,"connect":{"client":"s","subs":{"group:a":{"recoverable":true,"epoch":"e","offset":1}}}}"#);
+    client.subscribe("t", SubscribeConfig::default());
+    client.frame(r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"e","offset":3}}"#);
+    client.machine.handle_close_code(3014, "state invalidated", client.now);
+    check(&client.effects(), &["hang up None", "reconnecting: the server closed the connection: state invalidated (3014)"]);
+    check(&client.advance(secs(1)), &["fetch token"]);
+    client.machine.handle_token(TokenFor::Connection, Ok("new".into()), client.now);
+    client.machine.handle_open(client.now);
+    let connect = client.effects().pop().unwrap();
+    assert!(connect.contains(r#""token":"new""#) && !connect.contains("subs"), "{connect}");
+    let live = client.frame(r#"{"id":3,"connect":{"client":"s2","subs":{"group:a":{"recoverable":true,"epoch":"e","offset":9}}}}"#);
+    assert!(live[1].contains("Subscribed") && live[2].contains("NoHistory"), "{live:?}");
+    check(&live[3..], &[&SUBSCRIBE.replace("\"id\":2", "\"id\":4")]);
+    let subscribed = client.frame(r#"{"id":4,"subscribe":{"recoverable":true,"epoch":"e","offset":7}}"#);
+    check(&subscribed, &["subscribed at 7@e recovered None", "gap NoHistory"]);
+}
+
 #[test]
 fn calls_wait_for_a_connection_and_are_never_sent_twice() {
     let mut client = Harness::start(ClientConfig::default());
@@ -401,6 +505,31 @@ fn groups_of_the_server_are_noticed_and_resumed() {
     assert!(client.effects()[0].contains(r#""subs":{"group:a":{"recover":true,"epoch":"e","offset":2}}"#));
     let ended = client.frame(r#"{"id":2,"connect":{"client":"s"}}"#);
     assert!(ended[1].contains("not made again by the server"), "{ended:?}");
+}
+
+#[test]
+fn topics_that_the_server_adds_and_ends_are_noticed() {
+    let mut client = Harness::live();
+    let told = client.frame(
+        "{\"push\":{\"channel\":\"group:a\",\"subscribe\":{\"recoverable\":true,\"epoch\":\"e\",\"offset\":1}}}\n\
+         {\"push\":{\"channel\":\"group:a\",\"pub\":{\"data\":2,\"offset\":2}}}\n\
+         {\"push\":{\"channel\":\"group:a\",\"unsubscribe\":{\"code\":2000,\"reason\":\"server unsubscribe\"}}}\n\
+         {\"push\":{\"channel\":\"group:a\",\"pub\":{\"data\":3,\"offset\":3}}}",
+    );
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].contains("Subscribed") && told[1].contains("data: 2") && told[2].contains("ByServer { code: 2000"), "{told:?}");
+}
+
+#[test]
+fn a_topic_of_the_server_that_lost_its_place_is_resumed_by_the_next_connection() {
+    let mut client = Harness::live();
+    client.frame(r#"{"push":{"channel":"group:a","subscribe":{"recoverable":true,"epoch":"e","offset":4}}}"#);
+    check(&client.frame(r#"{"push":{"channel":"group:a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#), &[]);
+    client.machine.handle_close_code(3010, "insufficient state", client.now);
+    client.effects();
+    client.advance(secs(1));
+    client.machine.handle_open(client.now);
+    assert!(client.effects()[0].contains(r#""subs":{"group:a":{"recover":true,"epoch":"e","offset":4}}"#));
 }
 
 #[test]

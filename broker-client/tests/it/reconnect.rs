@@ -107,6 +107,34 @@ async fn a_refused_token_is_replaced_by_a_fresh_one() {
 }
 
 #[tokio::test]
+async fn a_token_of_another_user_makes_the_client_come_back_as_that_user() {
+    let server = FakeServer::start().await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let tokens = Tokens::fetch(move || {
+        let number = asked.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(format!("token-{number}")) }
+    });
+    let client = Client::connect(&server.url(), fast().tokens(tokens)).unwrap();
+    let mut news = client.subscribe("news", SubscribeConfig::default()).unwrap();
+    let mut peer = server.accept().await;
+    peer.greet(json!({"client": "s1", "expires": true, "ttl": 0})).await;
+    peer.answer("subscribe", json!({"recoverable": true, "epoch": "e", "offset": 4})).await;
+    subscribed(&mut news).await;
+    let refresh = peer.command().await;
+    assert_eq!(refresh["refresh"]["token"], "token-1");
+    peer.close(3014, "state invalidated").await;
+
+    let mut peer = server.accept().await;
+    let connect = peer.command().await;
+    assert_eq!(connect["connect"]["token"], "token-2");
+    peer.send(json!({"id": connect["id"], "connect": {"client": "s2"}})).await;
+    let request = peer.answer("subscribe", json!({"recoverable": true, "epoch": "e", "offset": 9})).await;
+    assert_eq!(request.get("recover"), None, "{request}");
+    assert_eq!(subscribed(&mut news).await.recovered, None);
+    assert!(matches!(next(&mut news).await, Event::Gap(Gap { reason: GapReason::NoHistory, .. })));
+}
+
+#[tokio::test]
 async fn the_reason_of_a_refused_upgrade_is_told() {
     let server = FakeServer::start().await;
     let client = Client::connect(&server.url(), fast()).unwrap();

@@ -210,7 +210,7 @@ pub(crate) async fn history(
     let page = page.map_err(|error| unanswered(error).retry_after(Duration::from_secs(1)))?;
     match since {
         Some(Since::Position(Position { epoch, .. })) if epoch != page.top.epoch => {
-            let text = format!("the history of {topic} began anew, the position belongs to an older one");
+            let text = format!("the history of {} began anew, the position belongs to an older one", topic.local());
             Err(Refusal::new(RefusalKind::UnrecoverablePosition, text).hint("ask without a position"))
         }
         _ => Ok(page),

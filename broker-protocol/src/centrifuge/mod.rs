@@ -1,5 +1,7 @@
-//! The Centrifuge client protocol. Its wire word *channel* is our topic, its *client* our session.
+//! The Centrifuge client protocol, in the forms that it has on the wire. Its word *channel* is our topic, its *client* our session.
 
 mod json;
+mod protobuf;
 
 pub use json::CentrifugeJson;
+pub use protobuf::NoProtobuf;

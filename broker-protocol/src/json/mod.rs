@@ -4,6 +4,6 @@ mod read;
 mod salvage;
 mod write;
 
-pub(crate) use read::{Frame, Object, check_depth, json_payload, kind_name, syntax};
+pub(crate) use read::{Frame, Object, check_depth, entries, json_payload, kind_name, quoted, syntax};
 pub(crate) use salvage::{id_token, starts_with_key};
 pub(crate) use write::{ObjectWriter, base64, number, one_line, payload, sendable_kind, text};

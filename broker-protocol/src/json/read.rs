@@ -2,9 +2,12 @@
 
 use std::{borrow::Cow, fmt};
 
-use broker_core::{InvalidTopic, Payload, Refusal, Topic};
+use broker_core::{InvalidTopic, Payload, Refusal, RefusalKind, Topic};
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
+use serde::{
+    Deserializer as _,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 /// Most levels of objects and arrays in one command, its data included.
@@ -41,12 +44,7 @@ impl<'a, const N: usize> Object<'a, N> {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         match Fill(&mut object).deserialize(&mut deserializer).and_then(|()| deserializer.end()) {
             Ok(()) => Ok(object),
-            Err(error) if error.is_data() => {
-                let what = path.strip_suffix('.').unwrap_or("a command");
-                Err(Refusal::bad_request(format!("{what} must be an object, not {}", kind_name(json)))
-                    .at(frame.at(json.trim_ascii_start())))
-            }
-            Err(error) => Err(syntax_refusal(frame, json, &error)),
+            Err(error) => Err(object_refusal(frame, path, json, &error)),
         }
     }
 
@@ -157,6 +155,37 @@ impl<'a, const N: usize> Object<'a, N> {
     }
 }
 
+/// The entries of an object whose keys are names of the client's own, with their unparsed values: at most `max`, each name once.
+///
+/// `path` is the name of the object in messages. Takes memory for `max` entries at most, however long the object is.
+pub(crate) fn entries<'a>(
+    frame: Frame<'a>,
+    path: &'static str,
+    json: &'a str,
+    max: usize,
+) -> Result<Vec<(Cow<'a, str>, &'a str)>, Refusal> {
+    let mut entries = Entries { found: Vec::new(), max, excess: false };
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let read = deserializer.deserialize_map(&mut entries).and_then(|()| deserializer.end());
+    read.map_err(|error| object_refusal(frame, path, json, &error))?;
+    if entries.excess {
+        let refusal = Refusal::new(RefusalKind::LimitExceeded, format!("{path} has more than {max} entries"));
+        return Err(refusal.at(frame.at(json)));
+    }
+    let found = entries.found;
+    for (index, (name, value)) in found.iter().enumerate() {
+        if found[..index].iter().any(|(earlier, _)| earlier == name) {
+            return Err(Refusal::bad_request(format!("{path} has {} twice", quoted(name))).at(frame.at(value)));
+        }
+    }
+    Ok(found)
+}
+
+/// A name of the client's in a message: in quotes and cut, because it goes into the answer and the log.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("{:?}", name.chars().take(32).collect::<String>())
+}
+
 /// A payload of JSON whose syntax was checked.
 pub(crate) fn json_payload(json: &str) -> Payload {
     Payload::json(Bytes::copy_from_slice(json.as_bytes()))
@@ -207,6 +236,15 @@ pub(crate) fn check_depth(frame: Frame<'_>, json: &str) -> Result<(), Refusal> {
 fn count_brackets(bytes: &[u8]) -> usize {
     // `{` and `[` differ in one bit.
     usize::from(bytes.iter().map(|byte| u8::from(byte & !0x20 == b'[')).fold(0_u8, u8::wrapping_add))
+}
+
+/// Why something that must be an object could not be read.
+fn object_refusal(frame: Frame<'_>, path: &str, json: &str, error: &serde_json::Error) -> Refusal {
+    if !error.is_data() {
+        return syntax_refusal(frame, json, error);
+    }
+    let what = if path.is_empty() { "a command" } else { path.trim_end_matches('.') };
+    Refusal::bad_request(format!("{what} must be an object, not {}", kind_name(json))).at(frame.at(json.trim_ascii_start()))
 }
 
 fn syntax_refusal(frame: Frame<'_>, json: &str, error: &serde_json::Error) -> Refusal {
@@ -300,5 +338,59 @@ impl<'a, const N: usize> Visitor<'a> for Key<N> {
 
     fn visit_bytes<E>(self, key: &[u8]) -> Result<Known<'a>, E> {
         Ok(self.index(key).map_or(Known::Other(None), Known::Name))
+    }
+}
+
+/// Collects the entries of an object.
+struct Entries<'a> {
+    found: Vec<(Cow<'a, str>, &'a str)>,
+    max: usize,
+    excess: bool,
+}
+
+impl<'a> Visitor<'a> for &mut Entries<'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key_seed(Name)? {
+            if self.found.len() < self.max {
+                self.found.push((name, map.next_value::<&'a RawValue>()?.get()));
+            } else {
+                self.excess = true;
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a key as text, without a copy where it has no escapes.
+struct Name;
+
+impl<'a> DeserializeSeed<'a> for Name {
+    type Value = Cow<'a, str>;
+
+    fn deserialize<D: serde::Deserializer<'a>>(self, deserializer: D) -> Result<Cow<'a, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Name {
+    type Value = Cow<'a, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'a str) -> Result<Cow<'a, str>, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Cow<'a, str>, E> {
+        Ok(Cow::Owned(key.to_owned()))
     }
 }

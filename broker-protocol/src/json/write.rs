@@ -93,15 +93,25 @@ impl<'a> ObjectWriter<'a> {
         text(self.key(key), value);
     }
 
-    /// A string under a key of the application's, which may need escapes.
-    pub(crate) fn pair(&mut self, key: &str, value: &str) {
+    /// Writes a key of the application's, which may need escapes; the value is appended to what is returned.
+    fn foreign_key(&mut self, key: &str) -> &mut Vec<u8> {
         if !self.empty {
             self.out.push(b',');
         }
         self.empty = false;
         text(self.out, key);
         self.out.push(b':');
-        text(self.out, value);
+        self.out
+    }
+
+    /// A string under a key of the application's.
+    pub(crate) fn pair(&mut self, key: &str, value: &str) {
+        text(self.foreign_key(key), value);
+    }
+
+    /// An object under a key of the application's.
+    pub(crate) fn object_of(&mut self, key: &str) -> ObjectWriter<'_> {
+        ObjectWriter::open(self.foreign_key(key))
     }
 
     /// A string of something that writes itself without a byte that needs an escape: a position, an id.

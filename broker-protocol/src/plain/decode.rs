@@ -6,10 +6,11 @@ use broker_core::{Command, CommandId, Inbound, Payload, Refusal, RefusalKind, Re
 use bytes::Bytes;
 
 use super::{RESERVED, holds_reserved_key};
-use crate::json::{Frame, Object, check_depth, id_token, json_payload, kind_name, starts_with_key, syntax};
+use crate::json::{Frame, Object, check_depth, id_token, json_payload, kind_name, quoted, starts_with_key, syntax};
 
 /// Every key that a command may have.
-const COMMAND: [&str; 11] = [RESERVED, "id", "topic", "data", "since", "key", "idempotency_key", "limit", "reverse", "token", "method"];
+const COMMAND: [&str; 12] =
+    [RESERVED, "id", "topic", "data", "since", "rate", "key", "idempotency_key", "limit", "reverse", "token", "method"];
 
 /// The longest key under which a retry is stored once, in bytes.
 const IDEMPOTENCY_KEY_MAX_LEN: usize = 255;
@@ -87,6 +88,12 @@ fn request(object: &CommandObject<'_>) -> Result<Request, Refusal> {
         "subscribe" => {
             let mut subscribe = Subscribe::new(object.topic("topic")?);
             subscribe.since = since(object)?;
+            if object.value("rate").is_some() {
+                // Who asks for fewer updates must not get all of them without a word.
+                let mut refusal = object.refuse("rate", "is not available here");
+                refusal.kind = RefusalKind::NotAvailable;
+                return Err(refusal);
+            }
             Ok(Request::Subscribe(subscribe))
         }
         "unsubscribe" => Ok(Request::Unsubscribe { topic: object.topic("topic")? }),
@@ -105,9 +112,7 @@ fn request(object: &CommandObject<'_>) -> Result<Request, Refusal> {
         }
         "ping" => Ok(Request::Ping { bare: false }),
         other => {
-            // Cut, because it goes into the answer and the log.
-            let name: String = other.chars().take(32).collect();
-            Err(Refusal::new(RefusalKind::UnknownAction, format!("there is no action {name:?}")).hint(format!("one of {ACTIONS}")))
+            Err(Refusal::new(RefusalKind::UnknownAction, format!("there is no action {}", quoted(other))).hint(format!("one of {ACTIONS}")))
         }
     }
 }

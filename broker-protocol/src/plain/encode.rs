@@ -2,13 +2,13 @@
 
 use broker_core::{
     CloseReason, CommandId, Connected, FrameWriter, Gap, GapReason, Payload, PayloadKind, Position, Publication, Push, Refusal, Reply,
-    Resume, SessionInfo, Since, Subscribed, Topic,
+    Resume, SessionInfo, Since, Subscribed, Topic, UserId,
 };
 
 use super::{Format, Plain, RESERVED};
 use crate::{
     codes::{self, UnsubscribeCode},
-    json::{ObjectWriter, base64, number, one_line, sendable_kind},
+    json::{ObjectWriter, base64, number, one_line, sendable_kind, text},
 };
 
 /// Bytes of a frame around its payload, to allocate once.
@@ -37,7 +37,7 @@ pub(super) fn reply(plain: Plain, id: &CommandId, reply: &Reply, out: &mut Frame
         Reply::Subscribed(subscribed) => write_subscribed(plain, id, subscribed, out),
         Reply::Unsubscribed { topic } => write_unsubscribed(id, topic, codes::CLIENT_UNSUBSCRIBE, out),
         Reply::Published { topic, position } => say(out, "ok", id, |ok| {
-            ok.text("topic", topic.as_str());
+            ok.text("topic", topic.local());
             write_position(ok, *position);
         }),
         Reply::Presence { sessions, .. } => say(out, "ok", id, |ok| {
@@ -60,11 +60,7 @@ pub(super) fn reply(plain: Plain, id: &CommandId, reply: &Reply, out: &mut Frame
             });
             ok.word("position", position);
         }),
-        Reply::Refreshed { user, .. } => say(out, "identity", id, |identity| {
-            identity.text("user", user.as_str());
-            identity.array("left", &[], |_, ()| {});
-            identity.array("joined", &[], |_, ()| {});
-        }),
+        Reply::Refreshed { user, left, joined, .. } => write_identity(id, user, left, joined, out),
         Reply::CallResult(data) => say(out, "ok", id, |ok| write_data(ok, data)),
         Reply::Pong { bare: true } => out.text(b"pong"),
         Reply::Pong { bare: false } => say(out, "pong", id, |_| {}),
@@ -99,8 +95,10 @@ fn notice(plain: Plain, push: &Push, out: &mut FrameWriter<'_>) {
         Push::Expiring { within } => say(out, "expiring", &CommandId::None, |frame| {
             frame.number("in_ms", within.as_millis() as u64);
         }),
+        Push::Identity { user, left, joined } => write_identity(&CommandId::None, user, left, joined, out),
         Push::Refused(refusal) => write_error(plain, &CommandId::None, refusal, out),
         Push::Closing(reason) => write_closing(reason, out),
+        // `Refreshed` among them: whoever needs to know of an end hears `expiring` ahead of it.
         _ => {}
     }
 }
@@ -115,14 +113,28 @@ fn write_connected(plain: Plain, connected: &Connected, out: &mut FrameWriter<'_
             }
         });
     }
+    for subscribed in &connected.subscriptions {
+        write_subscribed(plain, &CommandId::None, subscribed, out);
+    }
+}
+
+fn write_identity(id: &CommandId, user: &UserId, left: &[Topic], joined: &[Topic], out: &mut FrameWriter<'_>) {
+    say(out, "identity", id, |identity| {
+        identity.text("user", user.as_str());
+        for (key, topics) in [("left", left), ("joined", joined)] {
+            identity.array(key, topics, |out, topic| text(out, topic.local()));
+        }
+    });
 }
 
 /// In this order: `subscribed`, a gap where the resume failed, the snapshot, what was missed.
 fn write_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscribed, out: &mut FrameWriter<'_>) {
     let asked = *id != CommandId::None;
-    if asked || (plain.format == Format::Envelope && plain.notices) {
+    // The topics of a user and of a session come and go by themselves.
+    let comes_by_itself = matches!(subscribed.topic.namespace(), Some("user" | "session"));
+    if asked || !comes_by_itself && (plain.format == Format::Envelope && plain.notices) {
         say(out, "subscribed", id, |frame| {
-            frame.text("topic", subscribed.topic.as_str());
+            frame.text("topic", subscribed.topic.local());
             write_position(frame, subscribed.position);
             if let Some(resume) = &subscribed.resume {
                 frame.key("recovered").extend_from_slice(if resume.recovered { b"true" } else { b"false" });
@@ -139,7 +151,7 @@ fn write_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscribed, out: 
         match plain.format {
             Format::Raw => write_raw(snapshot, out),
             Format::Envelope => say(out, "snapshot", &CommandId::None, |frame| {
-                frame.text("topic", subscribed.topic.as_str());
+                frame.text("topic", subscribed.topic.local());
                 write_position(frame, subscribed.position);
                 write_data(frame, snapshot);
             }),
@@ -161,7 +173,7 @@ fn resume_gap(resume: &Resume, top: Option<Position>) -> Gap {
 
 fn write_unsubscribed(id: &CommandId, topic: &Topic, code: UnsubscribeCode, out: &mut FrameWriter<'_>) {
     say(out, "unsubscribed", id, |frame| {
-        frame.text("topic", topic.as_str());
+        frame.text("topic", topic.local());
         frame.number("code", u64::from(code.number));
         frame.text("reason", code.text);
     });
@@ -169,7 +181,7 @@ fn write_unsubscribed(id: &CommandId, topic: &Topic, code: UnsubscribeCode, out:
 
 fn write_gap(topic: &Topic, gap: &Gap, out: &mut FrameWriter<'_>) {
     say(out, "gap", &CommandId::None, |frame| {
-        frame.text("topic", topic.as_str());
+        frame.text("topic", topic.local());
         for (key, position) in [("from", gap.from), ("to", gap.to)] {
             if let Some(position) = position {
                 frame.word(key, position);
@@ -208,7 +220,7 @@ fn write_closing(reason: &CloseReason, out: &mut FrameWriter<'_>) {
     say(out, "closing", &CommandId::None, |frame| {
         frame.number("code", u64::from(close.code));
         frame.text("reason", &close.reason);
-        if let CloseReason::Shutdown { reconnect_after: Some(after) } = reason {
+        if let CloseReason::Shutdown { reconnect_after: Some(after) } | CloseReason::Ordered { reconnect_after: Some(after), .. } = reason {
             frame.number("reconnect_after_ms", after.as_millis() as u64);
         }
     });
@@ -217,7 +229,7 @@ fn write_closing(reason: &CloseReason, out: &mut FrameWriter<'_>) {
 fn write_who(plain: Plain, word: &str, topic: &Topic, who: &SessionInfo, out: &mut FrameWriter<'_>) {
     if plain.format == Format::Envelope {
         say(out, word, &CommandId::None, |frame| {
-            frame.text("topic", topic.as_str());
+            frame.text("topic", topic.local());
             frame.text("user", who.user.as_str());
             frame.word("session", who.session);
         });
@@ -229,10 +241,10 @@ fn write_live(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>
     match plain.format {
         Format::Raw => write_raw(&publication.data, out),
         Format::Envelope => {
-            let mut frame = Vec::with_capacity(AROUND_LEN + publication.topic.as_str().len() + publication.data.len());
+            let mut frame = Vec::with_capacity(AROUND_LEN + publication.topic.local().len() + publication.data.len());
             let mut object = ObjectWriter::open(&mut frame);
             object.key(RESERVED).extend_from_slice(b"\"publication\"");
-            object.text("topic", publication.topic.as_str());
+            object.text("topic", publication.topic.local());
             write_publication(&mut object, publication);
             object.end();
             out.text(&frame);

@@ -76,6 +76,10 @@ impl Protocol for Plain {
         true
     }
 
+    fn changes_user_in_place(&self) -> bool {
+        true
+    }
+
     fn close_frame(&self, reason: &CloseReason) -> CloseFrame {
         codes::close(reason)
     }

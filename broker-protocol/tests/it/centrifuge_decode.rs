@@ -1,9 +1,9 @@
 //! Centrifuge JSON: frames of clients and the commands that they are.
 
-use broker_core::Inbound;
-use broker_protocol::CentrifugeJson;
+use broker_core::{Command, CommandId, Inbound, Protocol, Push, Reply, Request};
+use broker_protocol::{CentrifugeJson, NoProtobuf};
 
-use crate::support::{decode, decoded, shown};
+use crate::support::{decode, decoded, push, reply, shown};
 
 #[track_caller]
 fn check(frame: &str, expected: &str) {
@@ -18,7 +18,41 @@ fn connect_carries_credentials_and_the_clients_name() {
         r#"{"id":1,"connect":{"token":"a.b","data":{"x":1},"name":"js","version":"5.8","flag":1,"headers":{"a":"b"}}}"#,
         r#"#1 connect token=a.b data=json:{\"x\":1} name=js version=5.8"#,
     );
-    check(r#"{"id":1,"connect":{"token":"","data":null,"subs":{"a":{"recover":true}}}}"#, "#1 connect");
+    check(r#"{"id":1,"connect":{"token":"","data":null,"subs":null}}"#, "#1 connect");
+}
+
+#[test]
+fn connect_carries_where_the_servers_subscriptions_resume_from() {
+    check(
+        r#"{"id":1,"connect":{"subs":{"group:a":{"recover":true,"epoch":"Bx3k","offset":17},"user:u%20v":{"recover":true}}}}"#,
+        "#1 connect group:a=17@Bx3k user:u%20v=beginning",
+    );
+    check(r#"{"id":1,"connect":{"subs":{}}}"#, "#1 connect");
+    check(r#"{"id":1,"connect":{"subs":{"\u0061":{"offset":3,"epoch":"_","recover":true,"future":[]}}}}"#, "#1 connect a=3@_");
+    // What does not ask to recover is taken up by the server's own choice, whatever its name.
+    check(r#"{"id":1,"connect":{"subs":{"a":{"epoch":"e","offset":17},"no topic":{"recover":false}}}}"#, "#1 connect");
+}
+
+#[test]
+fn subscriptions_to_resume_that_cannot_be_read_are_named() {
+    check(r#"{"id":1,"connect":{"subs":[]}}"#, "#1 mistake bad_request: connect.subs must be an object, not an array at=26");
+    check(r#"{"id":1,"connect":{"subs":{"a":7}}}"#, "#1 mistake bad_request: connect.subs must be an object, not a number at=31");
+    check(
+        r#"{"id":1,"connect":{"subs":{"a":{"recover":1}}}}"#,
+        "#1 mistake bad_request: connect.subs.recover must be a boolean, not a number at=42",
+    );
+    check(
+        r#"{"id":1,"connect":{"subs":{"a b":{"recover":true}}}}"#,
+        r#"#1 mistake bad_request: connect.subs has "a b", which is no topic: byte 1 of the topic is 0x20; only printable ASCII without spaces is allowed, percent-encode the rest at=33"#,
+    );
+    check(r#"{"id":1,"connect":{"subs":{"a":{},"\u0061":{}}}}"#, r#"#1 mistake bad_request: connect.subs has "a" twice at=43"#);
+    check(r#"{"id":1,"connect":{"subs":{"\ud800":{}}}}"#, "#1 mistake bad_request: malformed JSON: unexpected end of hex escape at=34");
+    let subs = |count: usize| {
+        let subs: Vec<String> = (0..count).map(|number| format!(r#""a{number}":{{"recover":true}}"#)).collect();
+        decoded(&CentrifugeJson, &format!(r#"{{"id":1,"connect":{{"subs":{{{}}}}}}}"#, subs.join(",")))
+    };
+    assert!(subs(128).ends_with("a127=beginning"), "{}", subs(128));
+    assert_eq!(subs(129), "#1 mistake limit_exceeded: connect.subs has more than 128 entries at=26");
 }
 
 #[test]
@@ -79,6 +113,7 @@ fn the_other_commands_are_read() {
     check(r#"{"id":0,"send":{}}"#, "- message json:null");
     check(r#"{"id":4,"send":{"data":1}}"#, "#4 message json:1");
     check(r#"{"id":3,"refresh":{"token":"t"}}"#, "#3 refresh t");
+    check(r#"{"id":3,"sub_refresh":{"channel":"news","token":"t"}}"#, "#3 sub_refresh news t");
     check("{}", "- pong");
     check(" { } ", "- pong");
 }
@@ -86,7 +121,10 @@ fn the_other_commands_are_read() {
 #[test]
 fn what_the_client_may_not_ask_is_answered() {
     check(r#"{"id":3,"ping":{}}"#, "#3 mistake bad_request: ping is no command of clients");
-    check(r#"{"id":3,"sub_refresh":{"channel":"a","token":"t"}}"#, "#3 mistake not_available: subscription tokens cannot be renewed here");
+    check(r#"{"id":3,"refresh":{"token":""}}"#, "#3 mistake bad_request: refresh.token is empty at=27");
+    check(r#"{"id":3,"sub_refresh":{"channel":"a","token":""}}"#, "#3 mistake bad_request: sub_refresh.token is empty at=45");
+    check(r#"{"id":3,"sub_refresh":{"channel":"a"}}"#, "#3 mistake bad_request: sub_refresh.token is missing");
+    check(r#"{"id":3,"sub_refresh":{"token":"t"}}"#, "#3 mistake bad_request: sub_refresh.channel is missing");
     check(r#"{"id":3}"#, "#3 mistake unknown_action: the command asks for nothing");
     check(r#"{"id":3,"subscribe":null}"#, "#3 mistake unknown_action: the command asks for nothing");
     check(r#"{"id":3,"subscirbe":{"channel":"a"}}"#, r#"#3 mistake unknown_action: there is no command "subscirbe""#);
@@ -157,4 +195,14 @@ fn ids_are_whole_numbers_above_0() {
     check(r#"{"presence":{"channel":"a"}}"#, "- unreadable: the command has no id");
     check(r#"{"id":null,"presence":{"channel":"a"}}"#, "- unreadable: the command has no id");
     check(r#"{"id":1.5,"connect":{}}"#, "- unreadable: id must be a whole number that is not negative of at most 64 bits (byte 6)");
+}
+
+#[test]
+fn protobuf_is_told_that_json_is_spoken() {
+    let commands = decode(&NoProtobuf, Inbound::Binary(b"\x04\x08\x01\x22\x00"));
+    let [Command { id: CommandId::None, request: Request::Unreadable(reason) }] = &commands[..] else { panic!("{commands:?}") };
+    let close = NoProtobuf.close_frame(reason);
+    assert_eq!((close.code, &*close.reason), (3506, "inappropriate protocol: JSON is spoken here, and nothing else"));
+    assert_eq!(reply(&NoProtobuf, &CommandId::Number(1), &Reply::Pong { bare: false }), "");
+    assert_eq!(push(&NoProtobuf, &Push::Ping), "");
 }

@@ -54,6 +54,44 @@ fn connect_is_answered_with_session_and_ping() {
     );
 }
 
+#[test]
+fn connect_tells_the_subscriptions_of_the_server_as_a_subscribe_is_answered() {
+    let since = Since::Position(position("16@Bx3k"));
+    let missed = vec![Arc::new(publication("tenant:acme/news", Payload::json("17"), Some("17@Bx3k")))];
+    let subscriptions = vec![
+        Subscribed { ttl: Some(Duration::from_secs(60)), data: Some(Payload::json("{}")), ..subscribed("user:a%20b") },
+        Subscribed { topic: topic("tenant:acme/news"), missed, ..resumed("17@Bx3k", since, true) },
+        Subscribed { topic: topic("c\"d"), snapshot: Some(Payload::text("s")), ..resumed("3@e", since, false) },
+    ];
+    check(
+        &Reply::Connected(Connected { subscriptions, ping_interval: Duration::ZERO, ..connected() }),
+        concat!(
+            r#"{"id":1,"connect":{"client":"00000000-0000-4000-8000-000000000001","version":"broker VERSION","subs":{"#,
+            r#""user:a%20b":{"expires":true,"ttl":60,"data":{}},"#,
+            r#""news":{"recoverable":true,"epoch":"Bx3k","publications":[{"data":17,"offset":17}],"recovered":true,"offset":16,"#,
+            r#""positioned":true,"was_recovering":true},"#,
+            r#""c\"d":{"recoverable":true,"epoch":"e","offset":3,"positioned":true,"data":"s","was_recovering":true}}}}"#,
+        ),
+    );
+}
+
+#[test]
+fn a_client_in_a_tenant_reads_local_names() {
+    let inside = "tenant:acme/chat:1";
+    let who = Arc::new(session(1, "ann"));
+    for told in [
+        Push::Publication(Arc::new(publication(inside, Payload::json("1"), None))),
+        Push::Join { topic: topic(inside), who: who.clone() },
+        Push::Leave { topic: topic(inside), who },
+        Push::Unsubscribed { topic: topic(inside), reason: UnsubscribeReason::Server },
+        Push::Gap { topic: topic(inside), gap: Gap { from: None, to: None, reason: GapReason::Epoch } },
+        Push::Subscribed(subscribed(inside).into()),
+    ] {
+        let frame = push(&CentrifugeJson, &told);
+        assert!(frame.starts_with(r#"{"push":{"channel":"chat:1","#) && !frame.contains("acme"), "{frame}");
+    }
+}
+
 fn recoverable(at: &str) -> Subscribed {
     Subscribed { position: Some(position(at)), recoverable: true, ..subscribed("news") }
 }
@@ -73,6 +111,20 @@ fn subscribe_is_answered_with_the_position() {
         &Reply::Subscribed(recoverable("0@Bx3kAb9z").into()),
         r#"{"id":1,"subscribe":{"recoverable":true,"epoch":"Bx3kAb9z","positioned":true}}"#,
     );
+}
+
+#[test]
+fn a_subscription_that_ends_says_when() {
+    let told = |ttl: Duration| Reply::Subscribed(Subscribed { ttl: Some(ttl), ..recoverable("17@Bx3k") }.into());
+    check(
+        &told(Duration::from_millis(60_900)),
+        r#"{"id":1,"subscribe":{"expires":true,"ttl":60,"recoverable":true,"epoch":"Bx3k","offset":17,"positioned":true}}"#,
+    );
+    check(
+        &Reply::SubscriptionRefreshed { topic: topic("news"), ttl: Some(Duration::from_secs(60)) },
+        r#"{"id":1,"sub_refresh":{"expires":true,"ttl":60}}"#,
+    );
+    check(&Reply::SubscriptionRefreshed { topic: topic("news"), ttl: None }, r#"{"id":1,"sub_refresh":{}}"#);
 }
 
 #[test]
@@ -141,6 +193,14 @@ fn the_other_answers_have_the_references_shape() {
         &refreshed(Some(Duration::from_secs(60))),
         r#"{"id":1,"refresh":{"client":"00000000-0000-4000-8000-000000000001","version":"broker VERSION","expires":true,"ttl":60}}"#,
     );
+    let changed = Reply::Refreshed {
+        session: SessionId::from_random(1),
+        user: "u".into(),
+        ttl: None,
+        left: vec![topic("group:a")],
+        joined: vec![topic("group:b")],
+    };
+    check(&changed, r#"{"id":1,"refresh":{"client":"00000000-0000-4000-8000-000000000001","version":"broker VERSION"}}"#);
     check(&Reply::CallResult(Payload::json("[1]")), r#"{"id":1,"rpc":{"data":[1]}}"#);
     check(&Reply::Pong { bare: false }, r#"{"id":1,"ping":{}}"#);
 }
@@ -238,7 +298,14 @@ fn subscriptions_of_the_server_are_pushed_with_what_was_missed_behind() {
     let since = Since::Position(Position { offset: 3, ..position("4@e") });
     check_push(
         &Push::Subscribed(
-            Subscribed { topic: topic("a"), snapshot: Some(Payload::json("{}")), missed, ..resumed("4@e", since, true) }.into(),
+            Subscribed {
+                topic: topic("a"),
+                snapshot: Some(Payload::json("{}")),
+                missed,
+                ttl: Some(Duration::from_secs(9)),
+                ..resumed("4@e", since, true)
+            }
+            .into(),
         ),
         "{\"push\":{\"channel\":\"a\",\"subscribe\":{\"recoverable\":true,\"epoch\":\"e\",\"offset\":4,\"positioned\":true,\"data\":{}}}}\n\
          {\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1,\"offset\":4}}}\n",
@@ -249,6 +316,9 @@ fn subscriptions_of_the_server_are_pushed_with_what_was_missed_behind() {
 fn messages_and_pings_are_pushed_and_the_rest_is_silent() {
     check_push(&Push::Message(Payload::json(r#"{"hi":1}"#)), "{\"push\":{\"message\":{\"data\":{\"hi\":1}}}}\n");
     check_push(&Push::Ping, "{}\n");
+    check_push(&Push::Refreshed { ttl: Some(Duration::from_secs(30)) }, "{\"push\":{\"refresh\":{\"expires\":true,\"ttl\":30}}}\n");
+    check_push(&Push::Refreshed { ttl: None }, "{\"push\":{\"refresh\":{}}}\n");
+    check_push(&Push::Identity { user: "u".into(), left: vec![topic("a")], joined: vec![topic("b")] }, "");
     check_push(&Push::Expiring { within: Duration::from_secs(30) }, "");
     check_push(&Push::Refused(Refusal::bad_request("x")), "");
     check_push(&Push::Closing(CloseReason::NoPong), "");

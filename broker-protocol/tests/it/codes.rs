@@ -51,6 +51,9 @@ fn every_close_reason_has_its_code_and_text() {
     check(&CloseReason::Shutdown { reconnect_after: Some(Duration::from_secs(1)) }, 3001, "shutdown");
     check(&CloseReason::ServerError("panicked at src/secret.rs".into()), 3004, "internal server error");
     check(&CloseReason::CredentialsExpired, 3005, "connection expired");
+    check(&CloseReason::SubscriptionExpired, 3006, "subscription expired");
+    check(&CloseReason::IdentityChanged, 3014, "state invalidated");
+    check(&CloseReason::Revoked, 3500, "invalid token: revoked");
     check(&CloseReason::SlowConsumer { backlog_bytes: 1 << 20 }, 3008, "slow");
     check(&CloseReason::InsufficientState, 3010, "insufficient state");
     check(&CloseReason::ForceReconnect, 3011, "force reconnect");
@@ -62,12 +65,21 @@ fn every_close_reason_has_its_code_and_text() {
     check(&CloseReason::ForceDisconnect, 3503, "force disconnect");
     check(&CloseReason::ConnectionLimit, 3504, "connection limit");
     check(&CloseReason::SubscriptionLimit, 3505, "channel limit");
-    check(&CloseReason::InappropriateProtocol, 3506, "inappropriate protocol");
+    check(&CloseReason::InappropriateProtocol, 3506, "inappropriate protocol: JSON is spoken here, and nothing else");
     check(&CloseReason::PermissionDenied("".into()), 3507, "permission denied");
     check(&CloseReason::NotAvailable("no handler takes messages".into()), 3508, "not available: no handler takes messages");
     check(&CloseReason::TooManyMistakes, 3509, "too many errors");
     check(&CloseReason::Application { code: 4321, reason: "game over".into() }, 4321, "game over");
     check(&CloseReason::Application { code: 1, reason: "no such code".into() }, 3503, "no such code");
+}
+
+#[test]
+fn what_the_server_orders_has_its_own_code_and_text() {
+    for (code, told) in [(3000, 3000), (3500, 3500), (4321, 4321), (4999, 4999), (2999, 3503), (5000, 3503), (0, 3503)] {
+        check(&CloseReason::Ordered { code, reason: "maintenance".into(), reconnect_after: None }, told, "maintenance");
+    }
+    let frame = codes::close(&CloseReason::Ordered { code: 3000, reason: "é".repeat(100).into(), reconnect_after: None });
+    assert_eq!(frame.reason, "é".repeat(61));
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn check(frame: &str, expected: &str) {
 #[test]
 fn commands_are_objects_with_the_key_broker() {
     check(
-        r#"{"broker":"subscribe","id":1,"topic":"orders","since":"17@Bx3k","rate":4}"#,
+        r#"{"broker":"subscribe","id":1,"topic":"orders","since":"17@Bx3k","rate":null,"future":4}"#,
         "#1 subscribe orders since=17@Bx3k join_leave=true",
     );
     check(r#"{"broker":"subscribe","id":1,"topic":"orders","since":"0"}"#, "#1 subscribe orders since=beginning join_leave=true");
@@ -110,6 +110,11 @@ fn positions_and_keys_are_checked() {
         &format!(r#"{{"broker":"publish","id":1,"topic":"a","data":1,"idempotency_key":"{long}"}}"#),
         "#1 mistake bad_request: idempotency_key has 256 bytes, at most 255 are allowed at=66",
     );
+}
+
+#[test]
+fn a_rate_that_would_not_be_kept_is_refused() {
+    check(r#"{"broker":"subscribe","id":1,"topic":"a","rate":4}"#, "#1 mistake not_available: rate is not available here at=48");
 }
 
 #[test]

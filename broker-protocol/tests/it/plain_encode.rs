@@ -71,6 +71,94 @@ fn connected_is_told_in_the_envelope_only() {
     }
 }
 
+/// A connection for which the server chose three topics.
+fn entered() -> Reply {
+    let since = Since::Position(position("17@Bx3k"));
+    let missed = vec![Arc::new(publication("tenant:acme/group:b", Payload::json("18"), Some("18@Bx3k")))];
+    let lost = Resume { since, recovered: false, gap: None };
+    Reply::Connected(Connected {
+        session: SessionId::from_random(1),
+        user: "ris1".into(),
+        ttl: None,
+        data: None,
+        ping_interval: Duration::from_secs(25),
+        subscriptions: vec![
+            Subscribed {
+                position: Some(position("4@other")),
+                resume: Some(lost),
+                snapshot: Some(Payload::json("{}")),
+                ..subscribed("group:a")
+            },
+            Subscribed {
+                position: Some(position("18@Bx3k")),
+                resume: Some(Resume { recovered: true, ..lost }),
+                missed,
+                ..subscribed("tenant:acme/group:b")
+            },
+            Subscribed { position: Some(position("0@e")), ..subscribed("user:ris1") },
+        ],
+    })
+}
+
+#[test]
+fn topics_that_the_server_chose_follow_connected() {
+    let connected = "{\"broker\":\"connected\",\"session\":\"00000000-0000-4000-8000-000000000001\",\"user\":\"ris1\"}\n\
+                     {\"broker\":\"subscribed\",\"topic\":\"group:a\",\"position\":\"4@other\",\"recovered\":false}\n";
+    let gap = "{\"broker\":\"gap\",\"topic\":\"group:a\",\"reason\":\"epoch\"}\n";
+    let snapshot = "{\"broker\":\"snapshot\",\"topic\":\"group:a\",\"position\":\"4@other\",\"data\":{}}\n";
+    let second = "{\"broker\":\"subscribed\",\"topic\":\"group:b\",\"position\":\"18@Bx3k\",\"recovered\":true}\n";
+    let missed = "{\"broker\":\"publication\",\"topic\":\"group:b\",\"position\":\"18@Bx3k\",\"data\":18,\"time\":1763712000000}\n";
+    assert_eq!(reply(&ENVELOPE, &CommandId::None, &entered()), format!("{connected}{gap}{snapshot}{second}{missed}"));
+    assert_eq!(reply(&QUIET_ENVELOPE, &CommandId::None, &entered()), format!("{snapshot}{missed}"));
+    assert_eq!(reply(&RAW, &CommandId::None, &entered()), format!("{gap}{{}}\n18\n"));
+    assert_eq!(reply(&QUIET_RAW, &CommandId::None, &entered()), "{}\n18\n");
+}
+
+#[test]
+fn topics_of_user_and_session_come_without_a_word() {
+    let news = Subscribed { missed: vec![Arc::new(publication("user:u", Payload::json("1"), None))], ..subscribed("user:u") };
+    let missed = r#"{"broker":"publication","topic":"user:u","data":1,"time":1763712000000}"#;
+    check_push(&Push::Subscribed(news.into()), "1", missed, "1", missed);
+    check_push(&Push::Subscribed(subscribed("session:s").into()), "", "", "", "");
+    check_push(&Push::Subscribed(subscribed("tenant:acme/user:u").into()), "", "", "", "");
+    let told = r#"{"broker":"subscribed","topic":"group:a"}"#;
+    check_push(&Push::Subscribed(subscribed("group:a").into()), "", told, "", "");
+}
+
+#[test]
+fn a_change_of_identity_says_what_it_changed() {
+    let (user, left, joined) = (|| "lis1".into(), || vec![topic("group:ris"), topic("tenant:acme/orders")], || vec![topic("group:lis")]);
+    let lists = r#""user":"lis1","left":["group:ris","orders"],"joined":["group:lis"]}"#;
+    check(
+        &Reply::Refreshed { session: SessionId::from_random(1), user: user(), ttl: None, left: left(), joined: joined() },
+        &format!(r#"{{"broker":"identity","id":1,{lists}"#),
+    );
+    let told = format!(r#"{{"broker":"identity",{lists}"#);
+    check_push(&Push::Identity { user: user(), left: left(), joined: joined() }, &told, &told, "", "");
+    assert!(RAW.changes_user_in_place() && !CentrifugeJson.changes_user_in_place());
+}
+
+#[test]
+fn a_client_in_a_tenant_reads_local_names() {
+    let inside = "tenant:acme/chat:1";
+    let who = Arc::new(session(1, "ann"));
+    let failed = Subscribed { topic: topic(inside), ..failed(None) };
+    for told in [
+        push(&ENVELOPE, &Push::Publication(Arc::new(publication(inside, Payload::json("1"), None)))),
+        push(&ENVELOPE, &Push::Join { topic: topic(inside), who: who.clone() }),
+        push(&ENVELOPE, &Push::Leave { topic: topic(inside), who }),
+        push(&ENVELOPE, &Push::Unsubscribed { topic: topic(inside), reason: UnsubscribeReason::Server }),
+        push(&ENVELOPE, &Push::Subscribed(Subscribed { missed: Vec::new(), ..failed }.into())),
+        reply(&RAW, &ONE, &Reply::Subscribed(subscribed(inside).into())),
+        reply(&RAW, &ONE, &Reply::Unsubscribed { topic: topic(inside) }),
+        reply(&RAW, &ONE, &Reply::Published { topic: topic(inside), position: None }),
+    ] {
+        for frame in told.lines() {
+            assert!(frame.contains(r#""topic":"chat:1""#) && !frame.contains("acme"), "{frame}");
+        }
+    }
+}
+
 #[test]
 fn a_subscribe_command_is_answered_in_every_format() {
     check(&Reply::Subscribed(subscribed("orders").into()), r#"{"broker":"subscribed","id":1,"topic":"orders"}"#);
@@ -284,10 +372,20 @@ fn notices_are_told_unless_they_are_off() {
             Push::Closing(CloseReason::Shutdown { reconnect_after: Some(Duration::from_millis(1200)) }),
             r#"{"broker":"closing","code":3001,"reason":"shutdown","reconnect_after_ms":1200}"#,
         ),
+        (
+            Push::Closing(CloseReason::Ordered { code: 4000, reason: "moved".into(), reconnect_after: Some(Duration::from_millis(1200)) }),
+            r#"{"broker":"closing","code":4000,"reason":"moved","reconnect_after_ms":1200}"#,
+        ),
         (Push::Closing(CloseReason::NoPong), r#"{"broker":"closing","code":3012,"reason":"no pong"}"#),
     ] {
         check_push(&told, frame, frame, "", "");
     }
+}
+
+#[test]
+fn another_end_of_the_credentials_is_told_by_the_notice_ahead_of_it() {
+    check_push(&Push::Refreshed { ttl: Some(Duration::from_secs(30)) }, "", "", "", "");
+    check(&Reply::SubscriptionRefreshed { topic: topic("a"), ttl: None }, r#"{"broker":"ok","id":1}"#);
 }
 
 #[test]

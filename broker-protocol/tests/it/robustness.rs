@@ -46,7 +46,7 @@ fn try_everything(bytes: &[u8]) {
 }
 
 /// Words of both protocols and what breaks them.
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 48] = [
     "{",
     "}",
     "[",
@@ -91,6 +91,10 @@ const WORDS: [&str; 44] = [
     "{}",
     "\"send\":{",
     "\"rpc\":",
+    "\"connect\":{\"subs\":{",
+    "\"sub_refresh\":{",
+    "\"rate\":",
+    "\"broker\":\"authenticate\",",
 ];
 
 proptest! {
@@ -111,6 +115,14 @@ proptest! {
     fn a_changed_byte_is_survived(at in 0_usize..130, byte in any::<u8>()) {
         let mut frame = br#"{"id":7,"subscribe":{"channel":"a:b","recover":true,"offset":17,"epoch":"Bx3k","flag":1}}
 {"id":8,"publish":{"channel":"a","data":"\u00e9"}}"#.to_vec();
+        frame[at] = byte;
+        try_everything(&frame);
+    }
+
+    #[test]
+    fn a_changed_byte_in_what_is_resumed_is_survived(at in 0_usize..150, byte in any::<u8>()) {
+        let mut frame = br#"{"id":1,"connect":{"token":"t","subs":{"group:a":{"recover":true,"epoch":"Bx3k","offset":17},"user:\u0061":{"recover":true}}}}
+{"id":2,"sub_refresh":{"channel":"a","token":"t"}}"#.to_vec();
         frame[at] = byte;
         try_everything(&frame);
     }

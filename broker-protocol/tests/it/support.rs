@@ -75,6 +75,9 @@ fn request(request: &Request) -> String {
             push_some(&mut line, "data", connect.data.as_ref().map(data));
             push_some(&mut line, "name", connect.name.as_ref());
             push_some(&mut line, "version", connect.version.as_ref());
+            for (topic, from) in &connect.resume {
+                push_some(&mut line, topic.as_str(), Some(since(*from)));
+            }
             line
         }
         Request::Subscribe(subscribe) => {
@@ -103,6 +106,7 @@ fn request(request: &Request) -> String {
             line
         }
         Request::Refresh { token } => format!("refresh {token}"),
+        Request::RefreshSubscription { topic, token } => format!("sub_refresh {topic} {token}"),
         Request::Call { method, data: payload } => format!("call {method:?} {}", data(payload)),
         Request::Message { data: payload } => format!("message {}", data(payload)),
         Request::Ping { bare } => format!("ping bare={bare}"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker_core::{Connect, Connection, Head, OpenRefused, Opening, Protocol, Refusal, RefusalKind, Start};
-use broker_protocol::{CentrifugeJson, Plain};
+use broker_protocol::{CentrifugeJson, NoProtobuf, Plain};
 use broker_ws::WebSocketFraming;
 
 use super::{
@@ -16,6 +16,8 @@ use crate::broker::Shared;
 
 /// The subprotocol that says JSON, which is also what is spoken without one.
 const CENTRIFUGE_JSON: &str = "centrifuge-json";
+/// The subprotocol that says Protobuf.
+const CENTRIFUGE_PROTOBUF: &str = "centrifuge-protobuf";
 
 /// A connection whose topics are live and whose pipe is missing.
 pub(crate) struct Opened {
@@ -40,9 +42,7 @@ pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refu
     head.query = without_secrets(&written);
     let query = Query::parse(&written).unwrap_or_default();
     if found == Ok(Target::Centrifuge) {
-        let protocol: Arc<dyn Protocol> = Arc::new(CentrifugeJson);
-        // A browser gives up a connection whose offer of subprotocols is not answered.
-        let subprotocol = offered(&head).any(|offer| offer.eq_ignore_ascii_case(CENTRIFUGE_JSON)).then_some(CENTRIFUGE_JSON);
+        let (protocol, subprotocol) = centrifuge(&head, &query);
         let opened = open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol));
         return match opened {
             Ok(connection) => Ok(Opened { connection, protocol, subprotocol }),
@@ -67,6 +67,22 @@ pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refu
     let mut connection = open_with(shared, head, start, Arc::clone(&protocol)).map_err(refused)?;
     connection.opened().await.map_err(refused)?;
     Ok(Opened { connection, protocol, subprotocol })
+}
+
+/// The form of the Centrifuge protocol that is asked for, and the subprotocol to answer: a browser gives up a connection whose offer is not
+/// answered.
+fn centrifuge(head: &Head, query: &Query) -> (Arc<dyn Protocol>, Option<&'static str>) {
+    let offers = |name: &str| offered(head).any(|offer| offer.eq_ignore_ascii_case(name));
+    let says_protobuf = ["cf_protocol", "format"].iter().any(|name| query.first(name) == Some("protobuf"));
+    if offers(CENTRIFUGE_JSON) {
+        (Arc::new(CentrifugeJson), Some(CENTRIFUGE_JSON))
+    } else if offers(CENTRIFUGE_PROTOBUF) {
+        (Arc::new(NoProtobuf), Some(CENTRIFUGE_PROTOBUF))
+    } else if says_protobuf {
+        (Arc::new(NoProtobuf), None)
+    } else {
+        (Arc::new(CentrifugeJson), None)
+    }
 }
 
 /// What a path and a query mean.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use broker::{Broker, Builder, Identity, Namespace, Refusal, Route, Verb};
 use serde_json::Value;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Client, Server, refused};
 
@@ -179,6 +180,8 @@ async fn the_answer_picks_the_subprotocol_that_is_known() {
         ("/ws/news", "bearer, kim", Some("bearer")),
         ("/ws/news?token=kim", "mqtt", None),
         ("/connection/websocket", "centrifuge-json", Some("centrifuge-json")),
+        ("/connection/websocket", "centrifuge-protobuf, centrifuge-json", Some("centrifuge-json")),
+        ("/connection/websocket", "centrifuge-protobuf", Some("centrifuge-protobuf")),
         ("/connection/websocket", "mqtt", None),
     ] {
         let head = format!(
@@ -189,5 +192,18 @@ async fn the_answer_picks_the_subprotocol_that_is_known() {
         let answer = server.exchange(&[head.as_bytes(), &[0x88, 0x80, 0, 0, 0, 0]].concat()).await;
         let found = answer.lines().find_map(|line| line.strip_prefix("sec-websocket-protocol: "));
         assert_eq!((found, answer.starts_with("HTTP/1.1 101 ")), (picked, true), "{path} {offered}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_speaks_protobuf_is_told_that_json_is_spoken() {
+    let server = Server::start(guarded()).await;
+    for query in ["?cf_protocol=protobuf", "?format=protobuf"] {
+        let mut client = Client::open(server.addr, &format!("/connection/websocket{query}"), &[]).await.unwrap();
+        // Its connect, with id 1.
+        client.send_message(Message::binary(&b"\x04\x08\x01\x22\x00"[..])).await.unwrap();
+        let Some(Ok(Message::Close(Some(close)))) = client.next().await else { panic!("not closed") };
+        let text = "inappropriate protocol: JSON is spoken here, and nothing else";
+        assert_eq!((u16::from(close.code), close.reason.as_str()), (3506, text), "{query}");
     }
 }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use broker_core::{
-    CloseReason, Command, CommandId, Connect, Epoch, Inbound, Payload, Position, Refusal, RefusalKind, Request, Since, Subscribe,
+    CloseReason, Command, CommandId, Connect, Epoch, Inbound, Payload, Position, Refusal, RefusalKind, Request, Since, Subscribe, Topic,
 };
 
-use crate::json::{Frame, Object, check_depth, id_token};
+use crate::json::{Frame, Object, check_depth, entries, id_token, quoted};
 
 /// The id, then the requests, in the order in which the first one that is there counts.
 const COMMAND: [&str; 13] = [
@@ -25,7 +25,8 @@ const COMMAND: [&str; 13] = [
     "sub_refresh",
 ];
 
-const CONNECT: [&str; 4] = ["token", "data", "name", "version"];
+const CONNECT: [&str; 5] = ["token", "data", "name", "version", "subs"];
+const SUBS: [&str; 3] = ["recover", "offset", "epoch"];
 const SUBSCRIBE: [&str; 10] = ["channel", "token", "recover", "epoch", "offset", "data", "join_leave", "tf", "flag", "type"];
 const CHANNEL: [&str; 1] = ["channel"];
 const PUBLISH: [&str; 2] = ["channel", "data"];
@@ -34,6 +35,10 @@ const SINCE: [&str; 2] = ["offset", "epoch"];
 const RPC: [&str; 2] = ["method", "data"];
 const SEND: [&str; 1] = ["data"];
 const REFRESH: [&str; 1] = ["token"];
+const SUB_REFRESH: [&str; 2] = ["channel", "token"];
+
+/// Most subscriptions of the server's making that one connect resumes.
+const RESUMES_MAX: usize = 128;
 
 /// The bit of `flag` that asks for a refusal where a resume fails.
 const REFUSE_UNRECOVERED: u64 = 2;
@@ -129,8 +134,7 @@ fn command(frame: Frame<'_>, line: &str) -> Result<Command, Refusal> {
 
 fn no_request<const N: usize>(command: &Object<'_, N>) -> Refusal {
     let message = match command.unknown() {
-        // Cut, because it goes into the answer and the log.
-        Some(name) => format!("there is no command {:?}", name.chars().take(32).collect::<String>()),
+        Some(name) => format!("there is no command {}", quoted(name)),
         None => "the command asks for nothing".to_owned(),
     };
     Refusal::new(RefusalKind::UnknownAction, message).hint(format!("one of {}", COMMAND[1..].join(", ")))
@@ -169,11 +173,20 @@ fn request(frame: Frame<'_>, name: &str, json: &str) -> Result<Request, Refusal>
         }
         "refresh" => {
             let refresh = object(frame, "refresh.", json, &REFRESH)?;
-            let token = refresh.required_text("token")?;
-            if token.is_empty() { Err(refresh.refuse("token", "is empty")) } else { Ok(Request::Refresh { token: token.into_owned() }) }
+            Ok(Request::Refresh { token: token(&refresh)? })
         }
-        _ => Err(Refusal::new(RefusalKind::NotAvailable, "subscription tokens cannot be renewed here")),
+        "sub_refresh" => {
+            let refresh = object(frame, "sub_refresh.", json, &SUB_REFRESH)?;
+            Ok(Request::RefreshSubscription { topic: refresh.topic("channel")?, token: token(&refresh)? })
+        }
+        other => Err(Refusal::new(RefusalKind::UnknownAction, format!("there is no command {}", quoted(other)))),
     }
+}
+
+/// The token of a renewal, which must be there.
+fn token<const N: usize>(refresh: &Object<'_, N>) -> Result<String, Refusal> {
+    let token = refresh.required_text("token")?;
+    if token.is_empty() { Err(refresh.refuse("token", "is empty")) } else { Ok(token.into_owned()) }
 }
 
 /// What an SDK leaves out when the application gives nothing.
@@ -189,11 +202,27 @@ fn connect(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
         data: connect.value("data").and_then(|_| connect.payload("data")),
         name: owned(connect.text("name")?),
         version: owned(connect.text("version")?),
-        resume: Vec::new(),
+        resume: connect.value("subs").map_or_else(|| Ok(Vec::new()), |subs| resumes(frame, subs))?,
     }))
 }
 
-fn channel(frame: Frame<'_>, path: &'static str, json: &str) -> Result<broker_core::Topic, Refusal> {
+/// From where the client resumes what the server subscribed it to on its last connection.
+fn resumes(frame: Frame<'_>, json: &str) -> Result<Vec<(Topic, Since)>, Refusal> {
+    let mut resumes = Vec::new();
+    for (channel, json) in entries(frame, "connect.subs", json, RESUMES_MAX)? {
+        let sub = object(frame, "connect.subs.", json, &SUBS)?;
+        let (offset, epoch) = (sub.number("offset")?.unwrap_or_default(), sub.text("epoch")?.unwrap_or_default());
+        if sub.flag("recover")? {
+            let topic = channel.parse().map_err(|error| {
+                Refusal::bad_request(format!("connect.subs has {}, which is no topic: {error}", quoted(&channel))).at(frame.at(json))
+            })?;
+            resumes.push((topic, since(offset, &epoch)));
+        }
+    }
+    Ok(resumes)
+}
+
+fn channel(frame: Frame<'_>, path: &'static str, json: &str) -> Result<Topic, Refusal> {
     object(frame, path, json, &CHANNEL)?.topic("channel")
 }
 

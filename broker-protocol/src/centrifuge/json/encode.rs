@@ -57,6 +57,11 @@ pub(super) fn reply(id: u64, reply: &Reply) -> Vec<u8> {
             write_ttl(&mut result, *ttl);
             result.end();
         }
+        Reply::SubscriptionRefreshed { ttl, .. } => {
+            let mut result = message.object("sub_refresh");
+            write_ttl(&mut result, *ttl);
+            result.end();
+        }
         Reply::CallResult(data) => {
             let mut result = message.object("rpc");
             result.payload("data", data);
@@ -92,6 +97,13 @@ fn write_connected(message: &mut ObjectWriter<'_>, connected: &Connected) {
     if let Some(data) = &connected.data {
         result.payload("data", data);
     }
+    if !connected.subscriptions.is_empty() {
+        let mut subs = result.object("subs");
+        for subscribed in &connected.subscriptions {
+            write_subscribed(subs.object_of(subscribed.topic.local()), subscribed, true);
+        }
+        subs.end();
+    }
     if !connected.ping_interval.is_zero() {
         // Rounded up: a client gives up when no ping came within this time and a margin.
         result.number("ping", whole_seconds_up(connected.ping_interval));
@@ -112,8 +124,12 @@ fn whole_seconds_up(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// The result of a subscribe command, or the push of a subscription that the server made, which has no word for a resume.
+/// The result of a subscribe command, or a subscription that the server made: in the answer to connect it has the same form, as a push it has
+/// no word for a resume and for an end.
 fn write_subscribed(mut result: ObjectWriter<'_>, subscribed: &Subscribed, answer: bool) {
+    if answer {
+        write_ttl(&mut result, subscribed.ttl);
+    }
     let resume = subscribed.resume.filter(|_| answer);
     let recovered = resume.filter(|resume| resume.recovered);
     if subscribed.recoverable {
@@ -213,18 +229,20 @@ pub(super) fn push(push: &Push, out: &mut FrameWriter<'_>) {
             }
         }
         Push::Message(data) => message_push(data, out),
+        Push::Refreshed { ttl } => refresh_push(*ttl, out),
         Push::Ping => out.text(b"{}"),
-        // Clients know when their token ends from the answer to connect; the close frame speaks for itself; and an error has no form without
-        // an id.
+        // Clients know when their token ends from the answer to connect; a change of identity is told by the subscriptions that it ends and
+        // begins; the close frame speaks for itself; and an error has no form without an id.
         _ => {}
     }
 }
 
 /// Opens a push of a topic; `key` is the key of what is pushed, with the comma before it.
 fn begin_push(topic: &Topic, key: &[u8], payload_len: usize) -> Vec<u8> {
-    let mut message = Vec::with_capacity(AROUND_LEN + topic.as_str().len() + payload_len);
+    let channel = topic.local();
+    let mut message = Vec::with_capacity(AROUND_LEN + channel.len() + payload_len);
     message.extend_from_slice(b"{\"push\":{\"channel\":");
-    text(&mut message, topic.as_str());
+    text(&mut message, channel);
     message.extend_from_slice(key);
     message
 }
@@ -258,4 +276,13 @@ fn message_push(data: &Payload, out: &mut FrameWriter<'_>) {
     payload(&mut message, data);
     message.extend_from_slice(b"}}}");
     out.text(&message);
+}
+
+fn refresh_push(ttl: Option<Duration>, out: &mut FrameWriter<'_>) {
+    let mut message = Vec::with_capacity(AROUND_LEN);
+    message.extend_from_slice(b"{\"push\":{\"refresh\":");
+    let mut refresh = ObjectWriter::open(&mut message);
+    write_ttl(&mut refresh, ttl);
+    refresh.end();
+    end_push(message, out);
 }
