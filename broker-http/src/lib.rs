@@ -11,7 +11,7 @@ mod cors;
 mod failure;
 mod health;
 
-pub use api::{Api, ApiKeys, ApiOptions, METHODS};
+pub use api::{Api, ApiKeys, ApiOptions, METHODS, TicketMaker};
 pub use body::ResponseBody;
 pub use cors::Origins;
 pub use health::{Health, Ready};

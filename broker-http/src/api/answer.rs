@@ -1,9 +1,17 @@
 //! Results of the server API as JSON, in the shapes that Centrifugo's published clients expect. Errors are written elsewhere.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use broker_core::{HistoryPage, NodeInfo, Payload, PayloadKind, Position, PresenceStats, Publication, Refusal, SessionInfo, TopicCount};
+use std::time::Duration;
 
-use super::{call::ChannelsCall, method::Method};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use broker_core::{
+    GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, Position, PresenceStats, Publication, Refusal, Sent, SessionInfo,
+    SessionReport, Tenant, TopicCount, UserSessions, unix_ms,
+};
+
+use super::{
+    call::{ChannelsCall, GroupsCall},
+    method::Method,
+};
 use crate::failure::write_error;
 
 /// The result of one method, as one JSON value.
@@ -32,6 +40,86 @@ impl Answer {
         let mut out = br#"{"responses":["#.to_vec();
         separated(&mut out, responses, |out, response| response_into(response, dev, out));
         out.extend_from_slice(b"]}");
+        Self(out)
+    }
+
+    /// `send`: how many it reached, and where it stands, if it stands anywhere.
+    pub(crate) fn sent(sent: &Sent) -> Self {
+        let place = match sent.position {
+            Some(position) => format!(r#","offset":{},"epoch":"{}""#, position.offset, position.epoch),
+            // What went to no one topic is in no history, whatever its receivers keep.
+            None if sent.topic.is_none() => r#","recoverable":false"#.to_owned(),
+            None => String::new(),
+        };
+        Self(format!(r#"{{"sessions":{}{place}}}"#, sent.sessions).into_bytes())
+    }
+
+    /// With how many sessions it was done.
+    pub(crate) fn sessions(sessions: usize) -> Self {
+        Self(format!(r#"{{"sessions":{sessions}}}"#).into_bytes())
+    }
+
+    /// `group_members`: users with their sessions.
+    pub(crate) fn group_members(members: &[UserSessions]) -> Self {
+        let mut out = br#"{"members":["#.to_vec();
+        separated(&mut out, members, |out, member| {
+            out.extend_from_slice(br#"{"user":"#);
+            text(out, member.user.as_str());
+            out.extend_from_slice(br#","sessions":"#);
+            list(out, &member.sessions, |out, session| out.extend_from_slice(format!(r#""{session}""#).as_bytes()));
+            out.push(b'}');
+        });
+        out.extend_from_slice(b"]}");
+        Self(out)
+    }
+
+    /// `groups`: groups that have sessions, by name; `more` where the limit left some out.
+    pub(crate) fn groups(mut groups: Vec<GroupCount>, call: &GroupsCall) -> Self {
+        groups.retain(|count| {
+            let name = count.topic.as_group().unwrap_or_default();
+            count.topic.tenant() == call.tenant.as_ref().map(Tenant::as_str)
+                && call.pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+        });
+        groups.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        let more = groups.len() > call.limit;
+        groups.truncate(call.limit);
+        let mut out = br#"{"groups":"#.to_vec();
+        list(&mut out, groups, |out, count| {
+            out.extend_from_slice(br#"{"group":"#);
+            text(out, count.topic.as_group().unwrap_or_default());
+            out.extend_from_slice(format!(r#","sessions":{},"users":{}}}"#, count.sessions, count.users).as_bytes());
+        });
+        out.extend_from_slice(if more { br#","more":true}"# } else { b"}" });
+        Self(out)
+    }
+
+    /// `connections`: what is known of sessions, oldest first; `more` where there are others.
+    pub(crate) fn connections(mut reports: Vec<SessionReport>, limit: usize) -> Self {
+        let more = reports.len() > limit;
+        reports.truncate(limit);
+        reports.sort_unstable_by_key(|report| (report.since, report.session));
+        let mut out = br#"{"connections":"#.to_vec();
+        list(&mut out, &reports, session_report);
+        out.extend_from_slice(if more { br#","more":true}"# } else { b"}" });
+        Self(out)
+    }
+
+    /// `ticket`: the ticket, and how long it can be used, where that is known.
+    pub(crate) fn ticket(ticket: &str, holds: Option<Duration>) -> Self {
+        let mut out = br#"{"ticket":"#.to_vec();
+        text(&mut out, ticket);
+        if let Some(holds) = holds {
+            out.extend_from_slice(format!(r#","expires_in_ms":{}"#, holds.as_millis()).as_bytes());
+        }
+        out.push(b'}');
+        Self(out)
+    }
+
+    /// `rpc`: what the application answered.
+    pub(crate) fn called(data: &Payload) -> Self {
+        let mut out = br#"{"data":"#.to_vec();
+        payload(&mut out, data);
+        out.push(b'}');
         Self(out)
     }
 
@@ -153,6 +241,29 @@ fn separated<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut write
         }
         write(out, item);
     }
+}
+
+fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, write: impl FnMut(&mut Vec<u8>, T)) {
+    out.push(b'[');
+    separated(out, items, write);
+    out.push(b']');
+}
+
+fn session_report(out: &mut Vec<u8>, report: &SessionReport) {
+    out.extend_from_slice(format!(r#"{{"session":"{}","user":"#, report.session).as_bytes());
+    text(out, report.user.as_str());
+    let address = report.address.map_or_else(|| "null".to_owned(), |address| format!(r#""{address}""#));
+    out.extend_from_slice(format!(r#","since":{},"address":{address},"transport":"#, unix_ms(report.since)).as_bytes());
+    text(out, report.transport);
+    out.extend_from_slice(br#","protocol":"#);
+    text(out, report.protocol);
+    out.extend_from_slice(br#","groups":"#);
+    list(out, &report.groups, |out, group| text(out, group));
+    out.extend_from_slice(br#","topics":"#);
+    list(out, &report.topics, |out, topic| text(out, topic.as_str()));
+    out.extend_from_slice(format!(r#","backlog_bytes":{},"node":"#, report.backlog_bytes).as_bytes());
+    text(out, &report.node);
+    out.push(b'}');
 }
 
 fn publication(out: &mut Vec<u8>, publication: &Publication) {

@@ -95,6 +95,22 @@ impl<'a> Value<'a> {
         Ok(elements.into_iter().enumerate().map(named).collect())
     }
 
+    /// An array of strings: its elements.
+    pub(crate) fn texts(&self) -> Result<Vec<Self>, Refusal> {
+        let elements = self.elements()?;
+        elements.iter().try_for_each(|element| element.text().map(|_| ()))?;
+        Ok(elements)
+    }
+
+    /// A string, or an array of strings: the strings.
+    pub(crate) fn one_or_more(&self) -> Result<Vec<Self>, Refusal> {
+        match self.json.as_bytes().first() {
+            Some(b'[') => self.texts(),
+            Some(b'"') => Ok(vec![self.clone()]),
+            _ => Err(self.must_be("a string or an array of strings")),
+        }
+    }
+
     /// An object: all its fields in their order, with their names.
     pub(crate) fn entries(&self) -> Result<Vec<(String, Self)>, Refusal> {
         let mut entries = Vec::new();
@@ -123,7 +139,8 @@ impl<'a> Value<'a> {
 
     /// A refusal of this value: `is` says what is wrong with it.
     pub(crate) fn refuse(&self, is: &str) -> Refusal {
-        Refusal::bad_request(format!("{} {is}", self.path)).at(self.at())
+        let what = if self.path.is_empty() { "the request" } else { &self.path };
+        Refusal::bad_request(format!("{what} {is}")).at(self.at())
     }
 
     fn must_be(&self, expected: &str) -> Refusal {
@@ -206,6 +223,11 @@ impl<'a> Fields<'a> {
     /// A boolean; false where it is absent.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, Refusal> {
         self.optional(name).map_or(Ok(false), Value::flag)
+    }
+
+    /// Whether a field of this name was read for.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.names.contains(&name)
     }
 
     /// The refusal of a field that is not there.

@@ -1,4 +1,4 @@
-//! The methods of the server API by name, and what is said about names that are not served.
+//! The methods of the server API by name, and what is said about names that there are not.
 
 use broker_core::{Refusal, RefusalKind};
 
@@ -7,21 +7,32 @@ use broker_core::{Refusal, RefusalKind};
 pub(crate) enum Method {
     Publish,
     Broadcast,
+    Send,
+    Subscribe,
+    Unsubscribe,
+    Disconnect,
+    Refresh,
+    Revoke,
+    GroupJoin,
+    GroupLeave,
+    GroupMembers,
+    Groups,
+    Connections,
+    Presence,
+    PresenceStats,
     History,
     HistoryRemove,
     Channels,
     Info,
     Batch,
-    Presence,
-    PresenceStats,
+    Ticket,
+    Rpc,
 }
 
 /// The names of the methods that are served, in the order of the documentation.
-pub const METHODS: [&str; 9] =
-    ["publish", "broadcast", "presence", "presence_stats", "history", "history_remove", "channels", "info", "batch"];
-
-/// Methods of the contract that this version does not serve.
-const LATER: [&str; 13] = [
+pub const METHODS: [&str; 22] = [
+    "publish",
+    "broadcast",
     "send",
     "subscribe",
     "unsubscribe",
@@ -33,6 +44,13 @@ const LATER: [&str; 13] = [
     "group_members",
     "groups",
     "connections",
+    "presence",
+    "presence_stats",
+    "history",
+    "history_remove",
+    "channels",
+    "info",
+    "batch",
     "ticket",
     "rpc",
 ];
@@ -43,6 +61,17 @@ impl Method {
         Ok(match name {
             "publish" => Self::Publish,
             "broadcast" => Self::Broadcast,
+            "send" => Self::Send,
+            "subscribe" => Self::Subscribe,
+            "unsubscribe" => Self::Unsubscribe,
+            "disconnect" => Self::Disconnect,
+            "refresh" => Self::Refresh,
+            "revoke" => Self::Revoke,
+            "group_join" => Self::GroupJoin,
+            "group_leave" => Self::GroupLeave,
+            "group_members" => Self::GroupMembers,
+            "groups" => Self::Groups,
+            "connections" => Self::Connections,
             "presence" => Self::Presence,
             "presence_stats" => Self::PresenceStats,
             "history" => Self::History,
@@ -50,6 +79,8 @@ impl Method {
             "channels" => Self::Channels,
             "info" => Self::Info,
             "batch" => Self::Batch,
+            "ticket" => Self::Ticket,
+            "rpc" => Self::Rpc,
             _ => return Err(unknown(name)),
         })
     }
@@ -59,6 +90,17 @@ impl Method {
         match self {
             Self::Publish => "publish",
             Self::Broadcast => "broadcast",
+            Self::Send => "send",
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Disconnect => "disconnect",
+            Self::Refresh => "refresh",
+            Self::Revoke => "revoke",
+            Self::GroupJoin => "group_join",
+            Self::GroupLeave => "group_leave",
+            Self::GroupMembers => "group_members",
+            Self::Groups => "groups",
+            Self::Connections => "connections",
             Self::Presence => "presence",
             Self::PresenceStats => "presence_stats",
             Self::History => "history",
@@ -66,20 +108,19 @@ impl Method {
             Self::Channels => "channels",
             Self::Info => "info",
             Self::Batch => "batch",
+            Self::Ticket => "ticket",
+            Self::Rpc => "rpc",
         }
     }
 }
 
 fn unknown(name: &str) -> Refusal {
-    if LATER.contains(&name) {
-        return Refusal::new(RefusalKind::UnknownAction, format!("the method {name} is not in this version")).hint(all());
-    }
     if name.is_empty() {
         return Refusal::new(RefusalKind::UnknownAction, "the path names no method").hint(all());
     }
     // What the caller wrote is cut: it comes back in the answer.
     let shown: String = name.chars().take(64).collect();
-    let near = METHODS.into_iter().chain(LATER).max_by(|a, b| similarity(name, a).total_cmp(&similarity(name, b)));
+    let near = METHODS.into_iter().max_by(|a, b| similarity(name, a).total_cmp(&similarity(name, b)));
     let hint = near.filter(|near| similarity(name, near) >= 0.7).map_or_else(all, |near| format!("did you mean {near}?"));
     Refusal::new(RefusalKind::UnknownAction, format!("there is no method {shown}")).hint(hint)
 }
@@ -115,7 +156,7 @@ mod tests {
         check("Publish", "there is no method Publish", "did you mean publish?");
         check("presence-stats", "there is no method presence-stats", "did you mean presence_stats?");
         check("frobnicate", "there is no method frobnicate", "the methods are publish, ");
-        check("disconnect", "the method disconnect is not in this version", "the methods are publish, ");
+        check("group-join", "there is no method group-join", "did you mean group_join?");
         check("", "the path names no method", "the methods are publish, ");
     }
 }

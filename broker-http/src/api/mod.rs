@@ -7,6 +7,7 @@ mod key;
 mod method;
 mod pattern;
 mod run;
+mod ticket;
 
 use std::{
     convert::Infallible,
@@ -24,8 +25,8 @@ use http_body::Body;
 use tower_service::Service;
 use tracing::debug;
 
-use self::{call::Call, json::Value, method::Method};
-pub use self::{key::ApiKeys, method::METHODS};
+use self::{call::Call, json::Value, method::Method, run::Means};
+pub use self::{key::ApiKeys, method::METHODS, ticket::TicketMaker};
 use crate::{
     Origins,
     body::{self, ReadFailed, ResponseBody},
@@ -47,6 +48,8 @@ pub struct ApiOptions {
     pub body_timeout: Duration,
     /// Whether an answer says which setting would allow what was refused. Default: no, only the log does.
     pub dev: bool,
+    /// Who makes the tickets of the method `ticket`. Default: nobody, it is refused.
+    pub tickets: Option<TicketMaker>,
 }
 
 impl Default for ApiOptions {
@@ -57,6 +60,7 @@ impl Default for ApiOptions {
             body_max_bytes: 1024 * 1024,
             body_timeout: Duration::from_secs(10),
             dev: false,
+            tickets: None,
         }
     }
 }
@@ -83,6 +87,12 @@ impl ApiOptions {
     /// Lets answers say which setting would allow what was refused.
     pub fn dev(mut self, dev: bool) -> Self {
         self.dev = dev;
+        self
+    }
+
+    /// Sets who makes tickets.
+    pub fn tickets(mut self, tickets: TicketMaker) -> Self {
+        self.tickets = Some(tickets);
         self
     }
 
@@ -178,7 +188,8 @@ impl Shared {
         }
         let body = self.read_body(request.into_body()).await?;
         let call = read_call(method, &body)?;
-        Ok(run::run(&self.engine, call, self.options.dev).await?.into_body(method))
+        let means = Means { engine: &self.engine, tickets: self.options.tickets.as_ref(), dev: self.options.dev };
+        Ok(run::run(means, call).await?.into_body(method))
     }
 
     async fn read_body<B>(&self, body: B) -> Result<bytes::Bytes, Failure>

@@ -4,7 +4,7 @@ use http::{Request, StatusCode};
 
 use super::server::Server;
 
-const REQUESTS: [(&str, &str); 9] = [
+const REQUESTS: [(&str, &str); 22] = [
     (
         "publish",
         r#"{"channel":"chat:1","data":{"n":[1,2.5e3,"é\u00e9",null,true]},"tags":{"a":"b"},"idempotency_key":"k","skip_history":false}"#,
@@ -16,6 +16,19 @@ const REQUESTS: [(&str, &str); 9] = [
     ("presence", r#"{"channel":"chat:1"}"#),
     ("channels", r#"{"pattern":"{chat,live}:[0-9]*?","limit":3}"#),
     ("info", "{}"),
+    ("publish", r#"{"channel":"chat:1","data":1,"except":{"user":["a","b"],"session":"6f1c2f7e-8a43-4c7b-9d52-0b1f6f1c2f7e"}}"#),
+    ("send", r#"{"to":{"any":[{"group":"g"},{"all":[{"user":"a"},{"channel":"chat:1"}]}],"except":[{"user":"b"}]},"data":1}"#),
+    ("subscribe", r#"{"user":"a","channel":"chat:1","b64info":"eyJuIjoxfQ==","data":1,"recover_since":{"offset":1,"epoch":"Bx3k"}}"#),
+    ("unsubscribe", r#"{"user":"a","client":"6f1c2f7e-8a43-4c7b-9d52-0b1f6f1c2f7e","channel":"chat:1"}"#),
+    ("disconnect", r#"{"user":"a","disconnect":{"code":4321,"reason":"moved"},"reconnect_after_ms":5,"whitelist":[]}"#),
+    ("refresh", r#"{"user":"a","tenant":"acme","expire_at":4102444800,"expired":false}"#),
+    ("revoke", r#"{"group":"g","before":1700000000,"tenant":"acme"}"#),
+    ("group_join", r#"{"group":"g","user":"a","tenant":"acme"}"#),
+    ("group_members", r#"{"group":"g","tenant":"acme"}"#),
+    ("groups", r#"{"pattern":"{g,h}*","limit":3,"tenant":"acme"}"#),
+    ("connections", r#"{"to":{"channel":"chat:1"},"limit":3}"#),
+    ("ticket", r#"{"user":"a","groups":["g"],"channels":[],"info":{"n":1}}"#),
+    ("rpc", r#"{"method":"sum","params":[1,2]}"#),
     (
         "batch",
         r#"{"commands":[{"publish":{"channel":"chat:1","data":1}},{"history":{"channel":"chat:1","limit":-1}},{"info":{}}],"parallel":true}"#,

@@ -6,4 +6,5 @@ mod hostile;
 mod over_a_socket;
 mod requests;
 mod server;
+mod sessions;
 mod transcripts;

@@ -48,7 +48,7 @@ async fn a_path_that_is_no_method_says_which_was_meant() {
         assert!(answer.body.contains(&format!(r#""hint":"{hint}"#)), "{}", answer.body);
     };
     check("/api/publsh", "there is no method publsh", "did you mean publish?").await;
-    check("/api/disconnect", "the method disconnect is not in this version", "the methods are").await;
+    check("/api/group-join", "there is no method group-join", "did you mean group_join?").await;
     check("/api", "the path names no method", "the methods are").await;
     check("/api/publish/extra", "there is no method publish/extra", "").await;
     let long = format!("/api/{}", "x".repeat(5000));

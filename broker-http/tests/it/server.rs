@@ -11,9 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use broker_core::{
-    Announcement, Backplane, Capabilities, CloseFrame, Connect, ConnectRequest, Connection, Engine, FrameKind, Framing, Head, Identity,
-    Keep, LogPage, LogQuery, MemoryBackplane, Namespace, Opening, Outlet, Publish, PublishFailed, Published, Sink, Start, Subscribe, Topic,
-    Unavailable, Verb,
+    Announcement, Backplane, CallRequest, Capabilities, CloseFrame, Connect, ConnectRequest, Connection, Engine, EngineBuilder, FrameKind,
+    Framing, Head, Identity, Keep, LogPage, LogQuery, MemoryBackplane, Namespace, Opening, Outlet, Payload, Publish, PublishFailed,
+    Published, Refusal, RefusalKind, Sink, Start, Subscribe, Topic, Unavailable, Verb,
+    testing::{Client, LineProtocol},
 };
 use broker_http::{Api, ApiKeys, ApiOptions, ResponseBody};
 use broker_protocol::Plain;
@@ -24,27 +25,54 @@ use http_body_util::{Full, StreamBody};
 use tokio::sync::mpsc;
 use tower_service::Service;
 
-/// The topics of `chat` have history and presence, those of `live` neither; the token of a client is its user, its name is its info.
+/// The topics of `chat` have history and presence, those of `live` neither. The token of a client is its user, with its groups and its tenant as
+/// in `ris1+ocs_ris@acme`; its name is its info. The application can add numbers.
 pub(crate) fn engine() -> Engine {
     engine_on(Arc::new(MemoryBackplane::new()))
 }
 
 /// The same on another backplane.
 pub(crate) fn engine_on(backplane: Arc<dyn Backplane>) -> Engine {
+    builder().backplane(backplane).build().unwrap()
+}
+
+/// The same, to be changed.
+pub(crate) fn builder() -> EngineBuilder {
     let chat = Namespace::default().history(300, Duration::from_secs(600)).presence().allow(Verb::Subscribe);
     Engine::builder()
-        .backplane(backplane)
         .namespace("chat", chat)
         .namespace("live", Namespace::default().allow(Verb::Subscribe))
         .on_connect(|request: ConnectRequest| async move {
-            let identity = Identity::user(request.connect.token.unwrap_or_default());
+            let identity = identity(&request.connect.token.unwrap_or_default());
             Ok(match request.connect.name {
                 Some(info) => identity.info(info),
                 None => identity,
             })
         })
-        .build()
-        .unwrap()
+        .on_rpc(|call: CallRequest| async move {
+            match &*call.method {
+                "sum" => {
+                    let numbers: Vec<i64> = serde_json::from_slice(call.data.bytes())
+                        .map_err(|_| Refusal::new(RefusalKind::Application(1001), "sum adds whole numbers"))?;
+                    Ok(Payload::json(numbers.iter().sum::<i64>().to_string()))
+                }
+                "bytes" => Ok(Payload::binary(&[0_u8, 255][..])),
+                other => Err(Refusal::new(RefusalKind::UnknownAction, format!("there is no {other}"))),
+            }
+        })
+}
+
+/// `ris1+ocs_ris+ocs_lis@acme`: user, groups, tenant.
+fn identity(token: &str) -> Identity {
+    let (rest, tenant) = token.split_once('@').map_or((token, None), |(rest, tenant)| (rest, Some(tenant)));
+    let identity = rest.split('+').fold(None, |identity: Option<Identity>, part| {
+        Some(identity.map_or_else(|| Identity::user(part), |identity| identity.group(part)))
+    });
+    let identity = identity.unwrap_or_else(Identity::anonymous);
+    match tenant {
+        Some(tenant) => identity.tenant(tenant.parse().unwrap()),
+        None => identity,
+    }
 }
 
 /// The service, and the engine behind it.
@@ -107,6 +135,11 @@ impl Server {
     {
         let Ok(response) = self.api.clone().call(request.body(body).unwrap()).await;
         Answer::of(response)
+    }
+
+    /// Opens a session that shows what it is told as lines.
+    pub(crate) async fn client(&self, token: &str) -> Client {
+        Client::connect_as(&self.engine, LineProtocol::default(), Some(token)).await
     }
 
     /// Opens a session that listens to a topic.
@@ -238,6 +271,8 @@ fn fixed(body: &str) -> String {
     let body = replaced(body, r#""epoch":""#, |byte| byte != b'"', "E");
     let body = replaced(&body, r#""time":"#, |byte| byte.is_ascii_digit(), "0");
     let body = replaced(&body, r#""client":""#, |byte| byte != b'"', "S");
+    let body = replaced(&body, r#""since":"#, |byte| byte.is_ascii_digit(), "0");
+    let body = replaced(&body, r#""node":""#, |byte| byte != b'"', "N");
     // A session as the name of a field: 36 bytes in quotes before an object.
     body.split('"').map(|part| if part.len() == 36 && part.matches('-').count() == 4 { "S" } else { part }).collect::<Vec<_>>().join("\"")
 }

@@ -1,7 +1,9 @@
 """The PyPI package `cent`, unmodified: the client of the server API that Python backends use."""
 
 import base64
+import contextlib
 import json
+import time
 
 import pytest
 from cent import (
@@ -12,17 +14,23 @@ from cent import (
     CentUnauthorizedError,
     ChannelsRequest,
     Client,
+    Disconnect,
+    DisconnectRequest,
     HistoryRemoveRequest,
     HistoryRequest,
     InfoRequest,
     PresenceRequest,
     PresenceStatsRequest,
     PublishRequest,
+    RefreshRequest,
     StreamPosition,
+    SubscribeRequest,
+    UnsubscribeRequest,
 )
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
-from harness import eventually
+from harness import eventually, token
 
 
 @pytest.fixture
@@ -124,6 +132,142 @@ async def test_info_describes_the_node(broker, cent, topic):
         [node] = cent.info(InfoRequest()).nodes
         assert node.uid and node.name and node.version
         assert node.num_clients >= 1 and node.num_channels >= 1 and node.num_subs >= 1
+
+
+class Session:
+    """A connection in the Centrifuge protocol that shows what it is told."""
+
+    def __init__(self, socket):
+        self._socket = socket
+        self._waiting = []
+
+    async def command(self, **command):
+        await self._socket.send(json.dumps({"id": 1} | command))
+        while True:
+            frame = await self._next()
+            if frame.get("id") == 1:
+                return frame
+
+    async def push(self, kind):
+        """The next push of this kind; those of other kinds are passed over."""
+        while True:
+            push = (await self._next()).get("push", {})
+            if kind in push:
+                return push
+
+    async def closed(self):
+        """The code and the text with which the server closes."""
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await self._next()
+        return closed.value.rcvd.code, closed.value.rcvd.reason
+
+    async def _next(self):
+        while not self._waiting:
+            self._waiting = [json.loads(line) for line in (await self._socket.recv()).split("\n") if line.strip()]
+        return self._waiting.pop(0)
+
+
+@contextlib.asynccontextmanager
+async def session(broker, **claims):
+    async with connect(broker.centrifuge, proxy=None) as socket:
+        opened = Session(socket)
+        opened.id = (await opened.command(connect={"token": token(**claims)}))["connect"]["client"]
+        yield opened
+
+
+@pytest.fixture
+def user(topic):
+    """A user of this test alone."""
+    return f"user-of-{topic}"
+
+
+async def test_subscribe_brings_what_was_missed_and_what_comes(broker, cent, topic, user):
+    first = cent.publish(PublishRequest(channel=topic, data=1))
+    cent.publish(PublishRequest(channel=topic, data=2))
+    async with session(broker, sub=user) as one:
+        since = StreamPosition(offset=1, epoch=first.epoch)
+        result = cent.subscribe(SubscribeRequest(user=user, channel=topic, info={"role": "nurse"}, data={"n": 7}, recover_since=since))
+        assert result.sessions == 1
+        push = await one.push("subscribe")
+        assert (push["channel"], push["subscribe"]["data"]) == (topic, {"n": 7})
+        cent.publish(PublishRequest(channel=topic, data=3))
+        received = [publication["data"] for publication in push["subscribe"].get("publications", [])]
+        while 3 not in received:
+            received.append((await one.push("pub"))["pub"]["data"])
+        assert received == [2, 3]
+        [member] = cent.presence(PresenceRequest(channel=topic)).presence.values()
+        assert (member.user, member.chan_info) == (user, {"role": "nurse"})
+
+
+async def test_unsubscribe_narrows_to_a_client(broker, cent, topic, user):
+    async with session(broker, sub=user) as one, session(broker, sub=user) as other:
+        assert cent.subscribe(SubscribeRequest(user=user, channel=topic)).sessions == 2
+        assert cent.unsubscribe(UnsubscribeRequest(user=user, client=one.id, channel=topic)).sessions == 1
+        push = await one.push("unsubscribe")
+        assert (push["channel"], push["unsubscribe"]["code"]) == (topic, 2000)
+        cent.publish(PublishRequest(channel=topic, data="still here"))
+        assert (await other.push("pub"))["pub"]["data"] == "still here"
+        assert cent.presence_stats(PresenceStatsRequest(channel=topic)).num_clients == 1
+
+
+async def test_disconnect_closes_all_but_the_whitelist(broker, cent, user):
+    async with session(broker, sub=user) as one, session(broker, sub=user) as spared:
+        assert cent.disconnect(DisconnectRequest(user=user, whitelist=[spared.id])).sessions == 1
+        assert await one.closed() == (3503, "force disconnect")
+        custom = Disconnect(code=4321, reason="moved")
+        assert cent.disconnect(DisconnectRequest(user=user, client=spared.id, disconnect=custom)).sessions == 1
+        assert await spared.closed() == (4321, "moved")
+    assert cent.disconnect(DisconnectRequest(user=user)).sessions == 0
+
+
+async def test_refresh_moves_the_end_and_can_be_the_end(broker, cent, user):
+    async with session(broker, sub=user) as one:
+        assert cent.refresh(RefreshRequest(user=user, expire_at=int(time.time()) + 3600)).sessions == 1
+        refresh = (await one.push("refresh"))["refresh"]
+        assert refresh["expires"] and 3500 < refresh["ttl"] <= 3600
+        assert cent.refresh(RefreshRequest(user=user, client=one.id, expired=True)).sessions == 1
+        assert (await one.closed())[0] == 3005
+
+
+def test_calls_about_sessions_refuse_what_is_wrong(cent, topic):
+    for call, request in [
+        (cent.subscribe, SubscribeRequest(user="", channel=topic)),
+        (cent.unsubscribe, UnsubscribeRequest(user="a", client="no uuid", channel=topic)),
+        (cent.disconnect, DisconnectRequest(user="a", disconnect=Disconnect(code=1000))),
+        (cent.refresh, RefreshRequest(user="a", expire_at=-1)),
+    ]:
+        with pytest.raises(CentApiResponseError) as refusal:
+            call(request)
+        assert refusal.value.code == 107, request
+
+
+async def test_groups_and_sends_to_them(broker, cent, topic, user):
+    group = f"group-of-{topic}"
+    async with session(broker, sub=user) as one:
+        assert broker.api("group_join", group=group, user=user) == {"sessions": 1}
+        members = broker.api("group_members", group=group)["members"]
+        assert members == [{"user": user, "sessions": [one.id]}]
+        assert {"group": group, "sessions": 1, "users": 1} in broker.api("groups", pattern=f"{group}*")["groups"]
+        assert broker.api("send", group=group, data="to the group")["sessions"] == 1
+        push = await one.push("pub")
+        assert (push["channel"], push["pub"]["data"]) == (f"group:{group}", "to the group")
+        [connection] = broker.api("connections", to={"group": group})["connections"]
+        assert (connection["session"], connection["groups"], connection["transport"]) == (one.id, [group], "websocket")
+        assert broker.api("group_leave", group=group, user=user) == {"sessions": 1}
+        assert broker.api("group_members", group=group)["members"] == []
+
+
+async def test_a_revoked_user_is_out_and_stays_out(broker, user):
+    issued = int(time.time()) - 10
+    async with session(broker, sub=user, iat=issued) as one:
+        assert broker.api("revoke", user=user) == {"sessions": 1}
+        assert (await one.closed())[0] == 3500
+    async with connect(broker.centrifuge, proxy=None) as socket:
+        again = Session(socket)
+        with pytest.raises(ConnectionClosed) as closed:
+            await again.command(connect={"token": token(sub=user, iat=issued)})
+        assert closed.value.rcvd.code == 3500
 
 
 @pytest.mark.parametrize("parallel", [False, True])
