@@ -19,7 +19,7 @@ pub enum WeakSecret {
         len: usize,
     },
     /// Not a secret but a public key, which everybody may have: with it anybody could sign.
-    #[error("the secret is a key of a key pair, not a shared secret; tokens of key pairs (RS256, ES256) are not configured here")]
+    #[error("the secret is a key of a key pair, not a shared secret; give a public key as `public_key` or `public_key_file`")]
     AsymmetricKey,
 }
 

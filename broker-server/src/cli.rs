@@ -1,10 +1,13 @@
 //! The command line: subcommands, flags and their help. What they do lives in `commands`.
 
+pub(crate) mod token;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use self::token::{CreateToken, TokenCommand, TokenText, VerifyToken};
 use crate::{VERSION_AND_COMMIT, config::Inputs};
 
 /// A broker for real-time web applications: pages subscribe over WebSocket, backends publish over HTTP.
@@ -76,6 +79,9 @@ Examples:
   broker sub news --since 17@Bx3k                 first what was missed since a position
   broker sub news --since 0 --count 10            the history that is kept, ten publications at most")]
     Subscribe(Subscribe),
+    /// Make, explain and check tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print a completion script
     #[command(after_help = "\
 Examples:

@@ -111,6 +111,8 @@ pub enum Request {
 pub struct Connect {
     /// Credentials.
     pub token: Option<String>,
+    /// Credentials that hold once and for seconds, for where a URL must carry them. Beside a token they mean nothing.
+    pub ticket: Option<String>,
     /// The application's own data, for the connect hook.
     pub data: Option<Payload>,
     /// What the client calls itself, for the log.

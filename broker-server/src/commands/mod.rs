@@ -8,6 +8,7 @@ mod init;
 mod publish;
 mod serve;
 mod subscribe;
+mod token;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(settings) => load(&settings).map_or_else(Ok, serve::run),
         Command::Publish(publish) => publish::run(&publish),
         Command::Subscribe(subscribe) => subscribe::run(subscribe),
+        Command::Token(command) => token::run(command),
         Command::Init(init) => init::run(&init),
         Command::Check(settings) => Ok(check::run(&settings)),
         Command::Config(ConfigCommand::Default) => Ok(config::default()),

@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::Context;
 use broker::{Broker, WsLimits};
-use broker_auth::{HmacTokens, TokenOptions};
+use broker_auth::{HmacTokens, Jwks, SubscriptionTokens, Tickets};
+use broker_core::{MemoryRegistry, Registry};
 use broker_http::{Api, ApiKeys, ApiOptions, Origins};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{info, warn};
@@ -18,7 +19,7 @@ use tracing::{info, warn};
 use crate::{
     COMMIT, VERSION,
     config::{Config, Loaded, Secret},
-    credentials::{identify, trial_token},
+    credentials::{Credentials, trial_token},
     http::{Internal, Public},
     logging,
     pages::Pages,
@@ -30,6 +31,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Places for requests beside those for sockets: a node that is full of clients still takes publishes and says that it is well.
 const REQUEST_CONNECTIONS: usize = 1024;
+
+const NO_RANDOM: &str = "the system gives no random bytes for the secrets";
 
 /// Most connections of the internal listener.
 const INTERNAL_CONNECTIONS: usize = 256;
@@ -47,17 +50,25 @@ pub(super) fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
 async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let file = loaded.file().map(ToOwned::to_owned);
     let config = loaded.config;
-    let hmac_secret = given_or_random(config.client.hmac_secret.as_ref())?;
+    let token = &config.client.token;
+    // Without any key nobody could connect: a secret is made for this run.
+    let made_secret = token.is_empty().then(Secret::random).transpose().context(NO_RANDOM)?;
     let api_key = given_or_random(config.api.key.as_ref())?;
-    let tokens = HmacTokens::new(hmac_secret.expose(), TokenOptions::default()).context("client.token.hmac_secret cannot sign tokens")?;
-    let tokens = Arc::new(tokens);
+    let tokens = Arc::new(token.tokens("client.token", made_secret.as_ref())?);
+    let subscription_tokens = match &config.client.subscription_token {
+        keys if keys.is_empty() => tokens.with_options(token.options("client.token")),
+        keys => keys.tokens("client.subscription_token", None)?,
+    };
+    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
+    let credentials = Credentials { tokens: tokens.clone(), tickets: Tickets::new(registry.clone()), anonymous: config.client.anonymous };
+    fetch_ahead(tokens.sources().iter().chain(subscription_tokens.sources()));
 
     let listener = bind(config.server.listen, "server.listen", "--listen").await?;
     let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
     let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
     let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
     let limits = WsLimits::default().message_max(config.client.message_max).connections_max(connections_max);
-    let broker = broker(&config, tokens.clone(), limits.clone(), listen)?;
+    let broker = broker(&config, credentials, SubscriptionTokens::new(Arc::new(subscription_tokens)), registry, limits.clone(), listen)?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
     let pages_that_may = sockets.clone();
@@ -82,10 +93,12 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     if config.api.key.is_none() {
         made.push(("api.key", &api_key));
     }
-    if config.client.hmac_secret.is_none() {
-        made.push(("client.token.hmac_secret", &hmac_secret));
+    if let Some(secret) = &made_secret {
+        made.push(("client.token.hmac_secret", secret));
     }
-    let token = config.is_dev.then(|| trial_token(&tokens));
+    let signing = token.hmac_secret.as_ref().or(made_secret.as_ref()).filter(|_| config.is_dev);
+    let token = signing.map(|secret| HmacTokens::new(secret.expose(), token.options("client.token"))).transpose()?;
+    let token = token.as_ref().map(trial_token);
     let block = StartBlock { config: &config, file: file.clone(), listen, internal_listen, made, token };
     // A start block that nobody reads is no reason to stop.
     let _ = write!(stdout(), "{block}").and_then(|()| stdout().flush());
@@ -114,7 +127,14 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: SocketAddr) -> anyhow::Result<Broker> {
+fn broker(
+    config: &Config,
+    credentials: Credentials,
+    subscription_tokens: SubscriptionTokens,
+    registry: Arc<dyn Registry>,
+    limits: WsLimits,
+    listen: SocketAddr,
+) -> anyhow::Result<Broker> {
     let mut builder = Broker::builder();
     if config.is_dev {
         builder = builder.dev();
@@ -124,7 +144,9 @@ fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: So
         .settings(|settings| config.client.apply(settings, config.server.shards))
         .limits(limits)
         .node(format!("{}:{}", node_name(), listen.port()), VERSION)
-        .on_connect(identify(tokens, config.client.anonymous));
+        .registry(registry)
+        .authorizer(subscription_tokens)
+        .on_connect(credentials.identify());
     for origin in &config.client.allowed_origins {
         builder = builder.allow_origin(origin);
     }
@@ -134,8 +156,17 @@ fn broker(config: &Config, tokens: Arc<HmacTokens>, limits: WsLimits, listen: So
     Ok(builder.build()?)
 }
 
+/// Fetches keys before the first token needs them: what is wrong with their addresses is logged now.
+fn fetch_ahead<'a>(sources: impl Iterator<Item = &'a Arc<Jwks>>) {
+    for source in sources {
+        let source = source.clone();
+        // A failure is logged where it happens.
+        tokio::spawn(async move { source.refresh().await.is_ok() });
+    }
+}
+
 fn given_or_random(given: Option<&Secret>) -> anyhow::Result<Secret> {
-    given.map_or_else(|| Secret::random().context("the system gives no random bytes for the secrets"), |secret| Ok(secret.clone()))
+    given.map_or_else(|| Secret::random().context(NO_RANDOM), |secret| Ok(secret.clone()))
 }
 
 async fn bind(address: SocketAddr, key: &str, flag: &str) -> anyhow::Result<TcpListener> {

@@ -15,6 +15,7 @@ pub(super) fn check(config: &Config, origins: &[(Path, Origin)], dev: u8, report
     cautions.timing();
     cautions.listeners(dev);
     cautions.secrets();
+    cautions.keys_of_tokens();
     cautions.origins_of_pages();
     cautions.namespace("default", "topics without a namespace", &config.default);
     for (name, namespace) in &config.namespaces {
@@ -91,7 +92,7 @@ impl Cautions<'_> {
             }
             return;
         }
-        if self.config.client.hmac_secret.is_none() && !self.config.client.anonymous {
+        if self.config.client.token.is_empty() && !self.config.client.anonymous {
             let secret = Secret::random().map_or_else(|_| "...".to_owned(), |secret| secret.expose().to_owned());
             let message = format!("{listen} can be reached from other machines, and there is no authentication");
             let help = format!(
@@ -106,12 +107,36 @@ impl Cautions<'_> {
     }
 
     fn secrets(&mut self) {
-        let secrets = [("client.token.hmac_secret", &self.config.client.hmac_secret), ("api.key", &self.config.api.key)];
+        let client = &self.config.client;
+        let secrets = [
+            ("client.token.hmac_secret", &client.token.hmac_secret),
+            ("client.subscription_token.hmac_secret", &client.subscription_token.hmac_secret),
+            ("api.key", &self.config.api.key),
+        ];
         for (key, secret) in secrets {
             if let Some(weakness) = secret.as_ref().and_then(Secret::weakness).filter(|_| self.is_set(key) && !self.config.is_dev) {
                 let fresh = Secret::random().map_or_else(|_| String::new(), |fresh| format!("a random one: \"{}\"", fresh.expose()));
                 let warning = Mistake::new(self.origin(key), format!("`{key}` is weak: {weakness}"));
                 self.warning(warning.help(fresh));
+            }
+        }
+    }
+
+    fn keys_of_tokens(&mut self) {
+        let client = &self.config.client;
+        for (section, keys) in [("client.token", &client.token), ("client.subscription_token", &client.subscription_token)] {
+            if let Some(weak) = keys.secret_mistake() {
+                let key = format!("{section}.hmac_secret");
+                self.mistake(Mistake::new(self.origin(&key), format!("`{key}` protects nothing: {weak}")));
+            }
+            for (name, address) in &keys.jwks {
+                let key = format!("{section}.jwks.{name}");
+                // An address that was there and wrong has been told.
+                let is_told = self.report.mistakes.iter().any(|mistake| mistake.message.contains(&format!("`{key}.url`")));
+                if address.url.is_none() && !is_told {
+                    let origin = self.origin(&format!("{key}.issuer"));
+                    self.mistake(Mistake::new(origin, format!("`{key}` has no url")).help("add url = \"https://...\""));
+                }
             }
         }
     }

@@ -1,11 +1,11 @@
-//! `[client]` and `[client.token]`: what holds for every client's connection.
+//! `[client]`: what holds for every client's connection. Keys of tokens live in `token`.
 
 use std::time::Duration;
 
 use super::{
-    field::{Complaint, count, duration, secret, size, switch, texts},
+    field::{Complaint, count, duration, size, switch, texts},
     quantity::show_duration,
-    secret::Secret,
+    token::TokenKeys,
     visit::Visitor,
 };
 
@@ -33,8 +33,10 @@ pub struct Client {
     pub anonymous: bool,
     /// Origins of pages that may connect: `https://app.example.com`, `https://*.example.com` or `*`. Default: none.
     pub allowed_origins: Vec<String>,
-    /// Signs connection tokens (HS256), at least 32 bytes. Default: a random one at each start.
-    pub hmac_secret: Option<Secret>,
+    /// Keys of connection tokens. Default: a random secret at each start.
+    pub token: TokenKeys,
+    /// Keys of subscription tokens. Default: those of connection tokens.
+    pub subscription_token: TokenKeys,
 }
 
 impl Default for Client {
@@ -50,15 +52,13 @@ impl Default for Client {
             mistakes_per_minute: 60,
             anonymous: false,
             allowed_origins: Vec::new(),
-            hmac_secret: None,
+            token: TokenKeys::default(),
+            subscription_token: TokenKeys::default(),
         }
     }
 }
 
 impl Client {
-    /// Fewest bytes of `hmac_secret`: a shorter key than its hash is the weakest part of an HS256 signature.
-    pub const HMAC_SECRET_MIN: usize = 32;
-
     /// Sets what the engine takes of these; `shards`: `None` is one per core.
     pub fn apply(&self, settings: &mut broker::Settings, shards: Option<usize>) {
         settings.ping_interval = self.ping_interval;
@@ -116,20 +116,10 @@ impl Client {
                 origin,
             ),
         );
-        keys.section("token", "Connection tokens: JSON Web Tokens signed with HS256.", &mut |keys| {
-            keys.key(
-                "hmac_secret",
-                "The secret that signs tokens, shared with the backend that issues them. Without one, a random secret is made at each start.",
-                &mut secret(
-                    &mut self.hmac_secret,
-                    Self::HMAC_SECRET_MIN,
-                    "a secret shorter than its hash can be found by trying, from one token alone",
-                ),
-            );
-            for name in ["jwks_url", "issuer", "audience", "leeway", "algorithms"] {
-                keys.later(name, "tokens are signed with client.token.hmac_secret (HS256): remove this key");
-            }
-        });
+        keys.section("token", "Connection tokens: signed JSON Web Tokens that say who a client is.", &mut |keys| self.token.keys(keys));
+        let about =
+            "Tokens that let one user subscribe to one topic. Where this section has no key, keys and settings of [client.token] hold.";
+        keys.section("subscription_token", about, &mut |keys| self.subscription_token.keys(keys));
         for name in ["rate", "proxy_headers", "trusted_proxies"] {
             keys.later(name, "remove this key");
         }

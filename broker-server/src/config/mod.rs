@@ -19,6 +19,7 @@ mod secret;
 mod server;
 mod source;
 mod suggest;
+mod token;
 mod visit;
 
 use std::{
@@ -29,6 +30,7 @@ use std::{
 
 use broker_core::{Namespace, Namespaces};
 
+pub(crate) use self::quantity::parse_duration;
 pub use self::{
     api::Api,
     backplane::{Backplane, BackplaneKind},
@@ -38,6 +40,7 @@ pub use self::{
     routes::{Format, PathTemplate, Route, TopicTemplate},
     secret::Secret,
     server::{LogFormat, LogLevel, Server},
+    token::{JwksAddress, TokenKeys},
 };
 use self::{
     print::{Explainer, Shower, Values},
@@ -136,6 +139,7 @@ impl Config {
         let mut example = Self::default();
         example.namespaces.insert("orders".to_owned(), Namespace::default());
         example.routes.push(Route::default());
+        example.client.token.jwks.insert("main".to_owned(), JwksAddress::default());
         let mut explainer = Explainer::default();
         example.visit(&mut explainer);
         explainer.finish()

@@ -64,7 +64,8 @@ impl Visitor for Explainer {
     fn named(&mut self, name: &'static str, about: &'static str, there: Vec<String>, each: &mut dyn FnMut(&str, &mut dyn Visitor)) {
         self.is_example = true;
         for one in there {
-            self.header(about, &format!("[{name}.{}]", bare_or_quoted(&one)));
+            let parents: String = self.path.iter().map(|parent| format!("{parent}.")).collect();
+            self.header(about, &format!("[{parents}{name}.{}]", bare_or_quoted(&one)));
             each(&one, self);
         }
         self.is_example = false;
@@ -150,7 +151,8 @@ impl Visitor for Shower<'_> {
 
     fn named(&mut self, name: &'static str, _: &'static str, there: Vec<String>, each: &mut dyn FnMut(&str, &mut dyn Visitor)) {
         for one in there {
-            self.header(format!("[{name}.{}]", bare_or_quoted(&one)));
+            let parents: String = self.path.iter().map(|parent| format!("{parent}.")).collect();
+            self.header(format!("[{parents}{name}.{}]", bare_or_quoted(&one)));
             self.path.extend([name.to_owned(), one.clone()]);
             each(&one, self);
             self.path.truncate(self.path.len() - 2);

@@ -129,7 +129,8 @@ impl Visitor for Reader<'_> {
 
     fn named(&mut self, name: &'static str, _: &'static str, there: Vec<String>, each: &mut dyn FnMut(&str, &mut dyn Visitor)) {
         self.enter(name, |reader| {
-            if !reader.is_table(&format!("[{name}.NAME]")) {
+            let path = reader.path.join(".");
+            if !reader.is_table(&format!("[{path}.NAME]")) {
                 return;
             }
             let mut names = there;
@@ -138,7 +139,7 @@ impl Visitor for Reader<'_> {
             names.dedup();
             for one in names {
                 reader.enter(&one, |reader| {
-                    if reader.is_table(&format!("[{name}.{one}]")) {
+                    if reader.is_table(&format!("[{path}.{one}]")) {
                         each(&one, reader);
                     }
                 });

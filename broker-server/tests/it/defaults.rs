@@ -24,7 +24,7 @@ fn what_is_commented_out_in_the_printed_defaults_can_be_used() {
     assert_eq!(shown(&loaded), "");
     assert_eq!(loaded.config.routes.len(), 1);
     assert!(loaded.config.namespaces.contains_key("orders"));
-    assert!(loaded.config.api.key.is_some() && loaded.config.client.hmac_secret.is_some());
+    assert!(loaded.config.api.key.is_some() && loaded.config.client.token.hmac_secret.is_some());
 }
 
 #[test]

@@ -6,3 +6,4 @@ mod mistakes;
 mod overlay;
 mod serving;
 mod support;
+mod tokens;

@@ -48,7 +48,7 @@ fn every_kind_of_value_can_come_from_the_environment() {
     assert_eq!(config.client.message_max, 1024);
     assert!(config.client.anonymous);
     assert_eq!(config.client.allowed_origins, ["https://a.example", "https://b.example"]);
-    assert_eq!(config.client.hmac_secret.unwrap().expose(), SECRET);
+    assert_eq!(config.client.token.hmac_secret.unwrap().expose(), SECRET);
     assert_eq!(config.namespaces["orders"].history_size, 300);
     assert_eq!((config.namespaces["Chat-Room"].history_size, config.namespaces.len()), (5, 2));
     assert!(config.default.allow.has(Verb::Presence) && !config.default.allow.has(Verb::Publish));

@@ -175,17 +175,17 @@ fn pages_of_configured_origins_may_read_the_api_and_others_may_not() {
 }
 
 /// A broker that serves on free ports until it is dropped.
-struct Running {
+pub(crate) struct Running {
     process: Child,
     listen: SocketAddr,
     internal: SocketAddr,
     /// The start block.
-    started: String,
+    pub(crate) started: String,
     directory: TempDir,
 }
 
 impl Running {
-    fn start(config: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("broker.toml"), config).unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
@@ -223,17 +223,33 @@ impl Running {
     }
 
     /// The head of the answer to a WebSocket handshake.
-    fn upgrade(&self, path: &str) -> String {
+    pub(crate) fn upgrade(&self, path: &str) -> String {
+        self.upgrade_with(path, "")
+    }
+
+    /// The same with headers of its own, each with its line end.
+    pub(crate) fn upgrade_with(&self, path: &str, headers: &str) -> String {
         let head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
         let mut stream = connect(self.listen);
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{head}\r\n\r\n", self.listen).as_bytes()).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{headers}{head}\r\n\r\n", self.listen).as_bytes()).unwrap();
         let mut answer = [0; 1024];
         let len = stream.read(&mut answer).unwrap();
         text(&answer[..len])
     }
 
+    /// What is answered to this message over a WebSocket, up to the first answer to its last command.
+    pub(crate) fn speak(&self, path: &str, message: &str) -> String {
+        let (mut socket, _) = tokio_tungstenite::tungstenite::client(format!("ws://{}{path}", self.listen), connect(self.listen)).unwrap();
+        socket.send(message.into()).unwrap();
+        let mut heard = String::new();
+        while !heard.contains("\"id\":2") {
+            heard += socket.read().unwrap().to_text().unwrap();
+        }
+        heard
+    }
+
     /// Runs a command of the binary against this server.
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         broker(self.directory.path(), arguments, &[("BROKER_URL", &format!("ws://{}", self.listen))])
     }
 
@@ -253,13 +269,13 @@ impl Running {
 
     /// Asks the process to end, and gives its exit code.
     #[cfg(unix)]
-    fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         use rustix::process::{Pid, Signal, kill_process};
         kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
         self.process.wait().unwrap().code()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 }

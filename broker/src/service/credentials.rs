@@ -10,24 +10,24 @@ const SECRETS: [&str; 2] = ["token", "ticket"];
 /// The subprotocol that announces a token as the next one offered; it is the one that is answered.
 pub(crate) const BEARER: &str = "bearer";
 
-/// The token of a request, and the subprotocol to answer where it came that way.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+/// The token or ticket of a request, and the subprotocol to answer where it came that way.
+#[derive(Clone, Default, Eq, PartialEq)]
 pub(crate) struct Credentials {
     pub(crate) token: Option<String>,
+    pub(crate) ticket: Option<String>,
     pub(crate) subprotocol: Option<&'static str>,
 }
 
-/// Looks where a token may be, what a client sets on purpose first: `Authorization`, subprotocols, `?token=`, cookie `broker_token`.
+/// Looks where a token may be, what a client sets on purpose first: `Authorization`, subprotocols, `?token=`, cookie `broker_token`. A browser sends
+/// the cookie unasked: `?ticket=` beats it, and nothing else.
 pub(crate) fn credentials(head: &Head, query: &Query) -> Credentials {
     let offered: Vec<&str> = offered(head).collect();
     let announced = offered.windows(2).find(|pair| pair[0].eq_ignore_ascii_case(BEARER)).map(|pair| pair[1]);
-    let token = bearer(head)
-        .or(announced)
-        .or_else(|| query.first("token"))
-        .or_else(|| head.cookie("broker_token"))
-        .filter(|token| !token.is_empty())
-        .map(str::to_owned);
-    Credentials { token, subprotocol: announced.map(|_| BEARER) }
+    let given = |text: &&str| !text.is_empty();
+    let on_purpose = bearer(head).or(announced).or_else(|| query.first("token")).filter(given);
+    let ticket = query.first("ticket").filter(given).filter(|_| on_purpose.is_none());
+    let token = on_purpose.or_else(|| head.cookie("broker_token").filter(given).filter(|_| ticket.is_none()));
+    Credentials { token: token.map(str::to_owned), ticket: ticket.map(str::to_owned), subprotocol: announced.map(|_| BEARER) }
 }
 
 /// The subprotocols that the client offers.
@@ -71,11 +71,28 @@ mod tests {
         check(&[cookie, ("authorization", "Bearer header")], "token=query", Some("header"), None);
     }
 
+    #[test]
+    fn a_ticket_beats_the_cookie_and_nothing_else() {
+        let found = |headers, query| {
+            let found = find(headers, query);
+            (found.token, found.ticket)
+        };
+        let (cookie, header) = (("cookie", "broker_token=cookie"), ("authorization", "Bearer header"));
+        assert_eq!(found(&[], "ticket=abc"), (None, Some("abc".to_owned())));
+        assert_eq!(found(&[cookie], "ticket=abc"), (None, Some("abc".to_owned())));
+        assert_eq!(found(&[cookie], "ticket="), (Some("cookie".to_owned()), None));
+        assert_eq!(found(&[cookie, header], "ticket=abc"), (Some("header".to_owned()), None));
+    }
+
     #[track_caller]
     fn check(headers: &[(&'static str, &'static str)], query: &str, token: Option<&str>, subprotocol: Option<&str>) {
+        let found = find(headers, query);
+        assert_eq!((found.token.as_deref(), found.subprotocol), (token, subprotocol));
+    }
+
+    fn find(headers: &[(&'static str, &'static str)], query: &str) -> Credentials {
         let mut head = Head::new("/ws");
         head.headers.extend(headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let found = credentials(&head, &Query::parse(query).unwrap());
-        assert_eq!((found.token.as_deref(), found.subprotocol), (token, subprotocol));
+        credentials(&head, &Query::parse(query).unwrap())
     }
 }

@@ -49,7 +49,7 @@ pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refu
             Err(refusal) => Err(Refused { refusal, protocol, subprotocol }),
         };
     }
-    let Credentials { token, subprotocol } = credentials(&head, &query);
+    let Credentials { token, ticket, subprotocol } = credentials(&head, &query);
     let request = found.and_then(|target| match target {
         Target::Plain { topics, format } => PlainRequest::read(topics, format, &query, shared.dev),
         Target::Centrifuge => unreachable!("answered above"),
@@ -62,7 +62,7 @@ pub(crate) async fn open(shared: &Shared, mut head: Head) -> Result<Opened, Refu
         }
     };
     let protocol: Arc<dyn Protocol> = Arc::new(request.protocol);
-    let start = Start::AtOnce { connect: Connect { token, ..Connect::default() }, subscriptions: request.subscriptions };
+    let start = Start::AtOnce { connect: Connect { token, ticket, ..Connect::default() }, subscriptions: request.subscriptions };
     let refused = |refusal| Refused { refusal, protocol: Arc::clone(&protocol), subprotocol };
     let mut connection = open_with(shared, head, start, Arc::clone(&protocol)).map_err(refused)?;
     connection.opened().await.map_err(refused)?;

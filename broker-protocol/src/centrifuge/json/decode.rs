@@ -202,6 +202,7 @@ fn connect(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
         data: connect.value("data").and_then(|_| connect.payload("data")),
         name: owned(connect.text("name")?),
         version: owned(connect.text("version")?),
+        ticket: None,
         resume: connect.value("subs").map_or_else(|| Ok(Vec::new()), |subs| resumes(frame, subs))?,
     }))
 }

@@ -1,0 +1,195 @@
+//! `broker token create`, `inspect` and `verify`. No secret is printed.
+
+use std::{
+    io::{Read as _, stdin},
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, bail};
+use broker_auth::{Claims, HmacTokens, InvalidInfo, SubscriptionClaims, TokenOptions, inspect};
+use broker_core::{Identity, Refusal, Verb};
+use serde_json::json;
+
+use super::client;
+use crate::{
+    cli::{CreateToken, TokenCommand, TokenText, VerifyToken, token::settings},
+    config::{TokenKeys, parse_duration},
+};
+
+/// Most bytes of a token that are read from standard input.
+const STDIN_MAX: u64 = 64 << 10;
+
+pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        TokenCommand::Create(flags) => create(&flags),
+        TokenCommand::Inspect(text) => explain(&text),
+        TokenCommand::Verify(flags) => verify(&flags),
+    }
+}
+
+fn create(flags: &CreateToken) -> anyhow::Result<ExitCode> {
+    let client = match super::load(&settings(flags.config.as_ref())) {
+        Ok(loaded) => loaded.config.client,
+        Err(code) => return Ok(code),
+    };
+    let is_own = flags.subscribe.is_some() && !client.subscription_token.is_empty();
+    let (section, keys) = if is_own { ("client.subscription_token", &client.subscription_token) } else { ("client.token", &client.token) };
+    let secret = flags.secret.as_deref().or(keys.hmac_secret.as_ref().map(|secret| secret.expose()));
+    let Some(secret) = secret else {
+        bail!("there is no secret to sign with: set hmac_secret in [{section}] (`broker init` makes one), or give --secret")
+    };
+    let tokens = HmacTokens::new(secret, keys.options(section)).context("this secret cannot sign tokens")?;
+    let now = SystemTime::now();
+    let expires_at = match flags.expires.as_str() {
+        "never" => None,
+        text => Some(now + parse_duration(text).with_context(|| format!("--expires {text:?}: write 10m, 12h, 7d, or never"))?),
+    };
+    let token = match &flags.subscribe {
+        Some(topic) => {
+            let mut claims = SubscriptionClaims::new(&flags.user, topic);
+            claims.expires_at = expires_at;
+            if let Some(info) = &flags.info {
+                claims = claims.info(info).map_err(|error| named("--info", error))?;
+            }
+            let _: broker_core::Topic = topic.parse().with_context(|| format!("--subscribe {topic:?}"))?;
+            tokens.create_for_subscription(&claims)
+        }
+        None => {
+            let token = tokens.create(&claims(flags, keys, expires_at, now)?);
+            // What would be refused is told here, where it can be put right.
+            tokens.verify(&token, now).map_err(|refusal| anyhow::anyhow!("{}", in_words(&refusal)))?;
+            token
+        }
+    };
+    println!("{token}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn claims(flags: &CreateToken, keys: &TokenKeys, expires_at: Option<SystemTime>, now: SystemTime) -> anyhow::Result<Claims> {
+    let mut claims = Claims::user(&flags.user).issued_at(now);
+    claims.expires_at = expires_at;
+    claims.issuer.clone_from(&keys.issuer);
+    claims.audience = keys.audience.first().cloned();
+    claims.groups.clone_from(&flags.group);
+    claims.channels.clone_from(&flags.channel);
+    claims.tenant.clone_from(&flags.tenant);
+    claims.token_id.clone_from(&flags.id);
+    if keys.user_claim.as_deref().is_some_and(|claim| claim != "sub") && !flags.user.is_empty() {
+        bail!("the configuration reads the user from another claim than `sub` (user_claim); tokens for it are made by the application");
+    }
+    if let Some(info) = &flags.info {
+        claims = claims.info(info).map_err(|error| named("--info", error))?;
+    }
+    if let Some(meta) = &flags.meta {
+        claims = claims.meta(meta).map_err(|error| named("--meta", error))?;
+    }
+    if !flags.cap.is_empty() {
+        let caps = flags.cap.iter().map(|cap| capability(cap)).collect::<anyhow::Result<Vec<_>>>()?;
+        claims = claims.capabilities(&serde_json::Value::from(caps).to_string()).map_err(|error| named("--cap", error))?;
+    }
+    Ok(claims)
+}
+
+/// `sub,pub=chat:*` as an entry of `caps`.
+fn capability(text: &str) -> anyhow::Result<serde_json::Value> {
+    let (verbs, pattern) = text.split_once('=').with_context(|| format!("--cap {text:?}: write it like 'sub,pub=chat:*'"))?;
+    let verbs: Vec<&str> = verbs.split(',').map(str::trim).collect();
+    if let Some(unknown) = verbs.iter().find(|verb| !Verb::ALL.iter().any(|known| known.word() == **verb)) {
+        bail!("--cap {text:?}: {unknown:?} is no verb; sub, pub, hst and prs are");
+    }
+    Ok(json!({"channels": [pattern], "match": "wildcard", "allow": verbs}))
+}
+
+fn named(flag: &str, error: InvalidInfo) -> anyhow::Error {
+    anyhow::anyhow!("{flag}: {error}")
+}
+
+fn explain(text: &TokenText) -> anyhow::Result<ExitCode> {
+    let inspected = match inspect(&read(text)?, &TokenOptions::default().token_max_bytes(STDIN_MAX as usize), SystemTime::now()) {
+        Ok(inspected) => inspected,
+        Err(refusal) => bail!("this is no token: {}", in_words(&refusal)),
+    };
+    println!("header  {:#}\nclaims  {:#}\n", inspected.header, inspected.claims);
+    if let Ok(identity) = &inspected.identity {
+        println!("it says: {}", bearer(identity));
+    }
+    for mistake in &inspected.mistakes {
+        println!("it would be refused: {mistake}");
+    }
+    for remark in &inspected.remarks {
+        println!("note: {remark}");
+    }
+    println!("its signature was not looked at: `broker token verify` does");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(flags: &VerifyToken) -> anyhow::Result<ExitCode> {
+    let keys = match super::load(&settings(flags.config.as_ref())) {
+        Ok(loaded) => loaded.config.client.token,
+        Err(code) => return Ok(code),
+    };
+    if keys.is_empty() {
+        bail!("there is no key to verify with: [client.token] has none (a broker that runs with it makes a random secret at each start)");
+    }
+    let token = read(&flags.token)?;
+    let verdict = client::runtime()?.block_on(async {
+        let tokens = keys.tokens("client.token", None)?;
+        anyhow::Ok(tokens.verify(&token, SystemTime::now()).await)
+    })?;
+    match verdict {
+        Ok(identity) => {
+            println!("accepted ({}): {}", identity.rule, bearer(&identity));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(refusal) => {
+            eprintln!("refused: {}", in_words(&refusal));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn read(text: &TokenText) -> anyhow::Result<String> {
+    if text.token != "-" {
+        return Ok(text.token.trim().to_owned());
+    }
+    let mut token = String::new();
+    stdin().take(STDIN_MAX).read_to_string(&mut token).context("standard input is no text")?;
+    Ok(token.trim().to_owned())
+}
+
+/// Whom a token makes of its bearer, in a sentence.
+fn bearer(identity: &Identity) -> String {
+    let mut parts =
+        vec![if identity.user.is_anonymous() { "nobody in particular".to_owned() } else { format!("user {:?}", identity.user.as_str()) }];
+    if let Some(tenant) = &identity.tenant {
+        parts.push(format!("of tenant {tenant}"));
+    }
+    if !identity.groups.is_empty() {
+        parts.push(format!("in groups {}", identity.groups.join(", ")));
+    }
+    if !identity.subscriptions.is_empty() {
+        let topics: Vec<&str> = identity.subscriptions.iter().map(|subscription| subscription.topic.as_str()).collect();
+        parts.push(format!("subscribed to {}", topics.join(", ")));
+    }
+    for capability in &identity.capabilities {
+        let verbs: Vec<&str> = Verb::ALL.into_iter().filter(|verb| capability.allow.has(*verb)).map(Verb::word).collect();
+        let patterns: Vec<&str> = capability.topics.iter().map(|pattern| pattern.as_str()).collect();
+        parts.push(format!("may {} {}", verbs.join(","), patterns.join(", ")));
+    }
+    parts.push(match identity.expires_at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default()) {
+        Some(left) => format!("for {} min more", left.as_secs().div_ceil(60)),
+        None => "without an end".to_owned(),
+    });
+    if let Some(issued) = identity.issued_at.filter(|at| *at > UNIX_EPOCH) {
+        let age = SystemTime::now().duration_since(issued).unwrap_or(Duration::ZERO);
+        parts.push(format!("issued {} min ago", age.as_secs() / 60));
+    }
+    parts.join(", ")
+}
+
+/// A refusal with how to put it right, and what the operator can do.
+fn in_words(refusal: &Refusal) -> String {
+    let more: Vec<&str> = refusal.hint.iter().chain(&refusal.rule).map(AsRef::as_ref).collect();
+    if more.is_empty() { refusal.to_string() } else { format!("{refusal} ({})", more.join("; ")) }
+}
