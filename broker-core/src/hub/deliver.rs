@@ -15,7 +15,7 @@ use super::{
     writing::write,
 };
 use crate::{
-    CloseReason, FrameWriter, Gap, GapReason, Publication, Push, SlowConsumer, Topic,
+    CloseReason, Except, FrameWriter, Gap, GapReason, Publication, Push, SlowConsumer, Topic,
     backplane::Announcement,
     panics,
     session::{Answer, AskId},
@@ -59,7 +59,8 @@ struct Pass {
 }
 
 enum Passed {
-    Publications { publications: Vec<(u64, Arc<Publication>)>, batches: Vec<Option<Arc<Batch>>> },
+    /// `except` belongs to the only publication of the pass.
+    Publications { publications: Vec<(u64, Arc<Publication>)>, batches: Vec<Option<Arc<Batch>>>, except: Option<Arc<Except>> },
     Announcement { after: u64, announcement: Arc<Announcement>, frames: Vec<Option<Bytes>> },
     Gap { after: u64, seq: u64, gap: Gap, frames: Vec<Option<Bytes>> },
 }
@@ -208,7 +209,10 @@ impl Shard {
     fn visit(&mut self, group: &Group, at: usize, member: Member, what: &mut Passed, entry: &Arc<TopicEntry>) {
         let Some(codec) = &group.codec else { return self.feed_stream(member, what) };
         match what {
-            Passed::Publications { publications, batches } => {
+            Passed::Publications { publications, batches, except } => {
+                if except.as_ref().is_some_and(|except| self.is_meant(member.slot, except)) {
+                    return;
+                }
                 let batch = match per_group(batches, at) {
                     Some(batch) => batch,
                     empty => empty.insert(self.encode_batch(codec, &entry.topic, publications)),
@@ -248,6 +252,12 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Whether a connection's session is one of those who do not get something.
+    fn is_meant(&self, slot: u32, except: &Except) -> bool {
+        let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant else { return false };
+        except.means(conn.session.info())
     }
 
     fn feed_stream(&self, member: Member, what: &Passed) {
@@ -403,14 +413,16 @@ impl ShardTopic {
         Self { entry, members: Members::default(), queue: VecDeque::new(), pass: None, active: false, lagged: false }
     }
 
-    /// Begins a pass with what waits: as many publications as stand together, or one signal.
+    /// Begins a pass with what waits: as many publications for everybody as stand together, or one that is not for all, or one signal.
     fn next_pass(&mut self) -> Next {
-        let mut publications = Vec::new();
+        let mut publications: Vec<(u64, Arc<Publication>)> = Vec::new();
         let mut answers = Vec::new();
+        let mut except = None;
         let mut weight = 0;
         loop {
             match self.queue.front() {
-                Some(Task::Job(Job::Publication { .. })) if weight < PASS_BYTES_MAX => {}
+                Some(Task::Job(Job::Publication { publication, .. }))
+                    if publications.is_empty() || except.is_none() && publication.except.is_none() && weight < PASS_BYTES_MAX => {}
                 Some(Task::Answer(_)) => {}
                 Some(_) if publications.is_empty() && answers.is_empty() => {}
                 _ => break,
@@ -425,6 +437,7 @@ impl ShardTopic {
                     weight += job.weight_bytes();
                     match job {
                         Job::Publication { seq, publication } => {
+                            except.clone_from(&publication.except);
                             publications.push((seq, publication));
                             continue;
                         }
@@ -442,7 +455,7 @@ impl ShardTopic {
         if publications.is_empty() {
             return if answers.is_empty() { Next::Nothing } else { Next::Answers(answers) };
         }
-        let what = Passed::Publications { publications, batches: Vec::new() };
+        let what = Passed::Publications { publications, batches: Vec::new(), except };
         self.pass = Some(Pass { what, cursor: Cursor::default(), weight, answers });
         Next::Pass
     }

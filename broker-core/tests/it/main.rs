@@ -3,6 +3,7 @@
 mod conversing;
 mod delivering;
 mod edges;
+mod except;
 mod groups;
 mod identity;
 mod opening;
