@@ -114,8 +114,8 @@ impl Shard {
             }
             Act::Unsubscribe(topic) => {
                 let errand = errand.clone();
-                self.converse(at, now, |session, _, effects| {
-                    if session.order_unsubscribe(topic, effects) {
+                self.converse(at, now, |session, now, effects| {
+                    if session.order_unsubscribe(topic, now, effects) {
                         errand.count();
                     }
                 });

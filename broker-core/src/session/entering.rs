@@ -14,7 +14,6 @@ use crate::{
 
 /// A session that waits for the topics of its identity.
 pub(super) struct Entering {
-    waiting: usize,
     then: Entered,
 }
 
@@ -68,15 +67,12 @@ impl Session {
 
     /// Subscribes to the topics; `then` is told when all are live.
     pub(super) fn enter(&mut self, then: Entered, topics: Vec<Chosen>, resume: &[(Topic, Since)], now: Instant, effects: &mut Vec<Effect>) {
-        let waiting = topics.len();
-        self.entering = Some(Box::new(Entering { waiting, then }));
+        self.entering = Some(Box::new(Entering { then }));
         for (subscription, namespace) in topics {
             let since = resume.iter().find(|(topic, _)| topic.local() == subscription.topic.local()).map(|(_, since)| *since);
             self.subscribe_for_server(subscription, namespace, Origin::Identity, since, None, effects);
         }
-        if waiting == 0 {
-            self.entered(now, effects);
-        }
+        self.settle_entering(now, effects);
     }
 
     /// Asks the hub for a subscription that no command of the client made.
@@ -109,14 +105,11 @@ impl Session {
     pub(super) fn entered_topic(&mut self, subscribed: Subscribed, origin: Origin, now: Instant, effects: &mut Vec<Effect>) {
         match &mut self.entering {
             Some(entering) if origin == Origin::Identity => {
-                entering.waiting -= 1;
                 match &mut entering.then {
                     Entered::Connected(_, connected) => connected.subscriptions.push(subscribed),
                     Entered::Changed(_) => effects.push(Effect::Push(Push::Subscribed(Box::new(subscribed)))),
                 }
-                if entering.waiting == 0 {
-                    self.entered(now, effects);
-                }
+                self.settle_entering(now, effects);
             }
             _ => effects.push(Effect::Push(Push::Subscribed(Box::new(subscribed)))),
         }
@@ -133,7 +126,11 @@ impl Session {
         self.close(reason, effects);
     }
 
-    fn entered(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    /// Tells that the session has entered, once no topic of its identity is waited for.
+    pub(super) fn settle_entering(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.subscriptions.iter().any(|subscription| subscription.origin == Origin::Identity && subscription.pending.is_some()) {
+            return;
+        }
         let Some(entering) = self.entering.take() else { return };
         match entering.then {
             Entered::Connected(id, connected) => {

@@ -49,6 +49,8 @@ pub(crate) struct Session {
     pub(super) subscriptions: Subscriptions,
     /// The topics of a new identity are not all live yet.
     pub(super) entering: Option<Box<Entering>>,
+    /// Another identity that the server gives the session when it can be.
+    pub(super) ordered_identity: Option<(Box<Identity>, Completion)>,
     /// The client knows the topic of its session.
     pub(super) told_own_topic: bool,
     /// The application is asked for a renewal before the credentials end, not the client.
@@ -111,6 +113,7 @@ impl Session {
             opening: None,
             subscriptions: Subscriptions::default(),
             entering: None,
+            ordered_identity: None,
             told_own_topic: false,
             renewed_by_server: false,
             timers,
@@ -209,6 +212,7 @@ impl Session {
         self.questions = Vec::new();
         self.waiting = VecDeque::new();
         self.entering = None;
+        self.ordered_identity = None;
         self.leave_all(effects);
         if self.opening.take().is_some() {
             let refusal = match &reason {
@@ -319,6 +323,7 @@ impl Session {
 
     /// Handles commands that waited and need not any more.
     pub(super) fn go_on(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.take_ordered_identity(effects);
         let mut at = 0;
         while at < self.waiting.len() && self.phase != Phase::Closed {
             let behind = self.waiting.iter().take(at).any(|earlier| goes_before(&earlier.request, &self.waiting[at].request));
@@ -373,7 +378,7 @@ impl Session {
     }
 
     /// Whether credentials are being looked at, or the topics of a new identity are not live yet.
-    fn is_changing(&self) -> bool {
+    pub(super) fn is_changing(&self) -> bool {
         let changes = |open: &Open| matches!(open.purpose, Purpose::Refresh(_) | Purpose::Adopt(_) | Purpose::Reauthorize(_));
         self.entering.is_some() || self.questions.iter().any(changes)
     }

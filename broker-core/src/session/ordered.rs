@@ -8,7 +8,7 @@ use std::{
 use super::{
     connecting::advertised,
     effect::{Completion, Effect, Question},
-    machine::{Purpose, Session},
+    machine::{Phase, Purpose, Session},
     subscription::Origin,
 };
 use crate::{CloseReason, Identity, Publication, Push, ServerSubscription, Since, Subscribed, Topic, UnsubscribeReason};
@@ -43,12 +43,13 @@ impl Session {
     }
 
     /// Ends the subscription to a topic, given by its full name. False: there is none.
-    pub(crate) fn order_unsubscribe(&mut self, topic: &Topic, effects: &mut Vec<Effect>) -> bool {
+    pub(crate) fn order_unsubscribe(&mut self, topic: &Topic, now: Instant, effects: &mut Vec<Effect>) -> bool {
         if let Some(group) = topic.as_group().filter(|_| topic.tenant() == self.subject.tenant().map(crate::Tenant::as_str)) {
             self.subject = Arc::new(self.subject.with_group(group, false));
         }
         let is_subscribed = self.subscriptions.find(topic).is_some();
         self.end_subscription(topic, UnsubscribeReason::Server, effects);
+        self.settle_entering(now, effects);
         is_subscribed
     }
 
@@ -79,9 +80,19 @@ impl Session {
         }
     }
 
-    /// Begins to give the session another identity.
+    /// Begins to give the session another identity, once it has entered as the one it has. Of several that wait, the last one counts.
     pub(crate) fn order_identity(&mut self, identity: Box<Identity>, completion: Completion, effects: &mut Vec<Effect>) {
-        self.ask(None, Purpose::Adopt(completion), Question::Adopt(identity), effects);
+        self.ordered_identity = Some((identity, completion));
+        self.take_ordered_identity(effects);
+    }
+
+    pub(super) fn take_ordered_identity(&mut self, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Connected
+            && !self.is_changing()
+            && let Some((identity, completion)) = self.ordered_identity.take()
+        {
+            self.ask(None, Purpose::Adopt(completion), Question::Adopt(identity), effects);
+        }
     }
 
     /// Closes the session on behalf of the server.

@@ -250,9 +250,14 @@ impl Session {
     }
 
     /// Ends a subscription whose client takes a gap as its end; the gap and what came before it are still sent.
+    ///
+    /// Clients do not subscribe again to what the server chose for them: those come back with a new connection.
     pub(crate) fn forget_subscription(&mut self, topic: &Topic, effects: &mut Vec<Effect>) {
-        if let Some(subscription) = self.subscriptions.remove(topic) {
-            self.leave(subscription, true, effects);
+        let Some(subscription) = self.subscriptions.remove(topic) else { return };
+        let origin = subscription.origin;
+        self.leave(subscription, true, effects);
+        if matches!(origin, Origin::Identity | Origin::Server) {
+            self.close(CloseReason::InsufficientState, effects);
         }
     }
 

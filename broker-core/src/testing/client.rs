@@ -51,7 +51,7 @@ impl Protocol for LineProtocol {
                 out.text(format!("presence {} {users:?}", topic.local()).as_bytes());
             }
             Reply::PresenceStats { topic, sessions, users } => {
-                out.text(format!("presence {} {sessions} {users}", topic.local()).as_bytes())
+                out.text(format!("presence {} {sessions} {users}", topic.local()).as_bytes());
             }
             Reply::History { topic, position, publications } => {
                 let all: Vec<String> = publications.iter().map(|publication| text(&publication.data)).collect();

@@ -504,3 +504,82 @@ async fn a_url_may_name_a_topic_that_the_identity_brings_and_resume_it() {
     let refused = open("ris2").connection().opened().await.unwrap_err();
     assert_eq!(refused.kind, broker_core::RefusalKind::PermissionDenied);
 }
+
+#[tokio::test]
+async fn what_the_server_orders_while_a_session_connects_is_done_when_it_has() {
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let snapshots = gate.clone();
+    let engine = trusting()
+        .with_settings(|settings| settings.shards = 1)
+        .snapshot("group:slow", move |_| {
+            let gate = snapshots.clone();
+            async move {
+                gate.acquire().await.unwrap().forget();
+                Ok(broker_core::Payload::json("1"))
+            }
+        })
+        .build()
+        .unwrap();
+    let connecting = |token: &str| {
+        let client = Client::open(&engine);
+        client.send(Request::Connect(Connect { token: Some(token.to_owned()), ..Connect::default() }));
+        client
+    };
+    let user = engine.sessions(Target::user("ris1"));
+    let entering = async || {
+        while user.count().await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut client = connecting("ris1 groups=slow");
+    entering().await;
+    assert_eq!(user.unsubscribe(&topic("group:slow")).await.unwrap(), 1);
+    assert_eq!(client.next().await, "connected ris1");
+    drop(client);
+    while user.count().await.unwrap() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut client = connecting("ris1 groups=slow");
+    entering().await;
+    let change = tokio::spawn({
+        let user = user.clone();
+        async move { user.change_identity(Identity::user("lis1").group("b")).await }
+    });
+    tokio::task::yield_now().await;
+    gate.add_permits(9);
+    assert_eq!(change.await.unwrap().unwrap(), 1);
+    assert_eq!(
+        client.take(5).await,
+        [
+            "connected ris1",
+            "subscribed group:slow at 0",
+            "snapshot group:slow 1",
+            "subscribed group:b at 0",
+            "identity lis1 left [\"group:slow\"] joined [\"group:b\"]"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_gap_in_a_topic_of_the_server_ends_a_connection_that_would_not_come_back_to_it() {
+    let mut group = quiet(5);
+    group.slow_consumer = broker_core::SlowConsumer::DropOldest;
+    let engine = trusting()
+        .namespace("group", group)
+        .with_settings(|settings| {
+            settings.backlog_max_bytes = 4096;
+            settings.shards = 1;
+        })
+        .build()
+        .unwrap();
+    let protocol = LineProtocol { gap_ends: true, ..LineProtocol::default() };
+    let mut client = Client::connect_as(&engine, protocol, Some("ris1 groups=a")).await;
+    client.next().await;
+    client.set_capacity(Some(0));
+    for n in 0..200 {
+        engine.publish(&topic("group:a"), json(&format!("\"{n:0>64}\""))).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    client.set_capacity(None);
+    assert_eq!(until(&mut client, "closed").await.pop().as_deref(), Some("closed insufficient_state"));
+}

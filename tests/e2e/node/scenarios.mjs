@@ -96,6 +96,14 @@ class Tools {
         this.changed();
       });
     }
+    // What happens in topics that the server chose.
+    client.chosen = { subscribed: [], publication: [], unsubscribed: [] };
+    for (const [event, list] of Object.entries(client.chosen)) {
+      client.on(event, (context) => {
+        list.push(context);
+        this.changed();
+      });
+    }
     client.on('error', (context) => {
       this.errors.push(`${label} client error: ${show(context)}`);
       this.changed();
@@ -142,6 +150,16 @@ class Tools {
       this.errors.push(`${client.label} subscription error: ${show(context)}`);
       this.changed();
     });
+  }
+
+  /** A token for `application`, which believes what stands in it. */
+  plainToken(claims) {
+    return JSON.stringify(claims);
+  }
+
+  /** What a client was told of a topic that the server chose: `subscribed`, `publication` or `unsubscribed`. */
+  chosen(client, event, topic) {
+    return client.chosen[event].filter(({ channel }) => channel === topic);
   }
 
   /** The server API; fails the scenario on an error unless `raw`. */
@@ -644,5 +662,150 @@ export const scenarios = {
     await t.until(() => heard.got.length === 1, 'what was missed arrived');
     const sessions = client.transitions.filter(({ event }) => event === 'connected').map((connected) => connected.client);
     holds(sessions[0] !== sessions[1], 'a new connection has a new session');
+  },
+
+  async 'topics that the server chose arrive with the connect and are recovered after a cut'(t) {
+    const group = t.topic('night');
+    const topic = `group:${group}`;
+    const token = t.plainToken({ user: 'ris1', groups: [group] });
+    const client = await t.connected({ token }, 'application through the proxy');
+    const told = (event) => t.chosen(client, event, topic);
+    await t.until(() => told('subscribed').length === 1, 'the group is told');
+    same([told('subscribed')[0].recoverable, told('subscribed')[0].wasRecovering], [true, false], 'flags at first');
+    const other = await t.connected({ token: t.plainToken({ user: 'ris2', groups: [group] }) }, 'application');
+    await other.publish(topic, { n: 1 });
+    await t.until(() => told('publication').length === 1, 'the first publication arrived');
+    await t.world.call('refuse', 'application', true);
+    try {
+      await t.world.call('cut', 'application');
+      await t.until(() => client.state === 'connecting', 'the client noticed the cut');
+      for (const item of numbers(2, 4)) await other.publish(topic, item);
+      t.expectErrors(/"type":"transport"/);
+    } finally {
+      await t.world.call('refuse', 'application', false);
+    }
+    await t.until(() => told('subscribed').length === 2, 'the group is told again');
+    same([told('subscribed')[1].wasRecovering, told('subscribed')[1].recovered], [true, true], 'flags after the cut');
+    await other.publish(topic, { n: 5 });
+    await t.until(() => told('publication').length >= 5, 'everything arrived');
+    same(told('publication').map(({ data }) => data), numbers(1, 5), 'publications');
+    same(told('unsubscribed'), [], 'ends');
+  },
+
+  async 'the server subscribes and unsubscribes a session that is connected'(t) {
+    const group = t.topic('night');
+    const topic = `group:${group}`;
+    const client = await t.connected({ token: t.plainToken({ user: 'ris1' }) }, 'application');
+    same((await client.rpc('join', group)).data, 1, 'sessions that joined');
+    await t.until(() => t.chosen(client, 'subscribed', topic).length === 1, 'the group is told');
+    await client.publish(topic, 'hello');
+    await t.until(() => t.chosen(client, 'publication', topic).length === 1, 'the publication arrived');
+    same((await client.rpc('leave', group)).data, 1, 'sessions that left');
+    await t.until(() => t.chosen(client, 'unsubscribed', topic).length === 1, 'the end is told');
+    same(client.transitions.length, 2, 'transitions');
+  },
+
+  async 'what is sent to one session arrives in its own topic'(t) {
+    const client = await t.connected({}, 'application');
+    const topic = `session:${client.transitions.at(-1).client}`;
+    same((await client.rpc('send', { for: 'you' })).data, 1, 'sessions that it was sent to');
+    await t.until(() => t.chosen(client, 'publication', topic).length === 1, 'the publication arrived');
+    same(t.chosen(client, 'publication', topic)[0].data, { for: 'you' }, 'data');
+    same(t.chosen(client, 'subscribed', topic).length, 1, 'times that the topic was told');
+  },
+
+  async 'a token that is renewed in place moves the session between groups'(t) {
+    const [before, after] = [t.topic('ris'), t.topic('lis')];
+    const client = await t.connected(
+      {
+        token: t.plainToken({ user: 'ris1', groups: [before], ttl: 1 }),
+        getToken: async () => t.plainToken({ user: 'ris1', groups: [after], ttl: 3600 }),
+      },
+      'application',
+    );
+    const heard = await t.listen(client, t.topic());
+    await t.until(() => t.chosen(client, 'subscribed', `group:${after}`).length === 1, 'the new group is told');
+    await t.until(() => t.framesIn(client).some((frame) => frame.includes('"refresh":{"client"')), 'the refresh was answered');
+    same(t.chosen(client, 'unsubscribed', `group:${before}`).length, 1, 'ends of the old group');
+    await client.publish(`group:${after}`, 'hello');
+    await t.until(() => t.chosen(client, 'publication', `group:${after}`).length === 1, 'the publication arrived');
+    await client.publish(heard.channel, 'still here');
+    await t.until(() => heard.got.length === 1, 'the subscription of the client goes on');
+    same(client.transitions.length, 2, 'transitions');
+  },
+
+  async 'a token of another user brings the client back as that user'(t) {
+    let asked = 0;
+    const client = await t.connected(
+      {
+        token: t.plainToken({ user: 'ris1', ttl: 1 }),
+        getToken: async () => {
+          asked += 1;
+          return t.plainToken({ user: 'lis1', ttl: 3600 });
+        },
+      },
+      'application',
+    );
+    const topic = t.topic();
+    const heard = await t.listen(client, topic);
+    await client.publish(topic, { n: 1 });
+    same([heard.got.length, heard.publications[0]?.info.user], [1, 'ris1'], 'publications of the first user');
+    await t.until(() => heard.answers.length === 2, 'it is subscribed again');
+    const again = client.transitions.filter(({ event }) => event === 'connecting')[1];
+    same([again.code, again.reason], [3014, 'state invalidated'], 'why it connected again');
+    same([heard.answers[1].wasRecovering, heard.answers[1].recovered], [true, false], 'nothing is resumed from the other user');
+    await client.publish(topic, { n: 2 });
+    await t.until(() => heard.got.length === 2, 'the publication arrived');
+    same(heard.publications[1].info.user, 'lis1', 'user');
+    same(asked, 2, 'times that a token was asked for: for the renewal, and for the new connection');
+  },
+
+  async 'a subscription token is renewed before it ends'(t) {
+    const client = await t.connected({}, 'application');
+    let asked = 0;
+    const heard = await t.listen(client, t.topic(), {
+      getToken: async () => {
+        asked += 1;
+        return t.plainToken({ ttl: asked === 1 ? 1 : 3600 });
+      },
+    });
+    await t.until(() => t.framesIn(client).some((frame) => frame.includes('"sub_refresh":{"expires":true')), 'the renewal was answered');
+    same(asked, 2, 'times that a token was asked for');
+    await client.publish(heard.channel, 'still here');
+    await t.until(() => heard.got.length === 1, 'the publication arrived');
+    same([heard.answers.length, heard.endings.length], [1, 0], 'subscribes and ends');
+  },
+
+  async 'a subscription that expired is made again with a fresh token and recovers'(t) {
+    const client = await t.connected({}, 'application');
+    const isOver = () => t.framesIn(client).some((frame) => frame.includes('"unsubscribe":{"code":2501'));
+    const topic = t.topic();
+    let asked = 0;
+    const heard = await t.listen(client, topic, {
+      getToken: async () => {
+        asked += 1;
+        // The renewal comes too late.
+        if (asked === 2) await t.until(isOver, 'the subscription is over');
+        return t.plainToken({ ttl: asked === 1 ? 1 : 3600 });
+      },
+    });
+    await t.until(() => heard.answers.length === 2, 'it is subscribed again');
+    same([heard.answers[1].wasRecovering, heard.answers[1].recovered], [true, true], 'flags');
+    await client.publish(topic, 'after');
+    await t.until(() => heard.got.length === 1, 'the publication arrived');
+    same(client.transitions.length, 2, 'transitions');
+  },
+
+  async 'a disconnect of the server has its code and text'(t) {
+    const client = await t.connected({}, 'application');
+    // The call may be cut off by what it does.
+    client.rpc('disconnect', { code: 4321, reason: 'moved' }).catch(() => {});
+    await t.until(() => client.transitions.length === 4, 'the client came back');
+    const again = client.transitions[2];
+    same([again.event, again.code, again.reason], ['connecting', 4321, 'moved'], 'why it connected again');
+    client.rpc('disconnect', { code: 4900, reason: 'game over' }).catch(() => {});
+    await t.until(() => client.state === 'disconnected', 'the client gave up');
+    const end = client.transitions.at(-1);
+    same([end.code, end.reason], [4900, 'game over'], 'why it is over');
   },
 };

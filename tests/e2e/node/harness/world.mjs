@@ -7,8 +7,8 @@ import { SECRET, token } from './token.mjs';
 const websocket = (port) => `ws://127.0.0.1:${port}/connection/websocket`;
 
 /**
- * Starts the servers: `open` for everything and `pinging` with short deadlines, which accept tokens and need none, and `application` with a
- * handler for calls.
+ * Starts the servers: `open` for everything and `pinging` with short deadlines, which accept tokens and need none, and `application` with hooks,
+ * to which a token is plain JSON: `{"user":"ris1","groups":["night"],"ttl":2}`.
  */
 export async function startWorld() {
   const args = ['--dev', '--token-hmac-secret', SECRET];
@@ -18,7 +18,11 @@ export async function startWorld() {
     startApplication(),
   ]);
   const servers = { open, pinging, application };
-  const proxies = { open: await startProxy(open.port), pinging: await startProxy(pinging.port) };
+  const proxies = {
+    open: await startProxy(open.port),
+    pinging: await startProxy(pinging.port),
+    application: await startProxy(application.port),
+  };
 
   return {
     servers,
@@ -30,6 +34,7 @@ export async function startWorld() {
         'open through the proxy': websocket(proxies.open.port),
         'pinging through the proxy': websocket(proxies.pinging.port),
         application: websocket(application.port),
+        'application through the proxy': websocket(proxies.application.port),
       },
       now: Math.floor(Date.now() / 1000),
     },
