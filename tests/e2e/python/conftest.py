@@ -8,9 +8,48 @@ import re
 
 import pytest
 
-from harness import SECRET, Broker, Server, binary
+from harness import API_KEY, SECRET, SUBSCRIPTION_SECRET, Broker, Server, binary
 
 _number = itertools.count()
+
+GUARDED = f"""
+[client]
+anonymous = true
+
+[client.token]
+hmac_secret = "{SECRET}"
+
+[client.subscription_token]
+hmac_secret = "{SUBSCRIPTION_SECRET}"
+
+[api]
+key = "{API_KEY}"
+
+[namespaces.group]
+history_size = 1000
+presence = true
+
+[namespaces.user]
+history_size = 1000
+
+[namespaces.open]
+history_size = 1000
+presence = true
+allow = ["sub", "pub", "hst", "prs"]
+
+[namespaces.public]
+history_size = 1000
+presence = true
+allow = ["sub"]
+allow_anonymous = true
+
+[namespaces.closed]
+history_size = 1000
+presence = true
+
+[namespaces.bare]
+allow = ["sub", "pub", "hst", "prs"]
+"""
 
 # The debug log of `websockets` holds every frame, so a failure shows what was exchanged; these would repeat it.
 for chatty in ["asyncio", "centrifuge", "urllib3"]:
@@ -35,6 +74,16 @@ def pytest_pyfunc_call(pyfuncitem):
 def broker():
     """A dev server that accepts tokens and needs none."""
     with Broker("--dev", "--token-hmac-secret", SECRET) as running:
+        yield running
+        assert "panicked" not in running.log()
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory):
+    """A server as it stands in production: nothing is open but what its configuration says."""
+    path = tmp_path_factory.mktemp("guarded") / "broker.toml"
+    path.write_text(GUARDED)
+    with Broker("--config", str(path), api_key=API_KEY) as running:
         yield running
         assert "panicked" not in running.log()
 

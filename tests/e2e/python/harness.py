@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import re
@@ -16,6 +17,8 @@ import urllib.request
 PATIENCE = 10.0
 POLL = 0.02
 SECRET = "a-secret-of-the-end-to-end-tests-0123456789"
+SUBSCRIPTION_SECRET = "of-subscriptions-in-the-end-to-end-tests-0123456789"
+API_KEY = "the-key-of-the-end-to-end-tests"
 
 
 def binary(variable="BROKER_BIN"):
@@ -126,6 +129,53 @@ class Broker(Server):
     def get(self, path, internal=False, headers=None):
         base = self.internal if internal else self.http
         return fetch(urllib.request.Request(base + path, headers=headers or {}))
+
+
+class Publisher(threading.Thread):
+    """Publishes `{"of": topic, "n": 1}`, 2, .. to all of `topics` over the API while the test goes on, one number after the other.
+
+    `begun` is the number that is being published or was last, `answered` the last one that every topic has taken.
+    """
+
+    def __init__(self, broker, topics, pause=0.003):
+        super().__init__(daemon=True)
+        self._broker, self._topics, self._pause = broker, topics, pause
+        self._stopping = threading.Event()
+        self._failure = None
+        self.begun = self.answered = 0
+
+    def run(self):
+        host = self._broker.http.removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=PATIENCE)
+        headers = {"Content-Type": "application/json", "X-API-Key": self._broker.api_key}
+        try:
+            while not self._stopping.wait(self._pause):
+                self.begun += 1
+                commands = [{"publish": {"channel": topic, "data": {"of": topic, "n": self.begun}}} for topic in self._topics]
+                connection.request("POST", "/api/batch", json.dumps({"commands": commands}), headers)
+                replies = json.loads(connection.getresponse().read())["replies"]
+                assert all("publish" in reply for reply in replies), replies
+                self.answered = self.begun
+        except Exception as failure:
+            self._failure = failure
+        finally:
+            connection.close()
+
+    async def goes_on(self, count=1):
+        """Waits until so many numbers were begun from here on, and answered."""
+        wanted = self.begun + count
+        while self.answered < wanted:
+            assert self.is_alive(), self._failure
+            await asyncio.sleep(0.001)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stopping.set()
+        self.join(PATIENCE)
+        assert self._failure is None, self._failure
 
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
