@@ -352,7 +352,7 @@ impl Dropped {
 mod tests {
     use super::super::batch::Encoded;
     use super::*;
-    use crate::{Epoch, Payload, Publication, Publish};
+    use crate::Epoch;
 
     fn batch(topic: &str, first: u64, frames: &[&str]) -> Arc<Batch> {
         let mut end = 0;

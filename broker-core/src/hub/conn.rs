@@ -124,7 +124,7 @@ pub(crate) struct Conn {
     /// Nothing is written until the session is welcome.
     pub(crate) holding: bool,
     /// Subscriptions that let go by what is published, until everything else is taken.
-    pub(crate) catching_up: Option<Box<Vec<CatchUp>>>,
+    pub(crate) catching_up: Vec<CatchUp>,
     /// The outlet is blocked; when it has taken nothing until then, the client is gone.
     pub(crate) stuck_until: Option<Instant>,
 }

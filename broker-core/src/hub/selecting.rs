@@ -137,17 +137,15 @@ impl Shard {
                 && shared.variant == variant
                 && shared.seqs.iter().copied().eq(publications.iter().map(|(seq, _)| *seq))
         };
-        let batch = match self.shared.iter().find(is_same) {
-            Some(shared) => shared.batch.clone(),
-            None => {
-                let batch = self.encode_batch(codec, entry, publications);
-                if self.shared.len() < SHARED_MAX {
-                    let seqs = publications.iter().map(|(seq, _)| *seq).collect();
-                    self.shared.push(Shared { topic: entry.incarnation, variant, seqs, batch: batch.clone() });
-                }
-                batch
+        let same = self.shared.iter().find(is_same).map(|shared| shared.batch.clone());
+        let batch = same.unwrap_or_else(|| {
+            let batch = self.encode_batch(codec, entry, publications);
+            if self.shared.len() < SHARED_MAX {
+                let seqs = publications.iter().map(|(seq, _)| *seq).collect();
+                self.shared.push(Shared { topic: entry.incarnation, variant, seqs, batch: batch.clone() });
             }
-        };
+            batch
+        });
         self.push_batch(slot, &batch, 0, entry);
         if batch.ends {
             self.ended.push((slot, entry.topic.clone()));

@@ -292,7 +292,7 @@ impl Shard {
             credit,
             held: VecDeque::new(),
             spent: None,
-            catching_up: None,
+            catching_up: Vec::new(),
             stuck_until: None,
             dirty: false,
             blocked: false,

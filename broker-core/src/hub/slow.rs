@@ -122,7 +122,7 @@ impl Shard {
                 joining: false,
             };
             if let Some(conn) = self.conn(at) {
-                conn.catching_up.get_or_insert_default().push(catch_up);
+                conn.catching_up.push(catch_up);
             }
             // It may have taken everything meanwhile.
             self.mark_dirty(slot);
@@ -133,7 +133,7 @@ impl Shard {
     pub(super) fn catch_up(&mut self, at: SlotRef) {
         let hub = self.hub.clone();
         let Some(conn) = self.conn(at).filter(|conn| !conn.session.is_closed()) else { return };
-        for catch_up in conn.catching_up.iter_mut().flat_map(|all| all.iter_mut()).filter(|catch_up| !catch_up.joining) {
+        for catch_up in conn.catching_up.iter_mut().filter(|catch_up| !catch_up.joining) {
             catch_up.joining = true;
             let member = MemberRef { at, subscription: catch_up.generation };
             let wants = Wants { join_leave: catch_up.join_leave, snapshot: false };
@@ -236,19 +236,18 @@ impl Shard {
 impl Conn {
     /// Takes the subscription out of those that catch up; of this number, where one is given.
     fn take_catch_up(&mut self, topic: &Topic, generation: Option<Generation>) -> Option<CatchUp> {
-        let all = self.catching_up.as_mut()?;
         let is_meant =
             |catch_up: &CatchUp| catch_up.topic == *topic && generation.is_none_or(|generation| catch_up.generation == generation);
-        let at = all.iter().position(is_meant)?;
-        let found = all.swap_remove(at);
-        if all.is_empty() {
-            self.catching_up = None;
+        let at = self.catching_up.iter().position(is_meant)?;
+        let found = self.catching_up.swap_remove(at);
+        if self.catching_up.is_empty() {
+            self.catching_up = Vec::new();
         }
         Some(found)
     }
 
     /// Whether something is to be read once everything is taken.
     pub(super) fn wants_catch_up(&self) -> bool {
-        self.catching_up.as_ref().is_some_and(|all| all.iter().any(|catch_up| !catch_up.joining))
+        self.catching_up.iter().any(|catch_up| !catch_up.joining)
     }
 }
