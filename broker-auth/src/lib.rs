@@ -31,6 +31,8 @@ mod claims;
 mod hmac;
 #[cfg(feature = "http-hooks")]
 mod hooks;
+#[cfg(any(feature = "http-hooks", feature = "jwks"))]
+mod http_client;
 mod inspect;
 mod jwks;
 mod key;
@@ -48,6 +50,8 @@ pub use hooks::{
     Hook, HookAuthorizer, HookCounts, HookHeader, HookOptions, HookUrl, HookedNamespaces, HooksOptions, HttpHooks, InvalidHeader,
     InvalidHookUrl, PassedHeader,
 };
+#[cfg(any(feature = "http-hooks", feature = "jwks"))]
+pub use http_client::NoRootCertificates;
 pub use inspect::{Inspected, inspect};
 #[cfg(feature = "jwks")]
 pub use jwks::http::InvalidJwksUrl;
