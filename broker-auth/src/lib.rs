@@ -77,6 +77,11 @@
 //! [`SubscriptionTokens`] is an authorizer that lets the token of a subscription decide about it. [`Tickets`] stand in a URL in place of a token.
 //! [`inspect()`] says what a token holds and what is wrong with it, without believing it.
 //!
+//! # The application's say
+//!
+//! With the feature `http-hooks`, `HttpHooks` asks an application over HTTP what credentials do not say: who a client without any is, who may listen and
+//! publish where, what a call or a message is answered.
+//!
 //! No policy lives here: whether a token is needed is decided elsewhere.
 
 mod algorithm;

@@ -20,6 +20,7 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Message, client::IntoClientRequest},
@@ -48,14 +49,26 @@ impl Application {
 
     /// Answers whoever comes to this listener.
     pub(crate) fn listen(listener: TcpListener, answer: impl Fn(&Call) -> Value + Send + Sync + 'static) -> Self {
+        Self::behind(listener, None, answer)
+    }
+
+    /// The same, for those who speak TLS with it.
+    pub(crate) fn behind(listener: TcpListener, tls: Option<TlsAcceptor>, answer: impl Fn(&Call) -> Value + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(answer);
         let (calls, seen) = watch::channel(Vec::new());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (answer, calls) = (answer.clone(), calls.clone());
+                let (answer, calls, tls) = (answer.clone(), calls.clone(), tls.clone());
                 let service = service_fn(move |request| serve(request, answer.clone(), calls.clone()));
-                tokio::spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok() });
+                // Who hangs up, or does not trust the certificate, is no failure of the application.
+                tokio::spawn(async move {
+                    let http = http1::Builder::new();
+                    match tls {
+                        None => http.serve_connection(TokioIo::new(stream), service).await.ok(),
+                        Some(tls) => http.serve_connection(TokioIo::new(tls.accept(stream).await.ok()?), service).await.ok(),
+                    }
+                });
             }
         });
         Self { address, calls: seen }

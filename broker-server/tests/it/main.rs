@@ -6,6 +6,7 @@ mod defaults;
 mod hooks;
 mod hooks_decide;
 mod hooks_failing;
+mod hooks_over_tls;
 mod hooks_serve;
 mod mistakes;
 mod network;
