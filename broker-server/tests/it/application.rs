@@ -97,7 +97,8 @@ impl Application {
 
 /// The configuration of these hooks, each at the path of its name.
 pub(crate) fn hooks_at(address: SocketAddr, hooks: &[&str]) -> String {
-    hooks.iter().map(|hook| format!("[hooks.{hook}]\nurl = \"http://{address}/{hook}\"\n")).collect()
+    let section = |hook: &&str| format!("[hooks.{hook}]\nurl = \"http://{address}/{hook}\"\n");
+    hooks.iter().map(section).collect::<Vec<_>>().concat()
 }
 
 async fn serve(
