@@ -95,9 +95,9 @@ impl Application {
     }
 }
 
-/// The configuration of these hooks, each at the path of its name.
+/// The configuration of these hooks, each at the path of its name. A machine that is busy with other tests gets the time it needs.
 pub(crate) fn hooks_at(address: SocketAddr, hooks: &[&str]) -> String {
-    let section = |hook: &&str| format!("[hooks.{hook}]\nurl = \"http://{address}/{hook}\"\n");
+    let section = |hook: &&str| format!("[hooks.{hook}]\nurl = \"http://{address}/{hook}\"\ntimeout = \"10s\"\n");
     hooks.iter().map(section).collect::<Vec<_>>().concat()
 }
 
