@@ -138,6 +138,10 @@ impl Engine {
     pub async fn join_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
         let topic = group_topic(group)?;
         if let Some(member) = member(who)? {
+            if let Some(tenant) = &member.tenant {
+                // A membership that cannot be had would keep the user out.
+                topic.in_tenant(tenant).map_err(not_a_group)?;
+            }
             let keep = self.hub.rules.settings.membership_ttl;
             self.hub.registry.join(&member, group, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         }
@@ -155,10 +159,10 @@ impl Engine {
         self.sessions(who.clone()).unsubscribe(&topic).await
     }
 
-    /// Who is in a group, by user. Cancel-safe.
+    /// Who is in a group, by user; refused where those are more than 100,000 sessions. Cancel-safe.
     pub async fn group_members(&self, group: &Topic) -> Result<Vec<UserSessions>, ControlError> {
-        let reports = self.sessions(Target::Topic(group.clone())).list(LIST_MAX).await?;
-        Ok(crate::sessions::by_user(reports))
+        let reports = self.sessions(Target::Topic(group.clone())).list(LIST_MAX + 1).await?;
+        Ok(crate::sessions::by_user(whole(reports, LIST_MAX)?))
     }
 
     /// Groups with sessions, in the order of their names. Cancel-safe.
@@ -359,9 +363,22 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// A list that has not more entries than this: one that was cut would pass for all there is.
+fn whole<T>(list: Vec<T>, max: usize) -> Result<Vec<T>, Refusal> {
+    if list.len() <= max {
+        return Ok(list);
+    }
+    let refusal = Refusal::new(RefusalKind::LimitExceeded, format!("more than {max} sessions are in the group"));
+    Err(refusal.hint("ask for its count, or list a set that names fewer"))
+}
+
 /// The topic of a group that the server API names.
 fn group_topic(group: &str) -> Result<Topic, Refusal> {
-    Topic::group(group).map_err(|error| Refusal::bad_request(format!("the group cannot be a topic: {error}")))
+    Topic::group(group).map_err(not_a_group)
+}
+
+fn not_a_group(error: InvalidTopic) -> Refusal {
+    Refusal::bad_request(format!("the group cannot be a topic: {error}"))
 }
 
 /// The user whose membership is remembered; `None`: it is one session's.
@@ -476,4 +493,15 @@ refusal_error! {
 refusal_error! {
     /// Why presence was not read: it is off there, there is no such namespace, or it did not answer.
     PresenceError
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_whole_or_refused() {
+        assert_eq!(whole(vec![1, 2], 2).unwrap(), [1, 2]);
+        assert_eq!(whole(vec![1, 2, 3], 2).unwrap_err().kind, RefusalKind::LimitExceeded);
+    }
 }
