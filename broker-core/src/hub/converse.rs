@@ -301,8 +301,9 @@ impl Shard {
             data: None,
             ttl: None,
         };
-        self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
+        // Before the session goes on: it may leave at once, and its leave is told after its join.
         self.hub.tell_coming(&entry.topic, info, coming);
+        self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
     }
 
     pub(super) fn disconnected(&self, conn: &Conn, reason: &crate::CloseReason, now: Instant) {
