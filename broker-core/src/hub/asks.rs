@@ -85,7 +85,9 @@ fn unanswered(error: Unavailable) -> Refusal {
 }
 
 async fn identify(hub: &Hub, subject: &Subject, head: Head, connect: Connect) -> Result<Box<Identified>, Refusal> {
-    let identity = match &hub.hooks.connect {
+    // The application may have looked before a revocation that comes while it answers.
+    let asked_at = SystemTime::now();
+    let mut identity = match &hub.hooks.connect {
         Some(hook) => {
             let request = ConnectRequest::new(subject, head, connect);
             guarded(hub, "connect", async { hook(request).await }).await??
@@ -96,6 +98,7 @@ async fn identify(hub: &Hub, subject: &Subject, head: Head, connect: Connect) ->
             return Err(refusal.hint("connect with a token").rule("set client.anonymous = true, or a connect hook"));
         }
     };
+    identity.issued_at.get_or_insert(asked_at);
     identified(hub, subject, identity).await
 }
 
