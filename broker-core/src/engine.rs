@@ -7,8 +7,8 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     Connection, ControlAnswer, ControlAnswers, ControlError, ControlQuestion, EngineBuilder, GroupCount, Identity, InvalidTopic, Member,
     Namespace, NodeInfo, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed, Published, Refusal,
-    RefusalKind, Registry, Revocation, ServerSubscription, SessionId, SessionInfo, Sessions, Since, Start, Stats, Subject, Target, Topic,
-    TopicCount, TopicStream, UserId, UserSessions,
+    RefusalKind, Registry, Revocation, Revoked, ServerSubscription, SessionId, SessionInfo, Sessions, Since, Start, Stats, Subject, Target,
+    Topic, TopicCount, TopicStream, UserId, UserSessions,
     hub::{CONTROL_TIMEOUT, Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, history},
     session::{Generation, Manners, Session, not_available},
     stream::Feed,
@@ -128,6 +128,9 @@ impl Engine {
     ///
     /// When it answers, with the number of sessions, nothing more is written to them. Cancelled, it goes on where it has begun.
     pub async fn revoke(&self, revocation: Revocation) -> Result<usize, ControlError> {
+        if matches!(&revocation.whose, Revoked::User(user) if user.is_anonymous()) {
+            return Err(Refusal::bad_request("an empty user means nobody").into());
+        }
         let keep = self.hub.rules.settings.revocation_ttl;
         self.hub.registry.revoke(&revocation, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         crate::sessions::done(self.ask_nodes(ControlQuestion::Revoke(revocation)).await)
@@ -138,9 +141,15 @@ impl Engine {
     pub async fn join_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
         let topic = group_topic(group)?;
         if let Some(member) = member(who)? {
+            // A membership that cannot be had would keep the user out of everything.
             if let Some(tenant) = &member.tenant {
-                // A membership that cannot be had would keep the user out.
                 topic.in_tenant(tenant).map_err(not_a_group)?;
+            }
+            let groups = self.hub.registry.groups_of(&member).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+            let settings = &self.hub.rules.settings;
+            if groups.len() + usize::from(settings.user_topics) >= settings.subscriptions_max && !groups.iter().any(|of| **of == *group) {
+                let refusal = Refusal::new(RefusalKind::LimitExceeded, format!("the user is in {} groups already", groups.len()));
+                return Err(refusal.hint("take the user out of another group first").rule("raise client.subscriptions_max").into());
             }
             let keep = self.hub.rules.settings.membership_ttl;
             self.hub.registry.join(&member, group, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;

@@ -21,7 +21,7 @@ use crate::{
     identity::{authenticate, connect, trusting, until},
 };
 
-/// What lets through as many as it is told to, once it is shut.
+/// What lets everybody through but the first one after it was shut, who waits.
 #[derive(Clone)]
 struct Gate(Arc<(Semaphore, Semaphore, AtomicBool)>);
 
@@ -39,12 +39,12 @@ impl Gate {
         self.0.1.acquire().await.unwrap().forget();
     }
 
-    fn pass_one(&self) {
+    fn let_through(&self) {
         self.0.0.add_permits(1);
     }
 
     async fn pass(&self) {
-        if self.0.2.load(Relaxed) {
+        if self.0.2.swap(false, Relaxed) {
             self.0.1.add_permits(1);
             self.0.0.acquire().await.unwrap().forget();
         }
@@ -151,7 +151,7 @@ async fn an_identity_that_the_application_looks_up_during_a_revocation_does_not_
     while SystemTime::now() < before + Duration::from_millis(2) {
         tokio::task::yield_now().await;
     }
-    gate.pass_one();
+    gate.let_through();
     let line = client.next().await;
     assert!(line.starts_with("refused Unauthorized"), "{line}");
 }
@@ -164,7 +164,7 @@ async fn a_user_who_connects_while_it_is_joined_to_a_group_is_in_it() {
     let mut client = connecting(&engine, "ris1");
     registry.read.reached().await;
     engine.join_group("night", &Target::user("ris1")).await.unwrap();
-    registry.read.pass_one();
+    registry.read.let_through();
     until(&mut client, "subscribed group:night").await;
     engine.publish(&topic("group:night"), json("1")).await.unwrap();
     assert_eq!(client.next().await, "group:night 1:1");
@@ -180,17 +180,18 @@ async fn a_user_who_connects_or_renews_while_it_leaves_a_group_hears_no_more_of_
     let mut client = connecting(&engine, "ris1");
     registry.read.reached().await;
     engine.leave_group("night", &user).await.unwrap();
-    registry.read.pass_one();
+    registry.read.let_through();
     until(&mut client, "connected").await;
     engine.publish(&topic("group:night"), json("1")).await.unwrap();
     assert!(told(&engine, &mut client).await.iter().all(|line| !line.starts_with("group:night")));
 
     engine.join_group("night", &user).await.unwrap();
     client.next().await;
+    registry.read.shut();
     authenticate(&client, "ris1 groups=other");
     registry.read.reached().await;
     engine.leave_group("night", &user).await.unwrap();
-    registry.read.pass_one();
+    registry.read.let_through();
     until(&mut client, "identity").await;
     engine.publish(&topic("group:night"), json("2")).await.unwrap();
     assert!(told(&engine, &mut client).await.iter().all(|line| !line.starts_with("group:night")));
@@ -210,7 +211,7 @@ async fn a_group_that_a_user_is_joined_to_while_it_renews_stays() {
     authenticate(&client, "ris1 groups=b");
     gate.reached().await;
     assert_eq!(engine.join_group("night", &Target::user("ris1")).await.unwrap(), 1);
-    gate.pass_one();
+    gate.let_through();
     let lines = until(&mut client, "identity").await;
     assert_eq!(lines.last().unwrap(), "identity ris1 left [\"group:a\"] joined [\"group:b\"]");
     engine.publish(&topic("group:night"), json("1")).await.unwrap();
@@ -308,7 +309,7 @@ async fn an_unsubscribe_takes_back_the_subscribe_that_waits_in_a_tenant_too() {
     client.subscribe("quiet:x");
     client.unsubscribe("quiet:x");
     until(&mut client, "unsubscribed quiet:x").await;
-    gate.pass_one();
+    gate.let_through();
     until(&mut client, "published quiet:x").await;
     let told = told(&engine, &mut client).await;
     assert!(told.iter().all(|line| !line.starts_with("subscribed")), "{told:?}");
@@ -321,6 +322,24 @@ async fn a_group_whose_topic_is_too_long_in_its_tenant_is_refused_and_keeps_nobo
     let user = Target::User { user: "u".into(), tenant: Some(tenant) };
     assert!(engine.join_group(&"g".repeat(245), &user).await.is_err());
     connect(&engine, "u tenant=acme").await;
+}
+
+#[tokio::test]
+async fn a_group_more_than_a_session_may_have_topics_is_refused_and_keeps_nobody_out() {
+    let engine = trusting().with_settings(|settings| settings.subscriptions_max = 3).build().unwrap();
+    let user = Target::user("ris1");
+    for group in ["a", "b", "a"] {
+        engine.join_group(group, &user).await.unwrap();
+    }
+    assert!(engine.join_group("c", &user).await.is_err());
+    connect(&engine, "ris1").await;
+}
+
+#[tokio::test]
+async fn nobody_in_particular_cannot_be_revoked() {
+    let engine = open_engine().build().unwrap();
+    assert!(engine.revoke(Revocation::now(Revoked::User("".into()))).await.is_err());
+    Client::connect(&engine).await;
 }
 
 #[tokio::test]
@@ -401,7 +420,7 @@ async fn a_second_join_is_answered_no_sooner_than_the_first_is_live() {
         tokio::task::yield_now().await;
     }
     assert!(!first.is_finished() && !second.is_finished());
-    gate.pass_one();
+    gate.let_through();
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (1, 1));
     drop(client);
 }
