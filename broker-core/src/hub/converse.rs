@@ -174,11 +174,10 @@ impl Shard {
             return conn.session.order_close(CloseReason::Revoked, effects);
         }
         for moved in self.hub.recent.moved_since(as_of, conn.session.subject()) {
-            guarded(&self.hub.stats, &mut conn.session, effects, |session, effects| match moved.is_in {
-                true => {
+            guarded(&self.hub.stats, &mut conn.session, effects, |session, effects| {
+                if moved.is_in {
                     session.order_subscribe(ServerSubscription::new(moved.topic), None, Completion(Arc::new(())), effects);
-                }
-                false => {
+                } else {
                     session.order_unsubscribe(&moved.topic, now.into_std(), effects);
                 }
             });
