@@ -287,6 +287,6 @@ impl Session {
 }
 
 /// When a subscription ends on the session's own clock, leeway included.
-fn ends_at(expires_at: Option<Duration>, now: Instant, leeway: Duration) -> Option<Instant> {
+pub(super) fn ends_at(expires_at: Option<Duration>, now: Instant, leeway: Duration) -> Option<Instant> {
     expires_at.map(|ttl| now + ttl + leeway)
 }
