@@ -28,6 +28,21 @@ impl Rate {
         self
     }
 
+    /// How many, in each [`Rate::per`].
+    pub const fn count(self) -> u32 {
+        self.count
+    }
+
+    /// The time in which they come.
+    pub const fn per(self) -> Duration {
+        self.per
+    }
+
+    /// How many may come at once.
+    pub const fn at_once(self) -> u32 {
+        self.burst
+    }
+
     /// So many times as often, and at once.
     const fn times(self, factor: u32) -> Self {
         Self { count: self.count.saturating_mul(factor), per: self.per, burst: self.burst.saturating_mul(factor) }

@@ -6,6 +6,7 @@ use super::{
     addresses::Addresses,
     field::{Complaint, count, duration, size, switch, texts},
     quantity::show_duration,
+    rates::Rates,
     token::TokenKeys,
     visit::Visitor,
 };
@@ -40,6 +41,8 @@ pub struct Client {
     pub subscription_token: TokenKeys,
     /// Where clients come from, and how many may come from there.
     pub addresses: Addresses,
+    /// How often sessions and users may do what.
+    pub rates: Rates,
 }
 
 impl Default for Client {
@@ -58,6 +61,7 @@ impl Default for Client {
             token: TokenKeys::default(),
             subscription_token: TokenKeys::default(),
             addresses: Addresses::default(),
+            rates: Rates::default(),
         }
     }
 }
@@ -73,6 +77,7 @@ impl Client {
         settings.backlog_max_bytes = self.backlog_max;
         settings.mistakes_per_minute = u32::try_from(self.mistakes_per_minute).unwrap_or(u32::MAX);
         settings.anonymous = self.anonymous;
+        settings.rates = self.rates.rates();
         settings.shards = shards.unwrap_or(0);
     }
 
@@ -125,7 +130,11 @@ impl Client {
         let about =
             "Tokens that let one user subscribe to one topic. Where this section has no key, keys and settings of [client.token] hold.";
         keys.section("subscription_token", about, &mut |keys| self.subscription_token.keys(keys));
-        keys.section("rate", "How often clients may do what costs something.", &mut |keys| self.addresses.rate_keys(keys));
+        keys.section("rate", "How often clients may do what costs something: a rate is what holds in the long run, a burst what may come at once. Over one, a command \
+             is refused with the time to wait.", &mut |keys| {
+            self.addresses.rate_keys(keys);
+            self.rates.keys(keys);
+        });
     }
 
     /// Shortens a timeout that nobody set to what a short `ping_interval` leaves, so that one of the two can be set alone.

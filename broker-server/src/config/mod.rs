@@ -15,6 +15,7 @@ mod mistake;
 mod namespaces;
 mod print;
 mod quantity;
+mod rates;
 mod raw;
 mod routes;
 mod secret;

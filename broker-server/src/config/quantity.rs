@@ -46,17 +46,38 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 
 /// Reads "50/s", "600/m", "1000/h".
 pub(super) fn parse_rate(text: &str) -> Option<Rate> {
-    let (count, unit) = text.trim().split_once('/')?;
-    let (_, seconds) = TIMES.iter().find(|(name, _)| *name == unit)?;
+    let (count, per) = in_time(text)?;
     let is_number = count.bytes().all(|byte| byte.is_ascii_digit());
     let count = count.parse().ok().filter(|count| is_number && *count > 0)?;
-    Some(Rate { count, per: Duration::from_secs(*seconds) })
+    Some(Rate { count, per })
+}
+
+/// Reads "1MiB/s", "64KiB/m".
+pub(super) fn parse_byte_rate(text: &str) -> Option<Rate> {
+    let (bytes, per) = in_time(text)?;
+    let count = u32::try_from(parse_size(bytes)?).ok().filter(|count| *count > 0)?;
+    Some(Rate { count, per })
 }
 
 /// The text that [`parse_rate`] reads as this.
 pub(super) fn show_rate(rate: Rate) -> String {
-    let unit = TIMES.iter().find(|(_, seconds)| Duration::from_secs(*seconds) == rate.per).map_or("s", |(name, _)| name);
-    format!("{}/{unit}", rate.count)
+    format!("{}/{}", rate.count, time_of(rate))
+}
+
+/// The text that [`parse_byte_rate`] reads as this.
+pub(super) fn show_byte_rate(rate: Rate) -> String {
+    format!("{}/{}", show_size(rate.count.into()), time_of(rate))
+}
+
+/// What stands before the slash, and the time after it.
+fn in_time(text: &str) -> Option<(&str, Duration)> {
+    let (count, unit) = text.trim().split_once('/')?;
+    let (_, seconds) = TIMES.iter().find(|(name, _)| *name == unit)?;
+    Some((count, Duration::from_secs(*seconds)))
+}
+
+fn time_of(rate: Rate) -> &'static str {
+    TIMES.iter().find(|(_, seconds)| Duration::from_secs(*seconds) == rate.per).map_or("s", |(name, _)| name)
 }
 
 /// The shortest text that [`parse_duration`] reads as this, to the millisecond.
@@ -124,6 +145,16 @@ mod tests {
         }
         for bad in ["", "50", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "50/d", "50 / s", "99999999999/s"] {
             assert_eq!(parse_rate(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_of_bytes_is_a_size_over_a_time() {
+        for good in ["1MiB/s", "64KiB/m", "1B/h"] {
+            assert_eq!(parse_byte_rate(good).map(show_byte_rate).as_deref(), Some(good));
+        }
+        for bad in ["", "1MiB", "50/s", "0B/s", "1MiB/d", "4GiB/s", "1MB/s"] {
+            assert_eq!(parse_byte_rate(bad), None, "{bad}");
         }
     }
 

@@ -23,9 +23,26 @@ fn rates_are_numbers_over_a_time_or_off() {
         assert_eq!(rate(off), None, "{off}");
     }
     check_mistake("[client.rate]\nconnects_per_address = 20\n", "this has no unit", "write \"20/s\" for so many a second");
-    check_mistake("[client.rate]\nconnects_per_address = \"20\"\n", "this is no rate", "write \"20/s\" for so many a second");
+    check_mistake("[client.rate]\nconnects_per_address = \"20\"\n", "this has no unit", "write \"20/s\" for so many a second");
     check_mistake("[client.rate]\nconnects_per_address = \"fast\"\n", "this is no rate", "write it like \"50/s\"");
     check_mistake("[client.rate]\nconnects_burst = 0\n", "this is 0", "from 1 to 1000000");
+}
+
+#[test]
+fn rates_of_sessions_and_users_reach_the_engine() {
+    let text = "[client.rate]\ncommands = \"600/m\"\ncommands_burst = 7\nuser_commands = \"off\"\nbytes = \"64KiB/s\"\nuser_bytes_burst = \"16MiB\"\n";
+    let loaded = load(text, |_| {});
+    assert_eq!(shown(&loaded), "");
+    let (rates, defaults) = (loaded.config.client.rates.rates(), broker::Rates::default());
+    assert_eq!(rates.session.commands, Some(broker::Rate::new(600, Duration::from_secs(60)).burst(7)));
+    assert_eq!(rates.session.bytes, Some(broker::Rate::per_second(64 << 10).burst(4 << 20)));
+    assert_eq!(rates.user.commands, None);
+    assert_eq!(rates.user.bytes, defaults.user.bytes.map(|rate| rate.burst(16 << 20)));
+    assert_eq!((rates.session.publishes, rates.user.errors), (defaults.session.publishes, defaults.user.errors));
+    check_mistake("[client.rate]\nbytes = 100000\n", "this has no unit", "write \"100000B/s\" for bytes a second");
+    check_mistake("[client.rate]\nbytes = \"50/s\"\n", "this is no rate of bytes", "write it like \"1MiB/s\"");
+    check_mistake("[client.rate]\nbytes_burst = 100000\n", "this has no unit", "for bytes");
+    check_mistake("[client.rate]\nuser_publish = \"5/s\"\n", "did you mean `user_publishes`?", "");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod words;
 use std::fmt::Write as _;
 
 pub(super) use self::{
-    quantities::{count, duration, optional_count, rate, size},
+    quantities::{byte_rate, count, duration, optional_count, rate, size},
     texts::{Complaint, address, file, headers, secret, text, texts},
     words::{asked, choice, switch, verbs},
 };

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{Fault, Field, quoted};
 use crate::config::{
-    quantity::{Rate, parse_duration, parse_rate, parse_size, show_duration, show_rate, show_size},
+    quantity::{Rate, parse_byte_rate, parse_duration, parse_rate, parse_size, show_byte_rate, show_duration, show_rate, show_size},
     raw::{Raw, RawValue},
 };
 
@@ -138,43 +138,60 @@ impl Field for CountField<'_> {
 
 /// A rate such as "50/s", or "off".
 pub(in crate::config) fn rate(target: &mut Option<Rate>) -> impl Field + '_ {
-    RateField(target)
+    RateField { target, of_bytes: false }
 }
 
-struct RateField<'a>(&'a mut Option<Rate>);
+/// A rate of bytes such as "1MiB/s", or "off".
+pub(in crate::config) fn byte_rate(target: &mut Option<Rate>) -> impl Field + '_ {
+    RateField { target, of_bytes: true }
+}
+
+struct RateField<'a> {
+    target: &'a mut Option<Rate>,
+    of_bytes: bool,
+}
+
+impl RateField<'_> {
+    fn parse(&self, text: &str) -> Option<Rate> {
+        if self.of_bytes { parse_byte_rate(text) } else { parse_rate(text) }
+    }
+
+    fn no_unit(&self, number: &str) -> Fault {
+        let (unit, what) = if self.of_bytes { ("B", "bytes") } else { ("", "so many") };
+        Fault::found("this has no unit").help(format!("write \"{number}{unit}/s\" for {what} a second"))
+    }
+}
 
 impl Field for RateField<'_> {
     fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
         let Some(text) = raw.as_text() else {
             return match &raw.value {
                 RawValue::Integer(number) if number == "0" => {
-                    *self.0 = None;
+                    *self.target = None;
                     Ok(())
                 }
-                RawValue::Integer(number) => {
-                    Err(Fault::found("this has no unit").help(format!("write \"{number}/s\" for so many a second")))
-                }
+                RawValue::Integer(number) => Err(self.no_unit(number)),
                 _ => Err(Fault::kind(raw)),
             };
         };
-        *self.0 = match text {
+        *self.target = match text {
             "off" | "0" => None,
-            text => Some(parse_rate(text).ok_or_else(|| {
-                let fault = Fault::found("this is no rate");
-                match text.parse::<u32>() {
-                    Ok(number) => fault.help(format!("write \"{number}/s\" for so many a second")),
-                    Err(_) => fault.help("write it like \"50/s\", \"600/m\" or \"1000/h\""),
-                }
+            text => Some(self.parse(text).ok_or_else(|| match text.parse::<u32>() {
+                Ok(_) => self.no_unit(text),
+                Err(_) if self.of_bytes => Fault::found("this is no rate of bytes").help("write it like \"1MiB/s\" or \"64KiB/m\""),
+                Err(_) => Fault::found("this is no rate").help("write it like \"50/s\", \"600/m\" or \"1000/h\""),
             })?),
         };
         Ok(())
     }
 
     fn show(&self) -> Option<String> {
-        Some(quoted(&self.0.map_or_else(|| "off".to_owned(), show_rate)))
+        let show = if self.of_bytes { show_byte_rate } else { show_rate };
+        Some(quoted(&self.target.map_or_else(|| "off".to_owned(), show)))
     }
 
     fn expected(&self) -> String {
-        "a rate such as \"50/s\" or \"600/m\", or \"off\"".to_owned()
+        let examples = if self.of_bytes { "\"1MiB/s\" or \"64KiB/m\"" } else { "\"50/s\" or \"600/m\"" };
+        format!("a rate such as {examples}, or \"off\"")
     }
 }
