@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from harness import token
-from wire import MODES, CentrifugeWire, PlainWire
+from wire import CentrifugeWire, PlainWire
 
 EACH = 500
 AT_ONCE = 50
@@ -96,11 +96,6 @@ class TestRoleGroup:
         if wire.mode == "plain":
             return await PlainWire.open(broker, proof, [topic], since=held)
         return await CentrifugeWire.open(broker, proof, since={topic: held})
-
-
-@pytest.fixture(params=MODES.values(), ids=MODES.keys())
-def mode(request):
-    return request.param
 
 
 class TestTheApiOnGroups:
