@@ -22,7 +22,7 @@ async fn commands_are_posted_with_the_bytes_they_took() {
     hub.client.write_all(&text(b"c")[..3]).await.unwrap();
     hub.until("heard").await;
     hub.client.write_all(&text(b"c")[3..]).await.unwrap();
-    hub.until("post c (4 bytes)").await;
+    hub.until("post c (7 bytes)").await;
 }
 
 #[tokio::test]

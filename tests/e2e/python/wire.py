@@ -262,11 +262,13 @@ class CentrifugeWire(Wire):
         try:
             wire.connected = (await wire._ask({"id": 1, "connect": request}))["connect"]
         except Refused as refusal:
-            await wire.ended()
-            [closed] = wire.all("closed")
+            if refusal.code:
+                # It may try again with other credentials, on the same connection.
+                await wire.close()
+                raise
+            closed = await wire.ended()
             await wire.close()
-            told = refusal.message if refusal.code else closed.reason
-            raise Refused(refusal.code, refusal.word, told, close=closed.code) from None
+            raise Refused(None, None, closed.reason, close=closed.code) from None
         wire.session = wire.connected["client"]
         for topic in topics:
             await wire.subscribe(topic, since.get(topic))
