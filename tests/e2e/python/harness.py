@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 
-PATIENCE = 2.0
+PATIENCE = 4.0
 POLL = 0.02
 SECRET = "a-secret-of-the-end-to-end-tests-0123456789"
 SUBSCRIPTION_SECRET = "of-subscriptions-in-the-end-to-end-tests-0123456789"
@@ -160,9 +160,10 @@ class Broker(Server):
         self.internal = self.wait_for_log(r"internal(?: on)? +(http://[\d.:\[\]]+)").group(1)
 
     def post(self, path, body, headers=None):
-        """One POST; answers status, headers and the parsed body."""
+        """One POST; answers status, headers and the parsed body. A header that is `None` is left out."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "X-API-Key": self.api_key} | (headers or {})
+        headers = {name: value for name, value in headers.items() if value is not None}
         return fetch(urllib.request.Request(self.http + path, data=data, headers=headers))
 
     def api(self, method, **body):
