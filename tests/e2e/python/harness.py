@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import http.client
+import itertools
 import json
 import os
 import re
@@ -42,6 +43,14 @@ for _known in [SECRET, SUBSCRIPTION_SECRET, API_KEY]:
 def secrets_in(log):
     """The secrets that stand in the text, cut to their beginnings."""
     return {word[:_TELLING] for word in re.findall(r"[A-Za-z0-9_-]{%d,}" % _TELLING, log)} & _SECRETS
+
+
+_number = itertools.count()
+
+
+def unique(word):
+    """A name that no other test has: servers are shared."""
+    return f"{word}{next(_number)}"
 
 
 def binary(variable="BROKER_BIN"):

@@ -2,22 +2,15 @@
 docs/protocols/hooks.md)."""
 
 import asyncio
-import itertools
 import json
 import subprocess
 import threading
 
 import pytest
 
-from harness import API_KEY, SECRET, Broker, binary, clean_environment, remember, token
+from harness import API_KEY, SECRET, Broker, binary, clean_environment, remember, token, unique
 from keys import Answers
 from wire import Refused
-
-_number = itertools.count()
-
-
-def unique(word):
-    return f"{word}{next(_number)}"
 
 
 METHODS = [

@@ -1,22 +1,18 @@
 """A role group of a thousand sessions of both protocols in one place, and what the server API says and does about groups (docs/identity.md)."""
 
 import asyncio
-import itertools
 import time
 from collections import Counter
 
 import pytest
 
-from harness import token
+from harness import token, unique
 from wire import CentrifugeWire, PlainWire
 
 EACH = 500
 AT_ONCE = 50
-_number = itertools.count()
-
-
-def unique(word):
-    return f"{word}{next(_number)}"
+# While all come back, an accept goes out whenever so many more are there.
+PER_ACCEPT = 25
 
 
 async def bounded(jobs):
@@ -67,18 +63,24 @@ class TestRoleGroup:
                 await wires[place].close()
                 held = wires[place].positions()[f"group:{group}"]
                 again[place] = await self.resume(guarded, wires[place], proof[users[place]], f"group:{group}", held)
+                progress.set()
 
             async def accept():
                 count = 0
                 while not finished.is_set():
                     count += 1
                     await api("publish", channel=f"group:{group}", data={"accept": count}, **{"except": {"user": actor}})
+                    back = len(again)
+                    while len(again) < back + PER_ACCEPT and not finished.is_set():
+                        progress.clear()
+                        await progress.wait()
                 return count
 
-            finished = asyncio.Event()
+            finished, progress = asyncio.Event(), asyncio.Event()
             accepting = asyncio.create_task(accept())
             await bounded(reconnect(place) for place in range(2 * EACH))
             finished.set()
+            progress.set()
             count = await accepting
             assert count > 20, "accepts went on meanwhile"
             await api("publish", channel=f"group:{group}", data={"accept": "last"})

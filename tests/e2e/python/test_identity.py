@@ -1,7 +1,6 @@
 """Credentials over the wire: renewed, changed, ended and revoked while publications flow, in every protocol (docs/identity.md)."""
 
 import asyncio
-import itertools
 import random
 import time
 from contextlib import AsyncExitStack
@@ -9,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 from centrifuge import ClientState
 
-from harness import SECRET, SUBSCRIPTION_SECRET, Broker, Publisher, Recorder, token
+from harness import SECRET, SUBSCRIPTION_SECRET, Broker, Publisher, Recorder, token, unique
 from sdk import listen, sdk
 from wire import CentrifugeWire, PlainWire, Refused
 
@@ -20,11 +19,6 @@ SEEN = 0.3
 DRIFT = 0.05
 
 KINDS = ["raw", "envelope", "centrifuge"]
-_number = itertools.count()
-
-
-def unique(word):
-    return f"{word}{next(_number)}"
 
 
 def soon(seconds):

@@ -1,21 +1,14 @@
 """How much a client may do, and from where: rates of sessions, users and addresses, over the wire. Every refusal says how long to wait, and
 the log which setting would allow more."""
 
-import itertools
 import re
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from harness import API_KEY, SECRET, Broker, token
+from harness import API_KEY, SECRET, Broker, token, unique
 from wire import CentrifugeWire, Refused
-
-_number = itertools.count()
-
-
-def unique(word):
-    return f"{word}{next(_number)}"
 
 
 RATED = f"""

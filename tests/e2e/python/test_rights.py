@@ -4,7 +4,6 @@ The table is the whole truth: what does not stand in a row's `may` must be refus
 """
 
 import asyncio
-import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -12,14 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from harness import API_KEY, SECRET, Broker, token
+from harness import API_KEY, SECRET, Broker, token, unique
 from wire import CentrifugeWire, PlainWire, Refused
-
-_number = itertools.count()
-
-
-def unique(word):
-    return f"{word}{next(_number)}"
 
 
 def cap(channels, allow, **more):

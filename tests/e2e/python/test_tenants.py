@@ -1,18 +1,12 @@
 """S21: two tenants and whoever has none, with the same names for everything. On no path does one see, reach or end anything of another."""
 
-import itertools
 
 import pytest
 
-from harness import SUBSCRIPTION_SECRET, token
+from harness import SUBSCRIPTION_SECRET, token, unique
 from wire import CentrifugeWire, PlainWire, Refused
 
-_number = itertools.count()
 ALL = ["sub", "pub", "hst", "prs"]
-
-
-def unique(word):
-    return f"{word}{next(_number)}"
 
 
 def full(tenant, topic):
