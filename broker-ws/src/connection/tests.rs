@@ -95,7 +95,7 @@ async fn time_that_the_hub_takes_is_not_the_clients() {
     hub.log.set_busy(false);
     tokio::time::sleep(Duration::from_secs(9)).await;
     hub.client.write_all(&message[5..]).await.unwrap();
-    hub.until("post x (2 bytes)").await;
+    hub.until("post x (7 bytes)").await;
 }
 
 #[tokio::test]
