@@ -17,6 +17,10 @@ pub(crate) fn read(json: &[u8], subject: &Subject, topic: &Topic, checks: &Check
     if claims.user(json, checks)? != subject.user {
         return Err(Place::Claim(checks.user_claim).refusal("is not the user of this connection").hint("ask for a token for this user"));
     }
+    // S21: two tenants may have users and topics of the same names, and one token for all of them would open each other's doors.
+    if claims.tenant()?.as_ref() != subject.tenant() {
+        return Err(Place::Claim("tenant").refusal("is not the tenant of this connection").hint("ask for a token for this tenant"));
+    }
     let place = Place::Claim("channel");
     let channel = text(place, claims.channel.ok_or_else(|| place.refusal("is missing").hint("this may be a connection's token"))?)?;
     // Inside a tenant topics go by their local names, and only its own are there.

@@ -92,7 +92,12 @@ impl Shard {
             // Nothing follows the close.
             Effect::Reply(..) | Effect::Push(_) | Effect::Hold | Effect::Welcome(..) if conn.closing_until.is_some() => {}
             Effect::Reply(id, reply) => self.reply(conn, &id, &reply, now),
-            Effect::Push(push) => self.push(conn, &push),
+            Effect::Push(push) => {
+                if let Push::Refused(refusal) = &push {
+                    self.log.refused(conn, refusal, now);
+                }
+                self.push(conn, &push);
+            }
             Effect::Ask(ask, question) => self.ask(at, conn, ask, question, now, effects),
             Effect::Join(join) => self.join(at, join),
             Effect::Leave(leave) => self.leave(at, conn, leave),

@@ -49,6 +49,7 @@ fn create(flags: &CreateToken) -> anyhow::Result<ExitCode> {
         let _: Topic = topic.parse().with_context(|| format!("--subscribe {topic:?}"))?;
         let mut claims = SubscriptionClaims::new(&flags.user, topic);
         claims.expires_at = expires_at;
+        claims.tenant.clone_from(&flags.tenant);
         claims.issuer.clone_from(&keys.issuer);
         claims.audience = keys.audience.first().cloned();
         if let Some(info) = &flags.info {
