@@ -91,7 +91,6 @@ impl Shard {
             // Nothing follows the close.
             Effect::Reply(..) | Effect::Push(_) | Effect::Hold | Effect::Welcome(..) if conn.closing_until.is_some() => {}
             Effect::Reply(id, reply) => self.reply(conn, &id, &reply, now),
-            Effect::Unheard(refusal) => self.refused(conn, &refusal, now),
             Effect::Push(push) => self.push(conn, &push),
             Effect::Ask(ask, question) => self.ask(at, conn, ask, question, now, effects),
             Effect::Join(join) => self.join(at, join),
@@ -132,17 +131,16 @@ impl Shard {
         }
     }
 
-    fn refused(&mut self, conn: &mut Conn, refusal: &Refusal, now: Instant) {
-        self.hub.stats.commands_refused.add(1);
-        if refusal.kind != RefusalKind::TooManyRequests {
-            self.hub.count_error(conn, now);
-        }
-        self.log.refused(conn, refusal, now);
-    }
-
     fn reply(&mut self, conn: &mut Conn, id: &CommandId, reply: &Reply, now: Instant) {
+        let stats = &self.hub.stats;
         match reply {
-            Reply::Refused(refusal) => self.refused(conn, refusal, now),
+            Reply::Refused(refusal) => {
+                stats.commands_refused.add(1);
+                if refusal.kind != RefusalKind::TooManyRequests {
+                    self.hub.count_error(conn, now);
+                }
+                self.log.refused(conn, refusal, now);
+            }
             Reply::Subscribed(subscribed) => self.count_resume(subscribed),
             _ => {}
         }

@@ -12,8 +12,6 @@ use crate::{
 pub(crate) enum Effect {
     /// Answer a command.
     Reply(CommandId, Reply),
-    /// Something was refused that the protocol has no answer to.
-    Unheard(Refusal),
     /// Write nothing until `Welcome`: what arrives meanwhile waits.
     Hold,
     /// Answer the connect, before everything that was held back.

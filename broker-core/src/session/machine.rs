@@ -268,8 +268,7 @@ impl Session {
         }
     }
 
-    /// Answers with a refusal; where the protocol cannot answer a command without id, a malformed one ends the session, and of anything
-    /// else only the operator hears.
+    /// Answers with a refusal; where the protocol cannot answer a command without id, the session ends with it.
     pub(super) fn refuse(&mut self, id: CommandId, refusal: Refusal, now: Instant, effects: &mut Vec<Effect>) {
         if self.is_opening() {
             return self.close(CloseReason::Refused(Box::new(refusal)), effects);
@@ -278,11 +277,13 @@ impl Session {
             return self.close(CloseReason::Application { code, reason: refusal.message }, effects);
         }
         if id == CommandId::None && !self.manners.answers_without_id {
+            let text = refusal.message.clone();
             let reason = match refusal.kind {
-                RefusalKind::NotAvailable => CloseReason::NotAvailable(refusal.message),
-                RefusalKind::BadRequest | RefusalKind::UnknownAction => CloseReason::BadRequest(refusal.message),
-                // What somebody decided about a well-formed message: there is no frame to say it in, and no reason to end the session.
-                _ => return effects.push(Effect::Unheard(refusal)),
+                RefusalKind::NotAvailable => CloseReason::NotAvailable(text),
+                RefusalKind::PermissionDenied => CloseReason::PermissionDenied(text),
+                RefusalKind::TooManyRequests => CloseReason::TooManyRequests,
+                RefusalKind::Unavailable => CloseReason::ServerError(text),
+                _ => CloseReason::BadRequest(text),
             };
             return self.close(reason, effects);
         }

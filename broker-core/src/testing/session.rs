@@ -68,8 +68,7 @@ impl LoneSession {
                     self.session.handle_answer(id, answer, self.now, &mut self.effects);
                 }
                 Effect::Join(join) => self.session.joined(live(join.topic), self.now, &mut self.effects),
-                Effect::Unheard(_)
-                | Effect::Hold
+                Effect::Hold
                 | Effect::Leave(_)
                 | Effect::Connected
                 | Effect::IdentityChanged(_)
