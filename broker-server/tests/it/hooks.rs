@@ -27,7 +27,6 @@ fn answer(Call { path, headers, body }: &Call) -> Value {
             ]}})
         }
         "/subscribe" if body["channel"] == "asked:mine" => json!({"result": {}}),
-        "/subscribe" if body["channel"] == "asked:for-a-while" => json!({"result": {"expire_at": 4_000_000_000_u32}}),
         _ => json!({"error": {"code": 403, "message": "not yours"}}),
     }
 }
@@ -81,21 +80,6 @@ async fn a_standalone_server_serves_an_applications_own_frames() {
     }
     let printed = server.started.clone() + &server.log();
     assert!(!printed.contains(SECRET) && !printed.contains("session=kim"), "{printed}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_library_is_not_asked_to_renew_what_the_application_grants() {
-    let (application, _calls) = application().await;
-    let server = Running::start(&config(application), &[]);
-    let mut request = format!("ws://{}/connection/websocket", server.listen).into_client_request().unwrap();
-    request.headers_mut().insert("cookie", "session=kim".parse().unwrap());
-    let (mut socket, _) = timeout(IN_TIME, connect_async(request)).await.unwrap().unwrap();
-    socket.send(Message::text("{\"id\":1,\"connect\":{}}")).await.unwrap();
-    let connected = timeout(IN_TIME, socket.next()).await.unwrap().unwrap().unwrap();
-    assert!(connected.to_text().unwrap().contains("\"connect\":{"), "{connected}");
-    socket.send(Message::text("{\"id\":2,\"subscribe\":{\"channel\":\"asked:for-a-while\"}}")).await.unwrap();
-    let subscribed = timeout(IN_TIME, socket.next()).await.unwrap().unwrap().unwrap();
-    assert_eq!(subscribed.to_text().unwrap(), "{\"id\":2,\"subscribe\":{}}");
 }
 
 #[test]
