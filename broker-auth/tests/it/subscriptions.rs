@@ -91,3 +91,14 @@ async fn with_a_token_it_decides_and_without_one_the_namespace_does() {
     assert!(authorizer.redeem(&subject, &topic, &token).await.unwrap().is_ok());
     assert!(authorizer.redeem(&subject, &topic, "x").await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn a_token_of_a_subscription_opens_no_connection() {
+    let token = signed(HEADER, r#"{"sub":"ris1","channel":"orders:7"}"#);
+    let tokens = Tokens::new(TokenOptions::default()).key(Key::secret(SECRET).unwrap());
+    let refusal = tokens.verify(&token, at(NOW)).await.unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Unauthorized);
+    assert!(refusal.message.contains("the token of a subscription, not of a connection") && refusal.hint.is_some(), "{refusal:?}");
+    let null = signed(HEADER, r#"{"sub":"ris1","channel":null}"#);
+    assert_eq!(tokens.verify(&null, at(NOW)).await.unwrap().user.as_str(), "ris1");
+}

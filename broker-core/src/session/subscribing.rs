@@ -141,7 +141,11 @@ impl Session {
             Some(_) => self.info_in(&subscribed.topic),
         };
         let subscription = self.subscriptions.find(&subscribed.topic);
-        let (origin, expires_at) = subscription.map_or((Origin::Client, None), |live| (live.origin, live.expires_at));
+        let (origin, mut expires_at) = subscription.map_or((Origin::Client, None), |live| (live.origin, live.expires_at));
+        if origin == Origin::Client {
+            // What the application granted no client can renew: it subscribes again after the end, and the application is asked again.
+            expires_at = None;
+        }
         subscribed.missed.retain(|publication| publication.is_for(&who));
         subscribed.data = pending.data;
         subscribed.ttl =
