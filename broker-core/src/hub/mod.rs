@@ -22,6 +22,7 @@ mod model;
 mod orders;
 mod ports;
 mod rates;
+mod recent;
 mod resume;
 mod selecting;
 mod shard;
@@ -77,7 +78,7 @@ pub(crate) struct Hub {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) control: Arc<dyn ControlBus>,
     pub(crate) runtime: Option<Handle>,
-    pub(crate) revoked: control::Recent,
+    pub(crate) recent: recent::Recent,
     directory: Directory,
     in_order: InOrder,
     departures: Departures,
@@ -123,6 +124,7 @@ pub(crate) struct NewHub {
 
 impl Hub {
     pub(crate) fn new(new: NewHub) -> Self {
+        let recent = recent::Recent::new(new.rules.settings.hook_timeout);
         Self {
             ports: Ports::new(new.shards),
             rules: new.rules,
@@ -132,7 +134,7 @@ impl Hub {
             presence: new.presence,
             registry: new.registry,
             control: new.control,
-            revoked: control::Recent::default(),
+            recent,
             runtime: new.runtime,
             directory: Directory::new(),
             in_order: InOrder::default(),

@@ -11,6 +11,7 @@ mod identity;
 mod keeping_up;
 mod opening;
 mod poison;
+mod races;
 mod rates;
 mod slow;
 mod suites;
