@@ -130,7 +130,7 @@ impl Shard {
     }
 
     /// The connection has taken everything: what it let go by is read.
-    pub(super) fn catch_up(&mut self, at: SlotRef) {
+    pub(super) fn read_on(&mut self, at: SlotRef) {
         let hub = self.hub.clone();
         let Some(conn) = self.conn(at).filter(|conn| !conn.session.is_closed()) else { return };
         for catch_up in conn.catching_up.iter_mut().filter(|catch_up| !catch_up.joining) {

@@ -32,7 +32,7 @@ impl Shard {
             }
             let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
             if conn.backlog.is_empty() && conn.wants_catch_up() {
-                self.catch_up(self.at(slot));
+                self.read_on(self.at(slot));
             }
             let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
             if !conn.held.is_empty() {
