@@ -1,0 +1,170 @@
+// broker.js as a page imports it: served by the broker, from another origin, in headless Chromium.
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { after, before, test } from 'node:test';
+import { scenarios } from './broker_js_scenarios.mjs';
+import { startBrokerJsWorld } from './harness/broker_js.mjs';
+import { openBrowser, servePages } from './harness/pages.mjs';
+
+const HOST = 'broker.test';
+const FOREIGN = 'foreign.example';
+
+let world, pages, browser, module;
+before(async () => {
+  [world, pages, browser] = await Promise.all([startBrokerJsWorld(), servePages(), openBrowser({ hosts: [HOST, FOREIGN] })]);
+  module = await readFile(new URL('broker_js_scenarios.mjs', import.meta.url), 'utf8');
+});
+after(async () => {
+  await browser?.close();
+  pages?.close();
+  await world?.stop();
+});
+
+/** A page that can call the world and import the scenarios. */
+async function openPage(url = pages.url) {
+  const page = await browser.newPage();
+  await page.exposeFunction('callWorld', (method, args) => world.calls[method](...args));
+  await page.route('**/broker_js_scenarios.mjs', (route) => route.fulfill({ contentType: 'text/javascript', body: module }));
+  await page.goto(url);
+  return page;
+}
+
+for (const name of Object.keys(scenarios)) {
+  test(`broker.js in Chromium: ${name}`, async () => {
+    const page = await openPage();
+    try {
+      const facts = { ...world.facts, module: `${world.broker().http}/broker.js` };
+      const failure = await page.evaluate(
+        async ({ name, facts }) => {
+          const [{ connect }, { runScenario }] = await Promise.all([import(facts.module), import('/broker_js_scenarios.mjs')]);
+          const call = (method, ...args) => window.callWorld(method, args);
+          return runScenario(name, { connect, facts, call }).then(() => null, (error) => error.message);
+        },
+        { name, facts },
+      );
+      assert.equal(failure, null);
+    } finally {
+      await page.close();
+    }
+  });
+}
+
+/** A page with a client at `window.client`, its states at `window.states`, whose next try is far away. */
+async function waitingPage(url) {
+  const page = await openPage();
+  await page.evaluate(
+    async ({ module, url }) => {
+      const { connect } = await import(module);
+      window.client = connect({ url, firstDelayMs: 1e9, longestDelayMs: 1e9 });
+      window.states = [];
+      window.client.on('state', (state) => window.states.push(state));
+    },
+    { module: `${world.broker().http}/broker.js`, url },
+  );
+  await inState(page, 'connected');
+  world.calls.refuse('broker', true);
+  world.calls.cut('broker');
+  await inState(page, 'waiting');
+  world.calls.refuse('broker', false);
+  return page;
+}
+
+const inState = (page, state) => page.waitForFunction((state) => window.client.state.state === state, state);
+
+test('broker.js in Chromium: a page that imports it from its own server needs no address', async () => {
+  const page = await browser.newPage();
+  try {
+    await page.goto(world.broker().http);
+    const user = await page.evaluate(async () => {
+      const { connect } = await import('/broker.js');
+      const client = connect();
+      const user = await new Promise((resolve) => client.on('state', ({ state }) => state === 'connected' && resolve(client.user)));
+      client.close();
+      return user;
+    });
+    assert.equal(user, '');
+  } finally {
+    await page.close();
+  }
+});
+
+test('broker.js in Chromium: a page of a foreign origin may not import it', async () => {
+  const page = await openPage(`http://${FOREIGN}:${pages.port}`);
+  try {
+    const imported = await page.evaluate((module) => import(module).then(() => true, () => false), `${world.broker().http}/broker.js`);
+    assert.equal(imported, false);
+  } finally {
+    await page.close();
+  }
+});
+
+test('broker.js in Chromium: the second import asks whether it has changed, and it has not', async () => {
+  const page = await browser.newPage();
+  const statuses = [];
+  page.on('response', (response) => response.url().endsWith('/broker.js') && statuses.push(response.status()));
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send('Network.enable');
+  const answers = [];
+  devtools.on('Network.responseReceived', ({ response }) => response.url.endsWith('/broker.js') && answers.push(response.headers.etag));
+  try {
+    for (let round = 0; round < 2; round += 1) {
+      await page.goto(world.broker().http);
+      await page.evaluate(() => import('/broker.js'));
+    }
+    assert.deepEqual([statuses.length, new Set(answers).size], [2, 1]);
+  } finally {
+    await page.close();
+  }
+});
+
+test('broker.js in Chromium: tries as soon as the page is visible', async () => {
+  const page = await waitingPage(world.facts.broker);
+  try {
+    await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+    await inState(page, 'connected');
+  } finally {
+    await page.close();
+  }
+});
+
+test('broker.js in Chromium: tries as soon as a frozen page is resumed', async () => {
+  const page = await waitingPage(world.facts.broker);
+  try {
+    const devtools = await page.context().newCDPSession(page);
+    await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
+    await devtools.send('Page.setWebLifecycleState', { state: 'active' });
+    await inState(page, 'connected');
+  } finally {
+    await page.close();
+  }
+});
+
+test('broker.js in Chromium: waits without a time while the browser is offline, and tries as soon as it is online', async () => {
+  const page = await waitingPage(world.facts.broker.replace('127.0.0.1', HOST));
+  try {
+    await page.context().setOffline(true);
+    await page.waitForFunction(() => window.client.state.retryInMs === null);
+    await page.evaluate(() => window.client.retry());
+    assert.deepEqual(await page.evaluate(() => [window.client.state.state, window.client.state.reason]), ['waiting', 'the browser is offline']);
+    await page.context().setOffline(false);
+    await inState(page, 'connected');
+  } finally {
+    await page.context().setOffline(false);
+    await page.close();
+  }
+});
+
+test('broker.js in Chromium: a page that is left and shown again is live again', async () => {
+  const page = await waitingPage(world.facts.broker);
+  try {
+    await page.evaluate(() => window.client.retry());
+    await inState(page, 'connected');
+    await page.evaluate(() => window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true })));
+    await inState(page, 'waiting');
+    await page.evaluate(() => window.dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true })));
+    await inState(page, 'connected');
+  } finally {
+    await page.close();
+  }
+});
