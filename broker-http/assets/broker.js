@@ -133,7 +133,7 @@ class Client extends Emitter {
   #pending = new Map();
   #nextId = 1;
   #heardAt = 0;
-  #frames = 0;
+  #isPinging = false;
   #cancelPulse = null;
 
   constructor(options) {
@@ -241,7 +241,7 @@ class Client extends Emitter {
     this.#timers.clear();
     const [socket, pending] = [this.#socket, [...this.#pending.values()]];
     this.#socket = null;
-    this.#live = false;
+    this.#live = this.#isPinging = false;
     this.#pending.clear();
     this.session = this.user = null;
     for (const entry of this.#topics.values()) entry.status = "waiting";
@@ -396,17 +396,18 @@ class Client extends Emitter {
 
   #watch() {
     const { pingAfterMs, pongWithinMs } = this.#options;
+    this.#isPinging = false;
     const left = pingAfterMs - (Date.now() - this.#heardAt);
     if (left <= 0) this.#ping(pongWithinMs);
     else this.#pulse(Math.min(left, pingAfterMs), () => this.#watch());
   }
 
   #ping(withinMs) {
-    const [frames, sentAt] = [this.#frames, Date.now()];
+    const sentAt = Date.now();
+    this.#isPinging = true;
     this.#socket.send('{"broker":"ping"}');
     this.#pulse(withinMs, () => {
-      if (this.#frames !== frames) this.#watch();
-      else if (Date.now() - sentAt > withinMs + LATE_MS) this.#ping(withinMs);
+      if (Date.now() - sentAt > withinMs + LATE_MS) this.#ping(withinMs);
       else this.#lost(1006, "the other side fell silent");
     });
   }
@@ -440,7 +441,7 @@ class Client extends Emitter {
 
   #receive(data) {
     this.#heardAt = Date.now();
-    this.#frames += 1;
+    if (this.#isPinging) this.#watch();
     if (data === "pong") return;
     let frame = data;
     if (typeof data === "string") try { frame = JSON.parse(data); } catch { /* text of the application's */ }
