@@ -118,27 +118,17 @@ test('broker.js in Chromium: the second import asks whether it has changed, and 
   }
 });
 
-test('broker.js in Chromium: tries as soon as the page is visible', async () => {
-  const page = await waitingPage(world.facts.broker);
-  try {
-    await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
-    await inState(page, 'connected');
-  } finally {
-    await page.close();
-  }
-});
-
-test('broker.js in Chromium: tries as soon as a frozen page is resumed', async () => {
-  const page = await waitingPage(world.facts.broker);
-  try {
-    const devtools = await page.context().newCDPSession(page);
-    await devtools.send('Page.setWebLifecycleState', { state: 'frozen' });
-    await devtools.send('Page.setWebLifecycleState', { state: 'active' });
-    await inState(page, 'connected');
-  } finally {
-    await page.close();
-  }
-});
+for (const [what, event] of [['is visible', 'visibilitychange'], ['was frozen and is resumed', 'resume']]) {
+  test(`broker.js in Chromium: tries as soon as the page ${what}`, async () => {
+    const page = await waitingPage(world.facts.broker);
+    try {
+      await page.evaluate((event) => document.dispatchEvent(new Event(event)), event);
+      await inState(page, 'connected');
+    } finally {
+      await page.close();
+    }
+  });
+}
 
 test('broker.js in Chromium: waits without a time while the browser is offline, and tries as soon as it is online', async () => {
   const page = await waitingPage(world.facts.broker.replace('127.0.0.1', HOST));
@@ -155,16 +145,27 @@ test('broker.js in Chromium: waits without a time while the browser is offline, 
   }
 });
 
-test('broker.js in Chromium: a page that is left and shown again is live again', async () => {
-  const page = await waitingPage(world.facts.broker);
+test('broker.js in Chromium: a page with a client rests in the back/forward cache, and is live again when it is shown', async () => {
+  const resting = await openBrowser({ backForwardCache: true });
   try {
-    await page.evaluate(() => window.client.retry());
+    const page = await resting.newPage();
+    await page.goto(pages.url);
+    await page.evaluate(
+      async ({ module, url }) => {
+        const { connect } = await import(module);
+        window.client = connect({ url });
+        window.states = [];
+        window.client.on('state', ({ state, code }) => window.states.push(`${state} ${code}`));
+        addEventListener('pageshow', ({ persisted }) => (window.wasCached = persisted));
+      },
+      { module: `${world.broker().http}/broker.js`, url: world.facts.broker },
+    );
     await inState(page, 'connected');
-    await page.evaluate(() => window.dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true })));
-    await inState(page, 'waiting');
-    await page.evaluate(() => window.dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true })));
-    await inState(page, 'connected');
+    await page.goto(`${pages.url}/sdk`);
+    await page.goBack({ waitUntil: 'commit' });
+    await page.waitForFunction(() => window.client?.state.state === 'connected' && window.wasCached);
+    assert.deepEqual(await page.evaluate(() => window.states), ['connecting 0', 'connected 0', 'waiting 1001', 'connecting 1001', 'connected 0']);
   } finally {
-    await page.close();
+    await resting.close();
   }
 });
