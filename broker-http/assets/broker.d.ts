@@ -72,7 +72,11 @@ export interface Publication<T = any> {
   time: number;
 }
 export interface Snapshot<T = any> { broker: "snapshot"; topic: string; position?: Position; data: T }
-/** Something is missing. `from` and `to` are the first and the last missing position, where they are known. */
+/**
+ * Something is missing. `from` and `to` are the first and the last missing position, where they are known.
+ *
+ * `not_resumed` is the client's own word: after a break, where the topic has no history, or was chosen by the server.
+ */
 export interface Gap {
   broker: "gap";
   topic: string;

@@ -133,7 +133,7 @@ class Client extends Emitter {
   #pending = new Map();
   #nextId = 1;
   #heardAt = 0;
-  #isPinging = false;
+  #pingingMs = 0;
   #cancelPulse = null;
 
   constructor(options) {
@@ -159,10 +159,10 @@ class Client extends Emitter {
     if (this.#ended) throw failure("closed", "the client is closed");
     let entry = this.#topics.get(topic);
     if (!entry) {
-      entry = { topic, rate, position: since, seen: null, status: "waiting", tries: 0 };
+      entry = { topic, rate, position: since, seen: null, status: "waiting", wasLive: false, tries: 0 };
       entry.handle = new Subscription(this, entry, () => this.#unsubscribe(entry));
       this.#topics.set(topic, entry);
-      if (this.#live) this.#subscribe(entry);
+      this.#subscribe(entry);
     }
     return entry.handle;
   }
@@ -241,7 +241,8 @@ class Client extends Emitter {
     this.#timers.clear();
     const [socket, pending] = [this.#socket, [...this.#pending.values()]];
     this.#socket = null;
-    this.#live = this.#isPinging = false;
+    this.#live = false;
+    this.#pingingMs = 0;
     this.#pending.clear();
     this.session = this.user = null;
     for (const entry of this.#topics.values()) entry.status = "waiting";
@@ -269,7 +270,7 @@ class Client extends Emitter {
   async #address() {
     const { getTicket } = this.#options;
     const url = new URL(this.#url);
-    if (!this.#token && getTicket) {
+    if (getTicket && !TOKEN.test(this.#token ?? "")) {
       const ticket = await getTicket();
       if (ticket) url.searchParams.set("ticket", ticket);
       return [url, []];
@@ -377,13 +378,17 @@ class Client extends Emitter {
   /** Somebody looks, or the network is back. */
   #wake() {
     const { wakeWithinMs } = this.#options;
+    const { state, code, reason, retryInMs } = this.#state;
     const now = Date.now();
-    if (this.#live) this.#ping(wakeWithinMs);
-    // A handshake that began before the page slept may hang for long.
-    else if (this.#state.state === "connecting" && now - this.#openedAt > wakeWithinMs) this.#open();
-    else if (this.#state.state === "waiting" && now >= this.#notBefore) this.#open();
-    else if (this.#state.state === "waiting" && this.#state.retryInMs === null) {
-      this.#rest(this.#notBefore - now, this.#state.code, this.#state.reason);
+    if (this.#live) {
+      // Asking again would only put the end of the wait off.
+      if (this.#pingingMs !== wakeWithinMs) this.#ping(wakeWithinMs);
+    } else if (state === "connecting") {
+      // A handshake that began before the page slept may hang for long.
+      if (now - this.#openedAt > wakeWithinMs) this.#open();
+    } else if (state === "waiting") {
+      if (now >= this.#notBefore) this.#open();
+      else if (retryInMs === null) this.#rest(this.#notBefore - now, code, reason);
     }
   }
 
@@ -396,7 +401,7 @@ class Client extends Emitter {
 
   #watch() {
     const { pingAfterMs, pongWithinMs } = this.#options;
-    this.#isPinging = false;
+    this.#pingingMs = 0;
     const left = pingAfterMs - (Date.now() - this.#heardAt);
     if (left <= 0) this.#ping(pongWithinMs);
     else this.#pulse(Math.min(left, pingAfterMs), () => this.#watch());
@@ -404,7 +409,7 @@ class Client extends Emitter {
 
   #ping(withinMs) {
     const sentAt = Date.now();
-    this.#isPinging = true;
+    this.#pingingMs = withinMs;
     this.#socket.send('{"broker":"ping"}');
     this.#pulse(withinMs, () => {
       if (Date.now() - sentAt > withinMs + LATE_MS) this.#ping(withinMs);
@@ -441,7 +446,7 @@ class Client extends Emitter {
 
   #receive(data) {
     this.#heardAt = Date.now();
-    if (this.#isPinging) this.#watch();
+    if (this.#pingingMs) this.#watch();
     if (data === "pong") return;
     let frame = data;
     if (typeof data === "string") try { frame = JSON.parse(data); } catch { /* text of the application's */ }
@@ -525,6 +530,7 @@ class Client extends Emitter {
   // ---- topics ----
 
   #subscribe(entry) {
+    if (!this.#live) return;
     const { topic, rate, position: since } = entry;
     entry.status = "subscribing";
     this.#command({ broker: "subscribe", topic, since, rate }, (frame, error) => {
@@ -536,15 +542,18 @@ class Client extends Emitter {
   }
 
   #subscribed(entry, frame, since) {
-    const top = frame.position;
-    entry.status = "subscribed";
-    entry.tries = 0;
+    const [top, before, wasLive] = [frame.position, entry.position, entry.wasLive];
+    Object.assign(entry, { status: "subscribed", wasLive: true, tries: 0 });
     if (since === undefined) entry.position = top;
     emit(entry.handle, "subscribed", frame);
-    if (since === undefined || !top || top === since) return;
+    // Topics without history, and those that the server chose: what was published during the break is gone.
+    if (since === undefined && wasLive && !(top && top === before)) {
+      emit(entry.handle, "gap", { broker: "gap", topic: entry.topic, reason: "not_resumed" });
+    }
+    if (since === undefined || !top || top === since || !this.#live) return;
     // What was missed follows this frame, holes and all; the answer to a ping proves that all of it came.
     const done = (_, error) => !error && (entry.position === since || notAfter(entry.position, top)) && (entry.position = top);
-    if (this.#live) this.#command({ broker: "ping" }, done);
+    this.#command({ broker: "ping" }, done);
   }
 
   #notSubscribed(entry, error) {
@@ -567,11 +576,7 @@ class Client extends Emitter {
       entry.status = "waiting";
       this.#subscribeLater(entry);
     } else if (word === "subscribed") {
-      // The server chose the topic, and resumes nothing there.
-      const { position: before } = entry;
-      if (before && position && before !== position) emit(entry.handle, "gap", { broker: "gap", topic: entry.topic, reason: "not_resumed" });
-      entry.position = position;
-      return this.#subscribed(entry, frame);
+      return this.#subscribed(entry, frame); // the server chose the topic, and resumes nothing there
     } else if (entry.status !== "subscribed") return; // meant for an earlier subscription to the topic
     else if (word === "publication") {
       if (position && entry.seen && notAfter(position, entry.seen)) return;

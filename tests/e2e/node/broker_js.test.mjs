@@ -391,6 +391,16 @@ test('tokens: a ticket is fresh for each connect', async () => {
   assert.deepEqual(sockets.map(({ url, protocols }) => [url.searchParams.get('ticket'), protocols]), [['t1', []], ['t2', []]]);
 });
 
+test('tokens: one that a header cannot carry is replaced by a ticket where there are tickets', async () => {
+  const { client } = await live({ getTicket: () => 't1' });
+  const changed = client.authenticate('{"user":"lis1"}');
+  socket().say({ broker: 'identity', id: socket().asked('authenticate').id, user: 'lis1', left: [], joined: [] });
+  await changed;
+  socket().end();
+  await nextTry(client);
+  assert.deepEqual([socket().url.searchParams.get('ticket'), socket().protocols], ['t1', []]);
+});
+
 test('tokens: before its end it is renewed in place', async () => {
   let count = 0;
   const { states } = await live({ getToken: () => `token${(count += 1)}` });
@@ -654,7 +664,43 @@ test('topics: those that the server chose are heard on the client, or on a subsc
   socket().say({ broker: 'error', id: socket().asked('subscribe').id, code: 105, error: 'already_subscribed', message: 'is subscribed' });
   socket().publish('group:ris', '9@X', 'four');
   assert.deepEqual(heard, ['group:ris one']);
-  assert.deepEqual(told, ['subscribed:', 'publication:two', 'gap:not_resumed', 'subscribed:8@X', 'publication:four']);
+  assert.deepEqual(told, ['subscribed:', 'publication:two', 'subscribed:8@X', 'gap:not_resumed', 'publication:four']);
+});
+
+test('topics: without history a break is a gap', async () => {
+  const { client } = await live();
+  const told = events(client.subscribe('live'));
+  socket().subscribed('live');
+  socket().publish('live', undefined, 1);
+  socket().end();
+  await nextTry(client);
+  socket().accept();
+  socket().subscribed('live');
+  socket().publish('live', undefined, 1);
+  assert.deepEqual(told, ['subscribed:', 'publication:1', 'subscribed:', 'gap:not_resumed', 'publication:1']);
+});
+
+test('topics: a listener may end it all in the middle of anything', async () => {
+  const ends = [
+    (client) => client.on('state', ({ state }) => state === 'connected' && client.close()),
+    (client) => client.subscribe('a').on('subscribed', () => client.close()),
+    (client) => client.on('identity', () => client.close()),
+    (client) => client.subscribe('b').on('error', () => client.close()),
+  ];
+  for (const end of ends) {
+    const { client } = await begin();
+    client.subscribe('a', { since: '1@X' }).on('error', () => {});
+    client.subscribe('b').on('error', () => {});
+    end(client);
+    socket().accept('ris1');
+    if (client.state.state !== 'closed') {
+      const [a, b] = socket().sent;
+      socket().say({ broker: 'subscribed', id: a.id, topic: 'a', position: '5@X', recovered: true });
+      socket().say({ broker: 'error', id: b.id, code: 103, error: 'permission_denied', message: 'no' });
+      socket().say({ broker: 'identity', user: 'lis1', left: ['a'], joined: [] });
+    }
+    assert.equal(client.state.state, 'closed');
+  }
 });
 
 test('topics: binary data is bytes, frames of the application are messages', async () => {
@@ -808,6 +854,16 @@ test('silence: somebody who comes back to the page knows within three seconds', 
   assert.deepEqual(socket().sent, [{ broker: 'ping' }]);
   await pass(3_000);
   assert.equal(client.state.state, 'waiting');
+});
+
+test('silence: somebody who comes and goes does not put the verdict off', async () => {
+  page = fakePage();
+  const { client } = await live();
+  for (let second = 0; second < 3; second += 1) {
+    page.show(true);
+    await pass(1_000);
+  }
+  assert.deepEqual([socket().sent.length, client.state.state], [1, 'waiting']);
 });
 
 test('silence: a page that slept asks again before it judges', async () => {
