@@ -110,11 +110,22 @@ test('states: codes that forbid another try end it with the reason of the error 
 });
 
 test('states: an error of long ago is not the reason of a break', async () => {
-  const { client } = await live();
-  client.on('error', () => {});
-  socket().say({ broker: 'error', code: 107, error: 'bad_request', message: 'what was that?' });
-  socket().end(1006);
-  assert.deepEqual([client.state.reason, client.state.error], ['the connection broke', null]);
+  for (const [code, reason, expected] of [[1006, '', 'the connection broke'], [3008, 'slow', 'slow']]) {
+    const { client } = await live();
+    client.on('error', () => {});
+    socket().say({ broker: 'error', code: 107, error: 'bad_request', message: 'what was that?' });
+    if (code === 3008) socket().publish('other', '1@X');
+    socket().end(code, reason);
+    assert.deepEqual([client.state.reason, client.state.error], [expected, null]);
+    client.close();
+  }
+});
+
+test('states: nothing that the server says is taken for a state', async () => {
+  const { client, states } = await live();
+  socket().say({ broker: 'state', state: 'closed', topic: 'a' });
+  socket().say({ broker: 'message' });
+  assert.deepEqual([states.length, client.state.state], [2, 'connected']);
 });
 
 test('states: a handshake without an answer is given up after ten seconds', async () => {
@@ -269,12 +280,22 @@ test('page: no try while the browser is offline, one as soon as it is not', asyn
   socket().end();
   page.network(false);
   assert.equal(client.state.retryInMs, null);
+  client.retry();
   await pass(1_000_000);
   assert.equal(sockets.length, 1);
   page.network(true);
   await settle();
   socket().accept();
   assert.equal(client.state.state, 'connected');
+});
+
+test('page: a connection that breaks because the network went waits for it', async () => {
+  page = fakePage();
+  const { client } = await live();
+  page.network(false);
+  assert.deepEqual([socket().sent, client.state.state], [[{ broker: 'ping' }], 'connected'], 'it may hold all the same');
+  socket().end();
+  assert.deepEqual([client.state.state, client.state.retryInMs], ['waiting', null]);
 });
 
 test('page: this machine is reached without a network', async () => {
@@ -320,7 +341,7 @@ test('page: nothing wakes a client that was closed', async () => {
   client.close();
   for (const wake of [() => page.network(true), () => page.show(true), () => page.fire('pageshow'), () => page.fire('pagehide')]) wake();
   await pass(1_000_000);
-  assert.deepEqual([sockets.length, states.at(-1).state, states.length], [1, 'closed', 3]);
+  assert.deepEqual([sockets.length, states.at(-1).state, states.length, page.listeners()], [1, 'closed', 3, 0]);
 });
 
 // ---- tokens ----
@@ -354,6 +375,14 @@ for (const [word, number, code] of [['unauthorized', 101, 3500], ['token_expired
     assert.deepEqual([client.state.state, client.state.code, client.state.error.word, count], ['closed', code, word, 3]);
   });
 }
+
+test('tokens: a fresh one is asked for when the server declares the old one void', async () => {
+  let count = 0;
+  const { client } = await live({ getToken: () => `token${(count += 1)}` });
+  socket().end(3014, 'state invalidated');
+  await nextTry(client);
+  assert.deepEqual(socket().protocols, ['bearer', 'token2']);
+});
 
 test('tokens: one that cannot be renewed is not tried again', async () => {
   const { client } = await begin({ token: 'fixed' });
@@ -458,6 +487,10 @@ test('authenticate: the old user does not come back through a break, a wait or a
   assert.deepEqual(socket().protocols, ['bearer', 'of-lis1']);
   socket().accept('lis1');
   assert.equal((await first).user, 'lis1');
+  socket().end(1006);
+  await nextTry(client);
+  assert.deepEqual(socket().protocols, ['bearer', 'of-lis1']);
+  socket().accept('lis1');
 
   const second = client.authenticate('of-doc1');
   socket().end(1006);
@@ -645,6 +678,21 @@ test('topics: after unsubscribe nothing comes, not even to a new subscription th
   socket().publish('a', '3@X');
   assert.deepEqual([told, second], [['subscribed:1@X', 'unsubscribed:client unsubscribe'], ['subscribed:2@X', 'publication:3@X']]);
   await first.unsubscribe();
+});
+
+test('topics: answers to a subscription that ended before them are void', async () => {
+  const { client } = await live();
+  const first = client.subscribe('a');
+  const told = events(first);
+  first.unsubscribe();
+  await pass(10_000);
+  const second = client.subscribe('a');
+  const [asked, ended] = socket().sent;
+  socket().say({ broker: 'subscribed', id: asked.id, topic: 'a', position: '1@X' });
+  socket().say({ broker: 'unsubscribed', id: ended.id, topic: 'a', code: 2000, reason: 'client unsubscribe' });
+  assert.deepEqual([told, second.status], [['unsubscribed:client unsubscribe'], 'subscribing']);
+  socket().subscribed('a', { position: '1@X' });
+  assert.equal(second.status, 'subscribed');
 });
 
 test('topics: those that the server chose are heard on the client, or on a subscription, which is told what was not resumed', async () => {

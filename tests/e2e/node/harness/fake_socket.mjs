@@ -70,10 +70,18 @@ export function fakePage() {
   const window = new EventTarget();
   const document = Object.assign(new EventTarget(), { visibilityState: 'visible' });
   const navigator = { onLine: true };
-  const globals = { document, navigator, addEventListener: window.addEventListener.bind(window) };
+  const signals = [];
+  const heard = (target) => (type, listener, options) => {
+    signals.push(options.signal);
+    EventTarget.prototype.addEventListener.call(target, type, listener, options);
+  };
+  document.addEventListener = heard(document);
+  const globals = { document, navigator, addEventListener: heard(window) };
   const before = Object.keys(globals).map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
   for (const [name, value] of Object.entries(globals)) Object.defineProperty(globalThis, name, { value, configurable: true });
   return {
+    /** Listeners that were added and not removed. */
+    listeners: () => signals.filter(({ aborted }) => !aborted).length,
     fire: (type) => window.dispatchEvent(new Event(type)),
     resume: () => document.dispatchEvent(new Event('resume')),
     show(visible) {
