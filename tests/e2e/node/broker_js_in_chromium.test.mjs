@@ -50,6 +50,23 @@ for (const name of Object.keys(scenarios)) {
   });
 }
 
+test('broker.js in Chromium: the quick start of its page shows what is published', async () => {
+  const text = await readFile(new URL('../../../docs/clients/broker-js.md', import.meta.url), 'utf8');
+  const [, html] = /```html\n([^]*?)```/.exec(text);
+  assert.ok(html.includes('//127.0.0.1:8000/'));
+  const own = await servePages({ '/start': html.replace('127.0.0.1:8000', new URL(world.broker().http).host) });
+  const page = await browser.newPage();
+  try {
+    await page.goto(`${own.url}/start`);
+    await world.calls.api('publish', { channel: 'news', data: { hello: 'world' } });
+    assert.equal(await page.locator('#news li').first().textContent(), '{"hello":"world"}');
+    assert.equal(await page.locator('#state').textContent(), 'connected');
+  } finally {
+    await page.close();
+    own.close();
+  }
+});
+
 /** A page with a client at `window.client`, its states at `window.states`, whose next try is far away. */
 async function waitingPage(url) {
   const page = await openPage();
