@@ -601,5 +601,9 @@ class Client extends Emitter {
   }
 }
 
-/** Connects, and stays connected until `close()`. */
+/**
+ * Connects, and stays connected until `close()`.
+ *
+ * @type {typeof import("./broker.d.ts").connect}
+ */
 export const connect = (options = {}) => new Client(options);

@@ -2,7 +2,7 @@
 //!
 //! - [`Api`]: `POST /api/<method>`, in the shapes of Centrifugo's HTTP API.
 //! - [`Health`] and [`Ready`]: `/health` and `/ready`.
-//! - [`Script`]: `/broker.js`.
+//! - [`Script`] for `/broker.js`.
 //!
 //! No route, listener or TLS lives here, and no protocol of clients.
 
