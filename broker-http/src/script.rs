@@ -20,6 +20,18 @@ use crate::{Origins, body::ResponseBody, cors};
 ///
 /// The module connects to `ws` beside itself, so it belongs beside the sockets: `/live/broker.js` where they are below `/live`. Browsers keep it
 /// and ask each time whether it has changed, so that no page runs an older client than its server.
+///
+/// ```
+/// use broker_http::{Origins, Script};
+/// use http::{Request, header};
+/// use tower_service::Service;
+///
+/// # async fn example() {
+/// let mut script = Script::new().origins(Origins::by(|origin| origin == "https://app.example.com"));
+/// let Ok(module) = script.call(Request::get("/live/broker.js").body(()).unwrap()).await;
+/// assert_eq!(module.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     origins: Origins,

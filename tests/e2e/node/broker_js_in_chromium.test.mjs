@@ -118,18 +118,19 @@ test('broker.js in Chromium: a page of a foreign origin may not import it', asyn
 
 test('broker.js in Chromium: the second import asks whether it has changed, and it has not', async () => {
   const page = await browser.newPage();
-  const statuses = [];
-  page.on('response', (response) => response.url().endsWith('/broker.js') && statuses.push(response.status()));
   const devtools = await page.context().newCDPSession(page);
+  const [asked, statuses] = [new Set(), []];
+  devtools.on('Network.requestWillBeSent', ({ requestId, request }) => request.url.endsWith('/broker.js') && asked.add(requestId));
+  devtools.on('Network.responseReceivedExtraInfo', ({ requestId, statusCode }) => asked.has(requestId) && statuses.push(statusCode));
   await devtools.send('Network.enable');
-  const answers = [];
-  devtools.on('Network.responseReceived', ({ response }) => response.url.endsWith('/broker.js') && answers.push(response.headers.etag));
   try {
     for (let round = 0; round < 2; round += 1) {
       await page.goto(world.broker().http);
       await page.evaluate(() => import('/broker.js'));
     }
-    assert.deepEqual([statuses.length, new Set(answers).size], [2, 1]);
+    // The answer to a later call comes behind everything that was reported before it.
+    await devtools.send('Network.disable');
+    assert.deepEqual([statuses.length, statuses[1]], [2, 304]);
   } finally {
     await page.close();
   }
