@@ -40,7 +40,6 @@ struct Pace {
 pub(super) struct Shared {
     topic: u64,
     variant: Variant,
-    seqs: Box<[u64]>,
     batch: Arc<Batch>,
 }
 
@@ -99,6 +98,8 @@ impl Shard {
     pub(super) fn release(&mut self, slot: u32, variant: Variant, codec: &Codec, choice: &mut Choice, entry: &Arc<TopicEntry>) {
         let Some(pace) = choice.pace.as_mut().filter(|pace| !pace.waiting.is_empty()) else { return };
         pace.next_at = self.now + pace.interval;
+        // Before its time, the shard looks in vain then: what comes meanwhile has another time.
+        pace.scheduled = false;
         let waiting = mem::take(&mut pace.waiting);
         self.push_selected(slot, variant, codec, entry, &waiting);
     }
@@ -111,10 +112,9 @@ impl Shard {
             self.paced.pop();
             let Some(mut topic) = self.topics.remove(&id) else { continue };
             if let Some(choice) = topic.choices.get_mut(&slot)
-                && let Some(pace) = choice.pace.as_mut().filter(|pace| pace.scheduled && pace.next_at == at)
+                && choice.pace.as_ref().is_some_and(|pace| pace.scheduled && pace.next_at == at)
                 && let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant
             {
-                pace.scheduled = false;
                 let (variant, codec) = (conn.variant, conn.codec.clone());
                 self.release(slot, variant, &codec, choice, &topic.entry);
             }
@@ -132,17 +132,18 @@ impl Shard {
         entry: &Arc<TopicEntry>,
         publications: &[(u64, Arc<Publication>)],
     ) {
+        // What is read again has positions of its own, and numbers that only say where it stands.
         let is_same = |shared: &&Shared| {
+            let encoded = shared.batch.publications.iter().map(|encoded| (encoded.seq, encoded.position));
             shared.topic == entry.incarnation
                 && shared.variant == variant
-                && shared.seqs.iter().copied().eq(publications.iter().map(|(seq, _)| *seq))
+                && encoded.eq(publications.iter().map(|(seq, publication)| (*seq, publication.position)))
         };
         let same = self.shared.iter().find(is_same).map(|shared| shared.batch.clone());
         let batch = same.unwrap_or_else(|| {
             let batch = self.encode_batch(codec, entry, publications);
             if self.shared.len() < SHARED_MAX {
-                let seqs = publications.iter().map(|(seq, _)| *seq).collect();
-                self.shared.push(Shared { topic: entry.incarnation, variant, seqs, batch: batch.clone() });
+                self.shared.push(Shared { topic: entry.incarnation, variant, batch: batch.clone() });
             }
             batch
         });
