@@ -178,6 +178,9 @@ impl Backlog {
         }
         if self.bytes == 0 {
             self.conflate_at = 0;
+            // What could not be encoded has no bytes, and is not waited for.
+            self.entries.clear();
+            self.urgent_at = 0;
             if self.entries.capacity() > 4 {
                 // An idle connection keeps nothing of a busy time.
                 self.entries = VecDeque::new();
@@ -204,7 +207,7 @@ impl Backlog {
         let Some(dropped) = self.take_oldest(topic, excess) else { return 0 };
         let frames = encode(dropped.gap);
         self.bytes += frames.len();
-        if dropped.at < self.urgent_at as usize {
+        if dropped.was_urgent {
             self.urgent_at += 1;
         }
         self.entries.insert(dropped.at, Entry::Gap(Box::new(GapEntry { topic: topic.clone(), gap: dropped.gap, frames })));
@@ -280,19 +283,20 @@ impl Backlog {
         let mut gone = 0;
         let mut at = 0;
         while at < self.entries.len() && gone < excess {
+            let is_urgent = at < self.urgent_at as usize;
             match &mut self.entries[at] {
                 Entry::Run(run) if run.topic() == topic => {
                     let (taken, is_empty) = run.take(excess - gone);
                     gone += taken.bytes;
                     self.bytes -= taken.bytes;
                     let gap = Gap { from: taken.first.position, to: taken.last.position, reason: GapReason::SlowConsumer };
-                    Dropped::add(&mut dropped, at, gap, taken.count);
+                    Dropped::add(&mut dropped, at, is_urgent, gap, taken.count);
                     if is_empty {
                         self.remove(at);
                     }
                 }
                 Entry::Gap(entry) if entry.topic == *topic => {
-                    Dropped::add(&mut dropped, at, entry.gap, 0);
+                    Dropped::add(&mut dropped, at, is_urgent, entry.gap, 0);
                     self.bytes -= entry.frames.len();
                     self.remove(at);
                 }
@@ -327,6 +331,8 @@ impl Backlog {
 pub(crate) struct Dropped {
     /// Index where the first of them stood.
     at: usize,
+    /// It stood before what is less urgent.
+    was_urgent: bool,
     /// What is missing with them.
     pub(crate) gap: Gap,
     pub(crate) count: u64,
@@ -334,9 +340,9 @@ pub(crate) struct Dropped {
 
 impl Dropped {
     /// What is missing grows at its end. A gap between epochs stays one.
-    fn add(dropped: &mut Option<Self>, at: usize, gap: Gap, count: u64) {
+    fn add(dropped: &mut Option<Self>, at: usize, was_urgent: bool, gap: Gap, count: u64) {
         match dropped {
-            None => *dropped = Some(Self { at, gap, count }),
+            None => *dropped = Some(Self { at, was_urgent, gap, count }),
             Some(so_far) => {
                 so_far.gap.to = gap.to;
                 so_far.count += count;
