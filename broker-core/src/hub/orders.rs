@@ -78,12 +78,13 @@ impl Shard {
                 }
             }
             Order::Groups => {
-                for (topic, id) in &self.names {
-                    let Some(members) = topic.as_group().and_then(|_| self.topics.get(id)) else { continue };
-                    for slot in members.slots() {
-                        if let Some(conn) = self.connected(slot) {
-                            errand.group(topic, conn.session.info().user.clone());
-                        }
+                let members = self.names.iter().filter_map(|(topic, id)| Some((topic, self.topics.get(id)?)));
+                let members = members.flat_map(|(topic, members)| members.slots().map(move |slot| (topic, slot)));
+                let late = self.catching_up.iter().filter_map(|slot| Some((self.connected(*slot)?, *slot)));
+                let late = late.flat_map(|(conn, slot)| conn.topics_behind().map(move |topic| (topic, slot)));
+                for (topic, slot) in members.chain(late).filter(|(topic, _)| topic.as_group().is_some()) {
+                    if let Some(conn) = self.connected(slot) {
+                        errand.group(topic, conn.session.info().user.clone());
                     }
                 }
             }
@@ -190,7 +191,11 @@ impl Shard {
             Target::Session(session) => self.whose.sessions.get(session).copied().into_iter().collect(),
             Target::Topic(topic) => match session_of(topic) {
                 Some(session) => self.whose.sessions.get(&session).copied().into_iter().collect(),
-                None => self.topic_of(topic).and_then(|id| self.topics.get(&id)).map(|topic| topic.slots().collect()).unwrap_or_default(),
+                None => {
+                    let members = self.topic_of(topic).and_then(|id| self.topics.get(&id));
+                    let late = self.catching_up.iter().filter(|slot| self.connected(**slot).is_some_and(|conn| conn.is_behind(topic)));
+                    members.into_iter().flat_map(|members| members.slots()).chain(late.copied()).collect()
+                }
             },
             Target::Set(TargetSet { any, all, .. }) if any.is_empty() => {
                 all.first().map(|first| self.candidates(first)).unwrap_or_default()

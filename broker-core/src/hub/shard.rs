@@ -4,7 +4,7 @@
 //! `converse` talks with sessions, `deliver` passes publications to members, `writing` hands bytes to outlets.
 
 use std::{
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -69,6 +69,8 @@ pub(crate) struct Shard {
     pub(super) slow: Vec<(u32, usize)>,
     /// Subscriptions that have to catch up, while a topic has its turn.
     pub(super) behind: Vec<Behind>,
+    /// Slots of connections with subscriptions that catch up: these are members of no topic meanwhile.
+    pub(super) catching_up: HashSet<u32>,
     /// The present tick's time.
     pub(super) now: Instant,
     /// Members whose time comes at which the newest is sent; soonest first.
@@ -107,6 +109,7 @@ impl Shard {
             ended: Vec::new(),
             slow: Vec::new(),
             behind: Vec::new(),
+            catching_up: HashSet::new(),
             now: Instant::now(),
             paced: BinaryHeap::new(),
             shared: Vec::new(),
