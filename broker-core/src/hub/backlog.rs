@@ -3,7 +3,10 @@
 //! Publications wait as runs of batches that all members of the same variant share (`batch`); only a partly written frame is the connection's own.
 //! Those of urgent topics overtake the others, up to the last frame whose place matters: the answer to a subscribe stays in front of what it announces.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -238,43 +241,48 @@ impl Backlog {
     }
 
     /// Of a topic, leaves the newest publication of each key, and the newest without a key, and says how many went. They stand together then, where
-    /// the first of them stood.
+    /// the first of them stood; but none passes a gap of the topic.
     pub(crate) fn conflate(&mut self, topic: &Topic, held: &Held) -> u64 {
-        let runs = || {
-            self.entries.iter().enumerate().filter_map(|(at, entry)| match entry {
-                Entry::Run(run) if run.topic() == topic => Some((at, run)),
-                _ => None,
-            })
-        };
-        let waiting: Vec<Waiting<'_>> = runs().flat_map(|(_, run)| run.publications()).collect();
-        let places: Vec<usize> = runs().map(|(at, _)| at).collect();
-        let mut seen = std::collections::HashSet::new();
-        let mut kept: Vec<Waiting<'_>> = Vec::new();
-        let before = waiting.len();
-        for waiting in waiting.into_iter().rev() {
-            // What is not known cannot be replaced.
-            if waiting.source().is_none_or(|source| seen.insert(source.key.clone())) {
-                kept.push(waiting);
+        let mut places: Vec<Vec<usize>> = vec![Vec::new()];
+        for (at, entry) in self.entries.iter().enumerate() {
+            match entry {
+                Entry::Run(run) if run.topic() == topic => places.last_mut().into_iter().for_each(|places| places.push(at)),
+                Entry::Gap(gap) if gap.topic == *topic => places.push(Vec::new()),
+                _ => {}
             }
         }
+        let mut seen = HashSet::new();
+        // The newest first: what is taken out moves nothing of what is still to be looked at.
+        let gone = places.iter().rev().map(|places| self.conflate_runs(places, topic, &mut seen, held)).sum();
+        self.conflate_at = u32::try_from(self.bytes * 2).unwrap_or(u32::MAX);
+        gone
+    }
+
+    /// The same for the runs at these places; `seen` are the keys of newer publications.
+    fn conflate_runs(&mut self, places: &[usize], topic: &Topic, seen: &mut HashSet<Option<Box<str>>>, held: &Held) -> u64 {
+        let run = |at: &usize| match &self.entries[*at] {
+            Entry::Run(run) => Some(run),
+            _ => None,
+        };
+        let waiting: Vec<Waiting<'_>> = places.iter().filter_map(run).flat_map(Run::publications).collect();
+        let (before, freed) = (waiting.len(), waiting.iter().map(Waiting::len).sum::<usize>());
+        // What is not known cannot be replaced.
+        let is_newest = |waiting: &Waiting<'_>| waiting.source().is_none_or(|source| seen.insert(source.key.clone()));
+        let mut kept: Vec<Waiting<'_>> = waiting.into_iter().rev().filter(is_newest).collect();
         kept.reverse();
         let gone = (before - kept.len()) as u64;
-        if gone > 0
-            && let Some(first) = places.first().copied()
-        {
-            let merged = Arc::new(merge(topic, &kept, held));
-            let bytes = |entry: &Entry| match entry {
-                Entry::Run(run) => run.publications().map(|waiting| waiting.frames().len()).sum(),
-                _ => 0,
-            };
-            let freed: usize = places.iter().map(|at| bytes(&self.entries[*at])).sum();
-            self.bytes = self.bytes - freed + merged.rest_len(0);
-            for at in places.into_iter().skip(1).rev() {
-                self.remove(at);
+        if gone > 0 {
+            let merged = (!kept.is_empty()).then(|| Arc::new(merge(topic, &kept, held)));
+            self.bytes -= freed;
+            let merged_places = usize::from(merged.is_some());
+            for at in places.iter().skip(merged_places).rev() {
+                self.remove(*at);
             }
-            self.entries[first] = Entry::Run(Run::new(&merged, 0));
+            if let (Some(merged), Some(first)) = (merged, places.first()) {
+                self.bytes += merged.rest_len(0);
+                self.entries[*first] = Entry::Run(Run::new(&merged, 0));
+            }
         }
-        self.conflate_at = u32::try_from(self.bytes * 2).unwrap_or(u32::MAX);
         gone
     }
 
@@ -355,81 +363,5 @@ impl Dropped {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::batch::Encoded;
-    use super::*;
-    use crate::Epoch;
-
-    fn batch(topic: &str, first: u64, frames: &[&str]) -> Arc<Batch> {
-        let mut end = 0;
-        let publications = frames.iter().zip(first..).map(|(frame, offset)| {
-            end += frame.len() as u32;
-            Encoded { seq: offset, position: Some(Position { offset, epoch: Epoch::from_random(1) }), end }
-        });
-        let publications = publications.collect();
-        Arc::new(Batch::new(topic.parse().unwrap(), frames.concat().into(), publications, Box::default(), &Held::default()))
-    }
-
-    fn text(backlog: &Backlog) -> String {
-        let mut chunks = Vec::new();
-        backlog.chunks(64, &mut chunks);
-        chunks.iter().map(|chunk| std::str::from_utf8(chunk).unwrap()).collect()
-    }
-
-    #[test]
-    fn what_is_written_byte_by_byte_is_what_was_pushed() {
-        for step in 1..20 {
-            let mut backlog = Backlog::default();
-            backlog.push_frames(Bytes::from_static(b"<reply>"));
-            backlog.push_batch(&batch("a", 1, &["[one]", "[two]", "[three]"]), 0);
-            backlog.push_batch(&batch("a", 4, &["[four]", "[five]"]), 1);
-            let mut out = String::new();
-            while !backlog.is_empty() {
-                let rest = text(&backlog);
-                let len = step.min(rest.len());
-                out.push_str(&rest[..len]);
-                backlog.written(len);
-            }
-            assert_eq!(out, "<reply>[one][two][three][five]");
-        }
-    }
-
-    #[test]
-    fn a_gap_between_epochs_is_part_of_the_gap_that_swallows_it() {
-        let mut backlog = Backlog::default();
-        let a: Topic = "a".parse().unwrap();
-        let next = Position { offset: 5, epoch: Epoch::from_random(2) };
-        backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
-        backlog.push_gap(&a, Gap { from: None, to: Some(next), reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"), false);
-        backlog.push_batch(&batch("a", 6, &["[six]"]), 0);
-        let mut told = Vec::new();
-        let mut encode = |gap: Gap| {
-            told.push(gap);
-            Bytes::from_static(b"<gap>")
-        };
-        assert_eq!(backlog.drop_oldest(&a, 8, &mut encode), 2);
-        assert_eq!(text(&backlog), "<gap>");
-        assert_eq!((told[0].from.unwrap().offset, told[0].to.unwrap().offset, told[0].reason), (3, 6, GapReason::Epoch));
-    }
-
-    #[test]
-    fn the_oldest_publications_go_and_a_started_frame_stays() {
-        let mut backlog = Backlog::default();
-        backlog.push_batch(&batch("a", 1, &["[one]", "[two]", "[three]"]), 0);
-        backlog.push_batch(&batch("b", 1, &["[other]"]), 0);
-        backlog.push_batch(&batch("a", 4, &["[four]"]), 0);
-        backlog.written(2);
-        let a = "a".parse().unwrap();
-        let mut encode = |gap: Gap| Bytes::from(format!("<gap {}-{}>", gap.from.unwrap().offset, gap.to.unwrap().offset));
-        assert_eq!(backlog.drop_oldest(&a, 6, &mut encode), 2);
-        assert_eq!(text(&backlog), "ne]<gap 2-3>[other][four]");
-        assert_eq!(backlog.bytes(), text(&backlog).len());
-        backlog.push_batch(&batch("a", 5, &["[five]"]), 0);
-        assert_eq!(backlog.drop_oldest(&a, 1, &mut encode), 1);
-        assert_eq!(text(&backlog), "ne]<gap 2-4>[other][five]");
-        assert_eq!(backlog.drop_all(&a).map(|dropped| dropped.count), Some(1));
-        assert_eq!(text(&backlog), "ne][other]", "whoever takes all tells what is missing");
-        assert_eq!(backlog.drop_all(&"a".parse().unwrap()), None);
-        assert_eq!(backlog.bytes(), text(&backlog).len());
-    }
-}
+#[path = "backlog_tests.rs"]
+mod tests;
