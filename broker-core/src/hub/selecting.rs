@@ -17,6 +17,8 @@ use crate::{Except, Publication, Selection};
 
 /// Keys that wait for their time; more, and they are sent early.
 const WAITING_MAX: usize = 1024;
+/// Members whose time comes, below which nobody looks who of them is gone.
+const PACED_MIN: usize = 1024;
 /// Encoded choices of one tick that are looked through; beyond, each is encoded by itself.
 const SHARED_MAX: usize = 16;
 
@@ -50,6 +52,11 @@ impl Choice {
     pub(super) fn new(selection: Arc<Selection>, now: Instant) -> Self {
         let pace = selection.interval().map(|interval| Pace { interval, next_at: now, scheduled: false, waiting: Vec::new() });
         Self { selection, pace }
+    }
+
+    /// Whether the shard looks after it at this time.
+    fn is_due(&self, at: Instant) -> bool {
+        self.pace.as_ref().is_some_and(|pace| pace.scheduled && pace.next_at == at)
     }
 }
 
@@ -112,7 +119,7 @@ impl Shard {
             self.paced.pop();
             let Some(mut topic) = self.topics.remove(&id) else { continue };
             if let Some(choice) = topic.choices.get_mut(&slot)
-                && choice.pace.as_ref().is_some_and(|pace| pace.scheduled && pace.next_at == at)
+                && choice.is_due(at)
                 && let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant
             {
                 let (variant, codec) = (conn.variant, conn.codec.clone());
@@ -121,6 +128,20 @@ impl Shard {
             self.topics.insert(id, topic);
         }
         self.settle(Vec::new(), self.now);
+    }
+
+    /// Whoever leaves before its time leaves its place in the heap behind: bounded by twice those who wait.
+    pub(super) fn forget_stale_paces(&mut self) {
+        if self.paced.len() <= self.paced_max.max(PACED_MIN) {
+            return;
+        }
+        let topics = &self.topics;
+        self.paced.retain(|Reverse((at, id, slot))| {
+            let choice = topics.get(id).and_then(|topic| topic.choices.get(slot));
+            choice.is_some_and(|choice| choice.is_due(*at))
+        });
+        self.paced.shrink_to(PACED_MIN);
+        self.paced_max = self.paced.len() * 2;
     }
 
     /// Encodes publications for some members of a variant, once in a tick for all who chose the same.

@@ -75,6 +75,8 @@ pub(crate) struct Shard {
     pub(super) now: Instant,
     /// Members whose time comes at which the newest is sent; soonest first.
     pub(super) paced: BinaryHeap<Due>,
+    /// At so many of them, those that mean nobody any more are taken out.
+    pub(super) paced_max: usize,
     /// What members chose in this tick, encoded.
     pub(super) shared: Vec<Shared>,
     /// More waits on this node than may.
@@ -112,6 +114,7 @@ impl Shard {
             catching_up: HashSet::new(),
             now: Instant::now(),
             paced: BinaryHeap::new(),
+            paced_max: 0,
             shared: Vec::new(),
             is_full: false,
             relieved_at: None,
@@ -179,6 +182,7 @@ impl Shard {
         }
         let written = self.flush_dirty(WRITES_MAX, now);
         self.deliver(WRITES_MAX.saturating_sub(written), now);
+        self.forget_stale_paces();
         self.tally.add_to(&self.hub.stats);
         if took || !self.active.is_empty() || !self.dirty.is_empty() {
             return Tick::More;
