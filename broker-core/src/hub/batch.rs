@@ -31,6 +31,8 @@ pub(crate) struct Batch {
     held: Held,
 }
 
+/// The rest of a partly written frame up to so many bytes is copied.
+const COPIED_MAX: usize = 4 * 1024;
 /// Bytes of batches that hang on one another. Whoever holds the first holds them all, also those that it does not get: longer chains begin anew.
 const CHAIN_MAX: usize = 256 * 1024;
 
@@ -167,7 +169,11 @@ impl Run {
         let batch = self.first.clone();
         let reached = batch.start(self.from) + len;
         let current = batch.publications.partition_point(|publication| publication.end as usize <= reached) as u32;
-        let partial = (batch.start(current) < reached).then(|| batch.bytes.slice(reached..batch.end(current)));
+        let partial = (batch.start(current) < reached).then(|| {
+            let rest = batch.bytes.slice(reached..batch.end(current));
+            // Nobody counts what it keeps in memory when the batch itself has gone.
+            if rest.len() <= COPIED_MAX { Bytes::copy_from_slice(&rest) } else { rest }
+        });
         self.from = current + u32::from(partial.is_some());
         let is_empty = self.from == batch.len() && !self.step();
         Ok(Written { partial, is_empty })

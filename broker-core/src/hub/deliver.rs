@@ -219,7 +219,10 @@ impl Shard {
                             // What waits for its time was published before.
                             self.release(member.slot, group.variant, codec, choice, &topic.entry);
                         }
-                        self.visit(group, at, member, what, &topic.entry);
+                        // Whoever fell behind with that is told by the history what is missing.
+                        if self.behind.is_empty() || !self.fell_behind(member.slot) {
+                            self.visit(group, at, member, what, &topic.entry);
+                        }
                     }
                 }
                 visited += 1;

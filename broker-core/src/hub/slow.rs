@@ -13,7 +13,7 @@ use super::{
     writing::write,
 };
 use crate::{
-    CloseReason, GapReason, Namespace, Position, Push, Recovery, Since, SlowConsumer, Topic,
+    CloseReason, GapReason, Namespace, Position, Publication, Push, Recovery, Since, SlowConsumer, Topic,
     session::{Generation, Leave},
 };
 
@@ -186,13 +186,36 @@ impl Shard {
                 missed.clear();
             }
         }
-        if !missed.is_empty() {
-            let first = last + 1 - missed.len() as u64;
+        let page = self.page_of(&missed);
+        let rest = missed.split_off(page).len() as u64;
+        if let Some(newest) = missed.last().map(|newest| newest.position) {
+            let first = last + 1 - rest - page as u64;
             let publications: Vec<_> = (first..).zip(missed).collect();
             self.push_selected(at.slot, variant, &codec, &entry, &publications);
+            if let Some(since) = newest.filter(|_| rest > 0 && !self.fell_behind(at.slot)) {
+                // The rest is read again when this is taken: it would be let go now.
+                self.hub.stats.catch_ups.add(1);
+                self.behind.push(Behind { slot: at.slot, entry, since });
+            }
         }
         self.settle(Vec::new(), now);
         None
+    }
+
+    /// How many of them are given at once to a connection that catches up: about as much as may wait for it, and always one.
+    fn page_of(&self, missed: &[Arc<Publication>]) -> usize {
+        let mut room = self.backlog_max();
+        let fits = |publication: &&Arc<Publication>| {
+            let had_room = room > 0;
+            room = room.saturating_sub(publication.weight_bytes());
+            had_room
+        };
+        missed.iter().take_while(fits).count()
+    }
+
+    /// Whether a connection fell behind while a topic has its turn.
+    pub(super) fn fell_behind(&self, slot: u32) -> bool {
+        self.behind.iter().any(|behind| behind.slot == slot)
     }
 
     /// A subscription cannot catch up: it ends, and its client is told to begin anew. False: it was another kind of join.

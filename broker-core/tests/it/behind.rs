@@ -67,6 +67,22 @@ async fn who_catches_up_gets_its_own_choice_also_when_another_catches_up_in_the_
 }
 
 #[tokio::test]
+async fn of_a_long_history_no_more_is_encoded_than_the_client_takes() {
+    const COUNT: u32 = 1500;
+    let engine = catching_up().build().unwrap();
+    let mut slow = slow_subscriber(&engine, Subscribe::new(topic("slow:a"))).await;
+    publish(&engine, 1..=COUNT).await;
+    for n in 1..=COUNT {
+        assert_eq!(slow.next().await, format!("slow:a {n}:{n}"));
+    }
+    assert!(engine.stats().catch_ups.value() > 10, "a page at a time");
+    let deliveries = engine.stats().deliveries.value();
+    assert!(deliveries < 4 * u64::from(COUNT), "{deliveries} for {COUNT}");
+    publish(&engine, COUNT + 1..=COUNT + 1).await;
+    assert_eq!(slow.next().await, format!("slow:a {0}:{0}", COUNT + 1));
+}
+
+#[tokio::test]
 async fn what_the_server_orders_for_a_topic_reaches_those_who_catch_up() {
     let engine = catching_up().build().unwrap();
     let mut slow = slow_subscriber(&engine, Subscribe::new(topic("slow:a"))).await;
