@@ -1,7 +1,7 @@
 //! The plain protocol, for clients without an SDK. Its contract stands in `docs/protocols/plain.md`.
 
 mod decode;
-mod encode;
+pub(crate) mod encode;
 
 use broker_core::{CloseFrame, CloseReason, Command, CommandId, FrameWriter, Inbound, Protocol, Push, Reply};
 

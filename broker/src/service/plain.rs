@@ -17,16 +17,7 @@ pub(crate) struct PlainRequest {
 impl PlainRequest {
     /// Reads the query of a path that means `topics` and this format.
     pub(crate) fn read(topics: Vec<Topic>, format: Format, query: &Query, dev: bool) -> Result<Self, Refusal> {
-        let mut topics = topics;
-        for name in query.all("topic") {
-            let topic: Topic = name.parse().map_err(|error| Refusal::bad_request(format!("the parameter `topic`: {error}")))?;
-            if !topics.contains(&topic) {
-                topics.push(topic);
-            }
-        }
-        if query.first("rate").is_some() {
-            return Err(Refusal::new(RefusalKind::NotAvailable, "the parameter `rate` is not available here"));
-        }
+        let topics = names(topics, query)?;
         let since = since(query, topics.len())?;
         let mut subscriptions: Vec<Subscribe> = topics.into_iter().map(Subscribe::new).collect();
         if let [subscription] = subscriptions.as_mut_slice() {
@@ -34,6 +25,20 @@ impl PlainRequest {
         }
         Ok(Self { protocol: protocol(format, query, dev)?, subscriptions })
     }
+}
+
+/// The topics of the path, and those that the query adds.
+pub(crate) fn names(mut topics: Vec<Topic>, query: &Query) -> Result<Vec<Topic>, Refusal> {
+    for name in query.all("topic") {
+        let topic: Topic = name.parse().map_err(|error| Refusal::bad_request(format!("the parameter `topic`: {error}")))?;
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    if query.first("rate").is_some() {
+        return Err(Refusal::new(RefusalKind::NotAvailable, "the parameter `rate` is not available here"));
+    }
+    Ok(topics)
 }
 
 /// How the client wants to be spoken to; `format` is what the path means where the query does not say it.
