@@ -212,7 +212,7 @@ mod tests {
         stream.subscribed("group:x", Some("1@g"), None);
         stream.push(&publication("a", Some("4@e"), "1"));
         assert_eq!(stream.sent(), "id: 3@e\n\nid: a3@e group:x1@g\n\nid: a4@e group:x1@g\ndata: 1\n\n");
-        let left = Push::Identity { user: broker_core::UserId::default(), left: vec!["group:x".parse().unwrap()], joined: Vec::new() };
+        let left = Push::Identity { user: broker_core::UserId::anonymous(), left: vec!["group:x".parse().unwrap()], joined: Vec::new() };
         stream.take(&record_of(&left));
         stream.sent();
         stream.push(&publication("a", Some("5@e"), "2"));
