@@ -17,4 +17,4 @@ pub use api::{Api, ApiKeys, ApiOptions, METHODS, TicketMaker};
 pub use body::ResponseBody;
 pub use cors::Origins;
 pub use health::{Health, Ready};
-pub use sse::{Line, RETRY, SseBody, is_sse_asked_for, preflight as sse_preflight, sse_body, sse_response};
+pub use sse::{Line, RETRY, SseBody, SseTopics, is_sse_asked_for, preflight as sse_preflight, sse_body, sse_response};

@@ -6,5 +6,6 @@ mod stream;
 
 pub use self::{
     answer::{is_sse_asked_for, preflight, sse_response},
+    positions::SseTopics,
     stream::{Line, RETRY, SseBody, sse_body},
 };

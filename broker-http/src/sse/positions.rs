@@ -15,6 +15,8 @@ pub(crate) struct Positions {
     of_url: usize,
     /// Topics of the URL of which nothing is known yet.
     unknown: usize,
+    /// Topics of the URL that are not live yet.
+    opening: usize,
     has_begun: bool,
     /// A topic found no room.
     is_partial: bool,
@@ -26,14 +28,28 @@ struct Place {
     topic: TopicKey,
     /// `None`: not known yet.
     position: Option<Position>,
+    /// The connection listens to it; otherwise the client has brought the position along.
+    is_live: bool,
+}
+
+/// The topics of a connection as it is asked for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SseTopics {
+    /// Topics of the URL, with the positions from which they resume.
+    pub of_url: Vec<(TopicKey, Option<Position>)>,
+    /// Where the client stood in topics that the server may choose again.
+    pub others: Vec<(TopicKey, Position)>,
 }
 
 impl Positions {
-    /// The topics of the URL, with where the client stands in those that it resumes.
-    pub(crate) fn new(topics: &[(TopicKey, Option<Position>)]) -> Self {
-        let topics: Vec<Place> = topics.iter().map(|(topic, position)| Place { topic: *topic, position: *position }).collect();
-        let unknown = topics.iter().filter(|place| place.position.is_none()).count();
-        Self { of_url: topics.len(), topics, unknown, has_begun: false, is_partial: false, held: Vec::new() }
+    pub(crate) fn new(topics: &SseTopics) -> Self {
+        let of_url = topics.of_url.iter().copied();
+        let others = topics.others.iter().map(|(topic, position)| (*topic, Some(*position)));
+        let places = of_url.chain(others).take(CURSOR_TOPICS_MAX);
+        let places: Vec<Place> = places.map(|(topic, position)| Place { topic, position, is_live: false }).collect();
+        let unknown = places.iter().filter(|place| place.position.is_none()).count();
+        let of_url = topics.of_url.len().min(places.len());
+        Self { topics: places, of_url, unknown, opening: of_url, has_begun: false, is_partial: false, held: Vec::new() }
     }
 
     /// Whether events wait for the position of another topic; whoever hands them over must not wait for room.
@@ -47,6 +63,7 @@ impl Positions {
             self.begin(out);
             return self.step(record, out);
         }
+        // Topics of the server come first, and their places before those of the URL are known.
         let place = self.topics[..self.of_url].iter_mut().find(|place| Some(place.topic) == record.topic && place.position.is_none());
         match place {
             // What is said of a topic before its position is known is said at once, before any id.
@@ -55,8 +72,10 @@ impl Positions {
                     place.position = Some(record.position.unwrap_or_else(no_history));
                     self.unknown -= 1;
                 }
-                if record.kind == RecordKind::Event {
-                    out(record.body.slice(record.id_len..));
+                match record.kind {
+                    RecordKind::Event => out(record.body.slice(record.id_len..)),
+                    // Steps again when everything is known, to go live in its place.
+                    _ => self.held.push(record),
                 }
             }
             None if record.topic.is_none() => out(record.body),
@@ -72,7 +91,20 @@ impl Positions {
 
     /// The first id, before the first publication.
     fn begin(&mut self, out: &mut dyn FnMut(Bytes)) {
-        if !std::mem::replace(&mut self.has_begun, true) && !self.topics.is_empty() {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return;
+        }
+        let mut gaps = Vec::new();
+        for at in 0..self.held.len() {
+            let Record { kind, topic: Some(topic), position: Some(position), .. } = self.held[at] else { continue };
+            // A gap moves the position itself, when it is told.
+            if kind == RecordKind::Event {
+                gaps.push(topic);
+            } else if !gaps.contains(&topic) && self.topics.iter().all(|place| place.topic != topic) {
+                self.stand(topic, position);
+            }
+        }
+        if !self.topics.is_empty() {
             out(self.id(b"\n\n"));
         }
     }
@@ -92,7 +124,8 @@ impl Positions {
             }
             (RecordKind::Mark, Some(topic)) => {
                 let position = record.position.or_else(|| self.is_of_url(topic).then(no_history));
-                if position.is_some_and(|position| self.stand(topic, position)) {
+                let has_moved = position.is_some_and(|position| self.stand(topic, position));
+                if self.goes_live(topic) || has_moved {
                     out(self.id(b"\n\n"));
                 }
             }
@@ -109,10 +142,26 @@ impl Positions {
             return place.position.replace(position) != Some(position);
         }
         if self.topics.len() < CURSOR_TOPICS_MAX {
-            self.topics.push(Place { topic, position: Some(position) });
+            self.topics.push(Place { topic, position: Some(position), is_live: false });
             return true;
         }
         !std::mem::replace(&mut self.is_partial, true)
+    }
+
+    /// Notes that the connection listens to a topic. Those of the URL come last: what is not live then was brought along in vain, and is forgotten.
+    /// Whether that changes the cursor.
+    fn goes_live(&mut self, topic: TopicKey) -> bool {
+        let Some(at) = self.topics.iter().position(|place| place.topic == topic && !place.is_live) else { return false };
+        self.topics[at].is_live = true;
+        if at >= self.of_url {
+            return false;
+        }
+        self.opening -= 1;
+        let before = self.topics.len();
+        if self.opening == 0 {
+            self.topics.retain(|place| place.is_live);
+        }
+        self.topics.len() < before
     }
 
     fn is_of_url(&self, topic: TopicKey) -> bool {
@@ -220,10 +269,30 @@ mod tests {
     }
 
     #[test]
+    fn the_first_id_has_the_topics_of_the_server_which_come_before_those_of_the_url() {
+        let mut stream = Stream::new(&[("a", None)]);
+        stream.subscribed("group:x", Some("1@g"), None);
+        stream.subscribed("a", Some("3@e"), None);
+        assert_eq!(stream.sent(), "id: a3@e group:x1@g\n\n");
+    }
+
+    #[test]
+    fn a_place_in_a_topic_of_the_server_is_kept_until_it_is_clear_that_the_topic_does_not_come_back() {
+        let mut stream = Stream::new(&[("a", Some("3@e"))]).with_other("group:x", "1@g");
+        stream.subscribed("group:x", Some("2@h"), Some((Since::Position(at("1@g")), false)));
+        let sent = stream.sent();
+        assert!(sent.starts_with("id: a3@e group:x1@g\n\nid: a3@e group:x2@h\nevent: broker\n"), "{sent}");
+
+        let mut stream = Stream::new(&[("a", Some("3@e"))]).with_other("group:x", "1@g");
+        stream.subscribed("a", Some("3@e"), Some((Since::Position(at("3@e")), true)));
+        assert_eq!(stream.sent(), "id: a3@e group:x1@g\n\nid: 3@e\n\n");
+    }
+
+    #[test]
     fn a_cursor_that_is_full_says_that_something_is_missing() {
         let names: Vec<String> = (0..CURSOR_TOPICS_MAX).map(|n| format!("t{n}")).collect();
         let topics: Vec<_> = names.iter().map(|name| (TopicKey::of(name), Some(at("1@e")))).collect();
-        let mut positions = Positions::new(&topics);
+        let mut positions = Positions::new(&SseTopics { of_url: topics, others: Vec::new() });
         let mut sent = Vec::new();
         for subscribed in [subscribed("group:x", Some("1@g"), None, Vec::new())] {
             let mut out = Vec::new();
@@ -249,7 +318,13 @@ mod tests {
             let keyed: Vec<_> = topics.iter().map(|(name, position)| (TopicKey::of(name), position.map(at))).collect();
             let mut names: Vec<String> = topics.iter().map(|(name, _)| (*name).to_owned()).collect();
             names.push("group:x".to_owned());
-            Self { positions: Positions::new(&keyed), names, sent: String::new() }
+            Self { positions: Positions::new(&SseTopics { of_url: keyed, others: Vec::new() }), names, sent: String::new() }
+        }
+
+        fn with_other(mut self, topic: &str, position: &str) -> Self {
+            let of_url = self.positions.topics.iter().map(|place| (place.topic, place.position)).collect();
+            self.positions = Positions::new(&SseTopics { of_url, others: vec![(TopicKey::of(topic), at(position))] });
+            self
         }
 
         fn subscribed(&mut self, topic: &str, position: Option<&str>, resume: Option<(Since, bool)>) {

@@ -10,13 +10,13 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-use broker_core::{Connection, Outlet, Position};
-use broker_protocol::{Record, TopicKey};
+use broker_core::{Connection, Outlet};
+use broker_protocol::Record;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
 
-use super::positions::Positions;
+use super::positions::{Positions, SseTopics};
 
 /// Up to this many bytes one copy is cheaper than a list of slices.
 const GATHER_MAX: usize = 16 * 1024;
@@ -42,11 +42,11 @@ pub trait Line: fmt::Debug + Send + Sync + 'static {
 
 /// Gives a connection its way out, and makes the body that goes with it.
 ///
-/// `topics` are those of the URL, with the positions from which they resume. At most `bytes_max` bytes wait in the body; the rest waits in the
+/// At most `bytes_max` bytes wait in the body; the rest waits in the
 /// session's backlog. The connection ends with the body.
 pub fn sse_body(
     connection: Connection,
-    topics: &[(TopicKey, Option<Position>)],
+    topics: &SseTopics,
     bytes_max: usize,
     line: Option<Arc<dyn Line>>,
 ) -> SseBody {
@@ -56,7 +56,7 @@ pub fn sse_body(
     body
 }
 
-fn split(topics: &[(TopicKey, Option<Position>)], bytes_max: usize, line: Option<Arc<dyn Line>>) -> (SseOutlet, SseBody) {
+fn split(topics: &SseTopics, bytes_max: usize, line: Option<Arc<dyn Line>>) -> (SseOutlet, SseBody) {
     let retry = Bytes::from(format!("retry: {}\n\n", fastrand::u64(RETRY_MS)));
     let queue = Queue { bytes: retry.len(), chunks: VecDeque::from([retry]), ..Queue::default() };
     let shared = Arc::new(Shared { queue: Mutex::new(queue), task: AtomicWaker::new(), line });
@@ -152,9 +152,8 @@ impl Outlet for SseOutlet {
 impl Drop for SseOutlet {
     fn drop(&mut self) {
         let mut queue = self.shared.queue.lock();
-        // Dropped before its end, or with bytes that nobody took: the peer has had its time.
-        let is_stuck = !queue.finished || !queue.chunks.is_empty();
-        queue.finished = true;
+        // Dropped before its end: the peer has had its time, and what it did not take it does not get.
+        let is_stuck = !std::mem::replace(&mut queue.finished, true);
         if is_stuck {
             queue.chunks.clear();
             queue.bytes = 0;
@@ -258,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_shard_hands_over_comes_as_one_piece_and_the_end_is_told() {
-        let (mut outlet, mut body) = split(&[], 1_000, None);
+        let (mut outlet, mut body) = split(&SseTopics::default(), 1_000, None);
         let sent = [message("a"), message("b")];
         assert_eq!(outlet.try_write(&sent).unwrap(), sent[0].len() + sent[1].len());
         outlet.finish();
@@ -273,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_takes_no_more_than_the_record_that_fills_it() {
-        let (mut outlet, mut body) = split(&[], 100, None);
+        let (mut outlet, mut body) = split(&SseTopics::default(), 100, None);
         let big = message(&"x".repeat(100));
         let sent = [big.clone(), big.clone()];
         assert_eq!(outlet.try_write(&sent).unwrap(), big.len(), "whole records only");
@@ -284,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_pieces_are_not_copied() {
-        let (mut outlet, mut body) = split(&[], 1 << 20, None);
+        let (mut outlet, mut body) = split(&SseTopics::default(), 1 << 20, None);
         let big = message(&"x".repeat(GATHER_MAX));
         next(&mut body).await.unwrap();
         outlet.try_write(&[big.clone(), message("a"), message("b")]).unwrap();
@@ -297,7 +296,7 @@ mod tests {
     async fn a_cut_forgets_what_waits_and_says_the_last_words_where_the_line_is_clean() {
         for (clean, expected) in [(true, Some("data: bye\n\n")), (false, None)] {
             let line = Arc::new(TestLine { clean, ..TestLine::default() });
-            let (mut outlet, mut body) = split(&[], 1_000, Some(line.clone()));
+            let (mut outlet, mut body) = split(&SseTopics::default(), 1_000, Some(line.clone()));
             outlet.try_write(&[message("secret")]).unwrap();
             outlet.cut(&[message("bye")]);
             assert_eq!(next(&mut body).await.as_deref(), expected);
@@ -306,26 +305,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_does_not_take_the_last_words_is_broken_off() {
+    async fn whoever_does_not_take_what_waits_is_broken_off() {
         let line = Arc::new(TestLine::default());
-        let (mut outlet, mut body) = split(&[], 1_000, Some(line.clone()));
+        let (mut outlet, mut body) = split(&SseTopics::default(), 1_000, Some(line.clone()));
         outlet.try_write(&[message("never taken")]).unwrap();
-        outlet.finish();
         drop(outlet);
         assert_eq!(line.severed.load(Ordering::Relaxed), 1);
         assert_eq!(next(&mut body).await, None);
 
         let line = Arc::new(TestLine::default());
-        let (mut outlet, mut body) = split(&[], 1_000, Some(line.clone()));
-        next(&mut body).await.unwrap();
+        let (mut outlet, mut body) = split(&SseTopics::default(), 1_000, Some(line.clone()));
+        outlet.try_write(&[message("bye")]).unwrap();
         outlet.finish();
         drop(outlet);
-        assert_eq!(line.severed.load(Ordering::Relaxed), 0, "who took everything ends in good order");
+        assert_eq!(line.severed.load(Ordering::Relaxed), 0, "an end in good order has its time");
+        assert!(next(&mut body).await.unwrap().ends_with("data: bye\n\n"));
     }
 
     #[tokio::test]
     async fn an_outlet_whose_body_is_gone_says_so() {
-        let (mut outlet, body) = split(&[], 100, None);
+        let (mut outlet, body) = split(&SseTopics::default(), 100, None);
         drop(body);
         assert_eq!(outlet.try_write(&[message("x")]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }

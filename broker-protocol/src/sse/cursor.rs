@@ -98,6 +98,14 @@ impl SseCursor {
         }
     }
 
+    /// Every topic in it; none in that of a connection with one topic, which the client knows.
+    pub fn topics(&self) -> &[(TopicKey, Position)] {
+        match self {
+            Self::Single(_) => &[],
+            Self::Many { topics, .. } => topics,
+        }
+    }
+
     /// Where a topic stands; `Unreadable` where the cursor had no room for it.
     pub fn since(&self, topic: &str) -> Option<Since> {
         let Self::Many { topics, is_whole } = self else { return None };

@@ -2,9 +2,8 @@
 //!
 //! spec: the plain protocol, "SSE"
 
-use std::sync::Arc;
-
-use broker_core::{Cursor, Position, Refusal, RefusalKind, Since, Subscribe, Topic};
+use broker_core::{Position, Refusal, RefusalKind, Since, Subscribe, Topic};
+use broker_http::SseTopics;
 use broker_protocol::{CURSOR_TOPICS_MAX, Format, Sse, SseCursor, TopicKey};
 
 use super::{
@@ -18,11 +17,8 @@ pub(crate) struct EventsRequest {
     pub(crate) protocol: Sse,
     pub(crate) subscriptions: Vec<Subscribe>,
     /// For topics that the server chooses.
-    pub(crate) cursor: Option<Arc<dyn Cursor>>,
+    pub(crate) cursor: Option<SseCursor>,
 }
-
-/// The topics of the URL, and where the client stands in those that it resumes.
-pub(crate) type UrlTopics = Vec<(TopicKey, Option<Position>)>;
 
 impl EventsRequest {
     /// Reads the query of a path that means `topics` and this format. `needs_topic`: only the URL can name topics there.
@@ -51,20 +47,23 @@ impl EventsRequest {
             subscribe
         });
         let subscriptions = subscriptions.collect();
-        let cursor = if let From::Cursor(cursor @ SseCursor::Many { .. }) = from { Some(Arc::new(cursor) as Arc<dyn Cursor>) } else { None };
+        let cursor = if let From::Cursor(cursor) = from { Some(cursor) } else { None };
         Ok(Self { protocol, subscriptions, cursor })
     }
 
     /// The topics as the writer of `id:` lines needs them.
-    pub(crate) fn url_topics(&self) -> UrlTopics {
-        let topics = self.subscriptions.iter().map(|subscribe| {
+    pub(crate) fn topics(&self) -> SseTopics {
+        let of_url = self.subscriptions.iter().map(|subscribe| {
             let position = match subscribe.since {
                 Some(Since::Position(position)) => Some(position),
                 _ => None,
             };
             (TopicKey::of(subscribe.topic.local()), position)
         });
-        topics.collect()
+        let of_url: Vec<_> = of_url.collect();
+        let mut others: Vec<(TopicKey, Position)> = self.cursor.iter().flat_map(|cursor| cursor.topics()).copied().collect();
+        others.retain(|(topic, _)| of_url.iter().all(|(of_url, _)| of_url != topic));
+        SseTopics { of_url, others }
     }
 }
 
@@ -156,13 +155,13 @@ mod tests {
         check("", None, Err("no topic is named"));
         let many = |count: usize| (0..count).map(|n| format!("topic={n}")).collect::<Vec<_>>().join("&");
         check(&many(129), None, Err("a stream of events has at most 128 topics, there are 129"));
-        assert_eq!(read(&many(128), None).unwrap().url_topics().len(), 128);
+        assert_eq!(read(&many(128), None).unwrap().topics().of_url.len(), 128);
     }
 
     #[test]
     fn a_topic_without_history_is_resumed_from_nowhere() {
         let read = read("topic=a", Some(&no_history().to_string())).unwrap();
-        assert_eq!(read.url_topics(), [(TopicKey::of("a"), Some(no_history()))]);
+        assert_eq!(read.topics().of_url, [(TopicKey::of("a"), Some(no_history()))]);
     }
 
     fn cursor(topics: &[(&str, &str)]) -> String {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use broker_core::{Connect, Connection, Framing, Head, OpenRefused, Opening, Protocol, Refusal, RefusalKind, Start, Subscribe};
+use broker_core::{Connect, Connection, Cursor, Framing, Head, OpenRefused, Opening, Protocol, Refusal, RefusalKind, Start, Subscribe};
+use broker_http::SseTopics;
 use broker_protocol::{CentrifugeJson, NoProtobuf, Plain, SseFraming};
 use broker_ws::{ClientAddress, Pending, WebSocketFraming};
 
 use super::{
     credentials::{Credentials, credentials, offered, without_secrets},
-    events::{EventsRequest, UrlTopics},
+    events::EventsRequest,
     plain::{PlainRequest, protocol},
     query::Query,
     routes::{Routes, Target},
@@ -35,7 +36,7 @@ pub(crate) struct Opened {
     /// The subprotocol to answer.
     pub(crate) subprotocol: Option<&'static str>,
     /// For the ids of events.
-    pub(crate) topics: UrlTopics,
+    pub(crate) topics: SseTopics,
 }
 
 /// A connection that must not be.
@@ -59,7 +60,7 @@ pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>
         let (protocol, subprotocol) = centrifuge(&head, &query);
         let opened = admitted.and_then(|()| open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol), &way));
         return match opened {
-            Ok(connection) => Ok(Opened { connection, protocol, subprotocol, topics: UrlTopics::new() }),
+            Ok(connection) => Ok(Opened { connection, protocol, subprotocol, topics: SseTopics::default() }),
             Err(refusal) => Err(Refused { refusal, protocol, subprotocol }),
         };
     }
@@ -94,21 +95,21 @@ struct Asked {
     protocol: Arc<dyn Protocol>,
     connect: Connect,
     subscriptions: Vec<Subscribe>,
-    topics: UrlTopics,
+    topics: SseTopics,
 }
 
 impl From<PlainRequest> for Asked {
     fn from(request: PlainRequest) -> Self {
         let PlainRequest { protocol, subscriptions } = request;
-        Self { protocol: Arc::new(protocol), connect: Connect::default(), subscriptions, topics: UrlTopics::new() }
+        Self { protocol: Arc::new(protocol), connect: Connect::default(), subscriptions, topics: SseTopics::default() }
     }
 }
 
 impl From<EventsRequest> for Asked {
     fn from(request: EventsRequest) -> Self {
-        let topics = request.url_topics();
+        let topics = request.topics();
         let EventsRequest { protocol, subscriptions, cursor } = request;
-        Self { protocol: Arc::new(protocol), connect: Connect { cursor, ..Connect::default() }, subscriptions, topics }
+        Self { protocol: Arc::new(protocol), connect: Connect { cursor: cursor.map(|cursor| Arc::new(cursor) as Arc<dyn Cursor>), ..Connect::default() }, subscriptions, topics }
     }
 }
 
