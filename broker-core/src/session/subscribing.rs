@@ -148,7 +148,14 @@ impl Session {
             expires_at.map(|at| advertised(at.saturating_duration_since(now).saturating_sub(self.rules.settings.expiry_leeway)));
         match origin {
             Origin::Client | Origin::Token => {
-                effects.push(Effect::Reply(pending.command, Reply::Subscribed(Box::new(subscribed))));
+                let subscribed = Box::new(subscribed);
+                // What the application asked for in the client's name is nobody's answer; a client that is not told would not know its publications.
+                let is_nobodys = pending.command == CommandId::None && !self.manners.answers_without_id;
+                effects.push(if is_nobodys {
+                    Effect::Push(Push::Subscribed(subscribed))
+                } else {
+                    Effect::Reply(pending.command, Reply::Subscribed(subscribed))
+                });
                 self.open_next(now, effects);
             }
             Origin::Identity | Origin::Server => self.entered_topic(subscribed, origin, now, effects),
