@@ -30,12 +30,14 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("server life with centrifuge", Runner::Node, "node/server_life.test.mjs"),
     ("centrifuge in Chromium", Runner::Chromium, "node/sdk_in_chromium.test.mjs"),
     ("WebSocket in Chromium", Runner::Chromium, "node/websocket_in_chromium.test.mjs"),
+    ("EventSource in Chromium", Runner::Chromium, "node/eventsource_in_chromium.test.mjs"),
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
     ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
     ("curl", Runner::Python, "python/test_curl.py"),
+    ("SSE in Python and curl", Runner::Python, "python/test_sse.py"),
     ("command line", Runner::Python, "python/test_command_line.py"),
 ];
 
