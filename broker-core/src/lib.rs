@@ -86,7 +86,7 @@ pub use rates::{Rate, RateSet, Rates};
 pub use refusal::{Refusal, RefusalKind};
 pub use registry::{Member, Registry, Revocation, Revoked};
 pub use session::{
-    Command, CommandId, Connect, Cursor, Connected, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
+    Command, CommandId, Connect, Connected, Cursor, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
 };
 pub use sessions::{ControlError, GroupCount, Sent, Sessions, UserSessions};
 pub use settings::Settings;

@@ -44,12 +44,7 @@ pub trait Line: fmt::Debug + Send + Sync + 'static {
 ///
 /// At most `bytes_max` bytes wait in the body; the rest waits in the
 /// session's backlog. The connection ends with the body.
-pub fn sse_body(
-    connection: Connection,
-    topics: &SseTopics,
-    bytes_max: usize,
-    line: Option<Arc<dyn Line>>,
-) -> SseBody {
+pub fn sse_body(connection: Connection, topics: &SseTopics, bytes_max: usize, line: Option<Arc<dyn Line>>) -> SseBody {
     let (outlet, mut body) = split(topics, bytes_max, line);
     connection.attach(Box::new(outlet));
     body.connection = Some(connection);

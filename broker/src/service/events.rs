@@ -32,7 +32,9 @@ impl EventsRequest {
     ) -> Result<Self, Refusal> {
         let topics = names(topics, query)?;
         if topics.is_empty() && needs_topic {
-            return Err(Refusal::bad_request("no topic is named").hint("name it in the path, /sse/{topic}, or in the query, /sse?topic=a&topic=b"));
+            return Err(
+                Refusal::bad_request("no topic is named").hint("name it in the path, /sse/{topic}, or in the query, /sse?topic=a&topic=b")
+            );
         }
         if topics.len() > CURSOR_TOPICS_MAX {
             let text = format!("a stream of events has at most {CURSOR_TOPICS_MAX} topics, there are {}", topics.len());
@@ -96,7 +98,8 @@ impl From {
             Some("0") => Ok(Self::Beginning),
             Some(since) => match SseCursor::parse(since) {
                 Ok(SseCursor::Single(_)) if topics != 1 => {
-                    let refusal = Refusal::bad_request(format!("a position in the parameter `since` needs exactly one topic, there are {topics}"));
+                    let refusal =
+                        Refusal::bad_request(format!("a position in the parameter `since` needs exactly one topic, there are {topics}"));
                     Err(refusal.hint("use the last `id:` of the stream, which stands for all its topics, or 0"))
                 }
                 Ok(cursor) => Ok(Self::Cursor(cursor)),

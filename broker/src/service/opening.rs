@@ -26,7 +26,9 @@ const CENTRIFUGE_PROTOBUF: &str = "centrifuge-protobuf";
 pub(crate) enum Way {
     WebSocket,
     /// With the id that a client brings back.
-    Events { last_event_id: Option<String> },
+    Events {
+        last_event_id: Option<String>,
+    },
 }
 
 /// A connection whose topics are live and whose pipe is missing.
@@ -109,7 +111,12 @@ impl From<EventsRequest> for Asked {
     fn from(request: EventsRequest) -> Self {
         let topics = request.topics();
         let EventsRequest { protocol, subscriptions, cursor } = request;
-        Self { protocol: Arc::new(protocol), connect: Connect { cursor: cursor.map(|cursor| Arc::new(cursor) as Arc<dyn Cursor>), ..Connect::default() }, subscriptions, topics }
+        Self {
+            protocol: Arc::new(protocol),
+            connect: Connect { cursor: cursor.map(|cursor| Arc::new(cursor) as Arc<dyn Cursor>), ..Connect::default() },
+            subscriptions,
+            topics,
+        }
     }
 }
 

@@ -131,7 +131,8 @@ impl Routes {
 
     /// No such path; names the nearest one.
     fn unknown(&self, path: &str) -> Refusal {
-        let known = ["/connection/websocket", "/ws/{topic}", "/sse/{topic}"].into_iter().chain(self.routes.iter().map(|route| route.path.as_str()));
+        let known =
+            ["/connection/websocket", "/ws/{topic}", "/sse/{topic}"].into_iter().chain(self.routes.iter().map(|route| route.path.as_str()));
         let path: String = path.chars().take(255).collect();
         let nearest = known.min_by_key(|known| distance(known.trim_start_matches('/'), &path)).unwrap_or("/ws/{topic}");
         unknown(&path).hint(format!("did you mean {nearest}?"))

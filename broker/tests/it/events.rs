@@ -124,7 +124,8 @@ async fn other_methods_are_told_which_is_right() {
         let answer = server.exchange(format!("{method} /sse/news HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, OPTIONS"), "{answer}");
     }
-    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let upgrade =
+        "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let answer = server.exchange(format!("GET /sse/news HTTP/1.1\r\nhost: x\r\n{upgrade}\r\n").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("use /ws"), "{answer}");
 }

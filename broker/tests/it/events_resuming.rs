@@ -104,7 +104,8 @@ async fn every_id_of_a_stream_resumes_it_without_a_loss_or_a_double() {
 
 #[tokio::test]
 async fn what_is_not_kept_any_more_is_told_with_the_topic() {
-    let server = Server::start(Broker::builder().anonymous().default_namespace(Namespace::open().history(2, Duration::from_secs(600)))).await;
+    let server =
+        Server::start(Broker::builder().anonymous().default_namespace(Namespace::open().history(2, Duration::from_secs(600)))).await;
     let mut events = Events::open(server.addr, "/sse?topic=a&topic=b", &[]).await;
     let id = events.first_id().await;
     drop(events);
@@ -144,7 +145,8 @@ async fn a_restart_is_told_and_so_is_an_id_of_another_server() {
 
 #[tokio::test]
 async fn a_topic_without_history_says_so_to_those_who_come_back() {
-    let server = Server::start(Broker::builder().anonymous().default_namespace(Namespace::default().allow(Verb::Subscribe).allow_anonymous())).await;
+    let server =
+        Server::start(Broker::builder().anonymous().default_namespace(Namespace::default().allow(Verb::Subscribe).allow_anonymous())).await;
     let mut events = Events::open(server.addr, "/sse/news", &[]).await;
     let id = events.first_id().await;
     publish(&server, "news", json!(1)).await;
