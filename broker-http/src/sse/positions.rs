@@ -63,7 +63,6 @@ impl Positions {
             self.begin(out);
             return self.step(record, out);
         }
-        // Topics of the server come first, and their places before those of the URL are known.
         let place = self.topics[..self.of_url].iter_mut().find(|place| Some(place.topic) == record.topic && place.position.is_none());
         match place {
             // What is said of a topic before its position is known is said at once, before any id.
@@ -175,12 +174,11 @@ impl Positions {
 
     fn id(&self, end: &[u8]) -> Bytes {
         let mut line = b"id: ".to_vec();
-        match (self.is_single(), self.topics.first().and_then(|place| place.position)) {
-            (true, Some(position)) => line.extend_from_slice(position.to_string().as_bytes()),
-            _ => {
-                let known: Vec<_> = self.topics.iter().filter_map(|place| Some((place.topic, place.position?))).collect();
-                write_cursor(&known, !self.is_partial, &mut line);
-            }
+        if let Some(position) = self.topics.first().and_then(|place| place.position).filter(|_| self.is_single()) {
+            line.extend_from_slice(position.to_string().as_bytes());
+        } else {
+            let known: Vec<_> = self.topics.iter().filter_map(|place| Some((place.topic, place.position?))).collect();
+            write_cursor(&known, !self.is_partial, &mut line);
         }
         line.extend_from_slice(end);
         line.into()

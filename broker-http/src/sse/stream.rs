@@ -271,9 +271,9 @@ mod tests {
         let big = message(&"x".repeat(100));
         let sent = [big.clone(), big.clone()];
         assert_eq!(outlet.try_write(&sent).unwrap(), big.len(), "whole records only");
-        assert_eq!(outlet.try_write(&[big.clone()]).unwrap(), 0);
+        assert_eq!(outlet.try_write(std::slice::from_ref(&big)).unwrap(), 0);
         next(&mut body).await.unwrap();
-        assert_eq!(outlet.try_write(&[big.clone()]).unwrap(), big.len());
+        assert_eq!(outlet.try_write(std::slice::from_ref(&big)).unwrap(), big.len());
     }
 
     #[tokio::test]

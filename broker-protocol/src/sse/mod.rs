@@ -69,7 +69,7 @@ impl Protocol for Sse {
         match push {
             Push::Publication(publication) => self.publication(publication, out),
             Push::Subscribed(subscribed) => self.subscribed(subscribed, out),
-            Push::Message(data) => self.message(data, out),
+            Push::Message(data) => message(data, out),
             Push::Ping => out.ping(),
             Push::Gap { topic, gap } => {
                 let said = self.said(push);
@@ -148,12 +148,6 @@ impl Sse {
         event(Event { topic: Some(&publication.topic), position: publication.position, body, ..Event::default() }, out);
     }
 
-    /// A message of the application to this session.
-    fn message(self, data: &Payload, out: &mut FrameWriter<'_>) {
-        let object = (!is_whole_in_lines(data)).then(|| bare(|out| encode::say_message(data, out)));
-        event(Event { body: object.as_deref().unwrap_or(data.bytes()), ..Event::default() }, out);
-    }
-
     fn notice(self, push: &Push, out: &mut FrameWriter<'_>) {
         let said = self.said(push);
         event(Event { is_notice: true, body: &said, ..Event::default() }, out);
@@ -163,6 +157,12 @@ impl Sse {
     fn said(self, push: &Push) -> Vec<u8> {
         bare(|out| encode::push(self.plain, push, out))
     }
+}
+
+/// A message of the application to this session.
+fn message(data: &Payload, out: &mut FrameWriter<'_>) {
+    let object = (!is_whole_in_lines(data)).then(|| bare(|out| encode::say_message(data, out)));
+    event(Event { body: object.as_deref().unwrap_or(data.bytes()), ..Event::default() }, out);
 }
 
 /// Whether lines of an event carry the payload as it is. They know neither bytes nor a carriage return, which is white space in JSON.

@@ -54,12 +54,11 @@ impl Record {
         let id_len = usize::from(u16::from_le_bytes([header[6], header[7]]));
         let key = u64::from_le_bytes(*header[8..].first_chunk()?);
         let offset = u64::from_le_bytes(*header[16..].first_chunk()?);
-        let position = match epoch_len {
-            0 => None,
-            _ => {
-                let epoch = std::str::from_utf8(header[24..].get(..epoch_len)?).ok()?;
-                Some(Position { offset, epoch: epoch.parse::<Epoch>().ok()? })
-            }
+        let position = if epoch_len == 0 {
+            None
+        } else {
+            let epoch = std::str::from_utf8(header[24..].get(..epoch_len)?).ok()?;
+            Some(Position { offset, epoch: epoch.parse::<Epoch>().ok()? })
         };
         if len < HEADER_LEN + id_len || len > bytes.len() {
             return None;

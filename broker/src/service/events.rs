@@ -63,7 +63,7 @@ impl EventsRequest {
             (TopicKey::of(subscribe.topic.local()), position)
         });
         let of_url: Vec<_> = of_url.collect();
-        let mut others: Vec<(TopicKey, Position)> = self.cursor.iter().flat_map(|cursor| cursor.topics()).copied().collect();
+        let mut others: Vec<(TopicKey, Position)> = self.cursor.iter().flat_map(SseCursor::topics).copied().collect();
         others.retain(|(topic, _)| of_url.iter().all(|(of_url, _)| of_url != topic));
         SseTopics { of_url, others }
     }

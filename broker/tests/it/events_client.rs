@@ -73,7 +73,7 @@ impl<S: AsyncRead + tokio::io::AsyncWrite + Unpin> Events<S> {
     pub(crate) async fn over(mut pipe: S, path: &str, headers: &[(&str, &str)]) -> Self {
         let mut head = format!("GET {path} HTTP/1.1\r\nHost: broker.test\r\nAccept: text/event-stream\r\n");
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         head.push_str("\r\n");
         pipe.write_all(head.as_bytes()).await.unwrap();
@@ -104,14 +104,8 @@ impl<S: AsyncRead + tokio::io::AsyncWrite + Unpin> Events<S> {
     }
 
     async fn read(&mut self) -> bool {
-        let mut bytes = [0; 16 * 1024];
-        match timeout(PATIENCE, self.pipe.read(&mut bytes)).await.expect("something comes") {
-            Ok(len) => {
-                self.chunked.extend_from_slice(&bytes[..len]);
-                len > 0
-            }
-            Err(_) => false,
-        }
+        // A reset counts as the end.
+        timeout(PATIENCE, self.pipe.read_buf(&mut self.chunked)).await.expect("something comes").is_ok_and(|len| len > 0)
     }
 
     /// Takes whole chunks off the front.
