@@ -141,7 +141,11 @@ impl Session {
             Some(_) => self.info_in(&subscribed.topic),
         };
         let subscription = self.subscriptions.find(&subscribed.topic);
-        let (origin, expires_at) = subscription.map_or((Origin::Client, None), |live| (live.origin, live.expires_at));
+        let (origin, mut expires_at) = subscription.map_or((Origin::Client, None), |live| (live.origin, live.expires_at));
+        if origin == Origin::Client {
+            // What the application granted no client can renew: it subscribes again after the end, and the application is asked again.
+            expires_at = None;
+        }
         subscribed.missed.retain(|publication| publication.is_for(&who));
         subscribed.data = pending.data;
         subscribed.ttl =
@@ -287,6 +291,6 @@ impl Session {
 }
 
 /// When a subscription ends on the session's own clock, leeway included.
-fn ends_at(expires_at: Option<Duration>, now: Instant, leeway: Duration) -> Option<Instant> {
+pub(super) fn ends_at(expires_at: Option<Duration>, now: Instant, leeway: Duration) -> Option<Instant> {
     expires_at.map(|ttl| now + ttl + leeway)
 }

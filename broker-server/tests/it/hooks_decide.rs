@@ -4,7 +4,7 @@ use broker_auth::{Claims, HmacTokens, SubscriptionClaims, TokenOptions};
 use serde_json::{Value, json};
 
 use crate::{
-    application::{Application, Call, Talk},
+    application::{Application, Call, Talk, in_seconds},
     serving::Running,
 };
 
@@ -129,4 +129,18 @@ async fn without_a_key_the_token_of_a_subscription_goes_to_the_application() {
     assert!(opened["subscribe"].is_object(), "{opened}");
     let call = &application.called("/subscribe")[0].body;
     assert_eq!((&call["token"], &call["user"], &call["channel"]), (&json!("theirs"), &json!("visitor"), &json!("asked:open")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_library_is_not_asked_to_renew_what_the_application_grants() {
+    let application = Application::start(|call| match call.path.as_str() {
+        "/connect" => json!({"result": {"user": "kim"}}),
+        _ => json!({"result": {"expire_at": in_seconds(600)}}),
+    })
+    .await;
+    let config = format!("{}[namespaces.asked]\nhooks = [\"subscribe\"]\n", application.hooks(&["connect", "subscribe"]));
+    let server = Running::start(&config, &[]);
+    let (mut sdk, _) = Talk::centrifuge(server.listen, json!({})).await;
+    let subscribed = sdk.ask(json!({"id": 2, "subscribe": {"channel": "asked:a"}})).await;
+    assert_eq!(subscribed, json!({"id": 2, "subscribe": {}}), "a ttl makes it look for a token, and give up without one");
 }
