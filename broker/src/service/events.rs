@@ -7,7 +7,7 @@ use broker_http::SseTopics;
 use broker_protocol::{CURSOR_TOPICS_MAX, Format, Sse, SseCursor, TopicKey};
 
 use super::{
-    plain::{names, protocol},
+    plain::{names, protocol, selection},
     query::Query,
 };
 
@@ -41,10 +41,11 @@ impl EventsRequest {
             return Err(Refusal::new(RefusalKind::LimitExceeded, text).hint("open another stream, or a WebSocket"));
         }
         let protocol = Sse { plain: protocol(format, query, dev)? };
+        let selection = selection(query)?;
         let from = From::read(query, last_event_id, topics.len())?;
         let subscriptions = topics.into_iter().map(|topic| {
             let since = from.since(&topic);
-            let mut subscribe = Subscribe::new(topic);
+            let mut subscribe = Subscribe::new(topic).selection(selection.clone());
             subscribe.since = since;
             subscribe
         });
