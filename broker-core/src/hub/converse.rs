@@ -265,8 +265,8 @@ impl Shard {
             if let Some(gap) = resume.and_then(|resume| resume.gap) {
                 occupant.feed(StreamItem::Gap(gap));
             }
-            for publication in missed {
-                occupant.feed(StreamItem::Publication(publication));
+            for publication in missed.rest() {
+                occupant.feed(StreamItem::Publication(publication.clone()));
             }
             return self.add_member(&entry, super::members::Variant::STREAM, None, Member { slot: at.slot, join_leave: false, last });
         }
@@ -297,7 +297,7 @@ impl Shard {
             recoverable: entry.keeps_log && namespace.recovery != crate::Recovery::Off,
             resume,
             snapshot,
-            missed,
+            missed: missed.rest().to_vec(),
             data: None,
             ttl: None,
         };

@@ -8,7 +8,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{conn::NewOccupant, control::Errand, topic_entry::TopicEntry};
+use super::{conn::NewOccupant, control::Errand, missed::Missed, topic_entry::TopicEntry};
 use crate::{
     CloseReason, Command, Gap, Outlet, Payload, Position, Publication, Refusal, Resume,
     backplane::Announcement,
@@ -78,7 +78,7 @@ pub(crate) struct Joined {
     pub(crate) last: u64,
     pub(crate) position: Option<Position>,
     pub(crate) resume: Option<Resume>,
-    pub(crate) missed: Vec<Arc<Publication>>,
+    pub(crate) missed: Missed,
     pub(crate) snapshot: Option<Payload>,
 }
 

@@ -16,11 +16,13 @@ mod in_order;
 mod inbox;
 mod life_log;
 mod members;
+mod missed;
 #[cfg(all(test, broker_model))]
 mod model;
 mod orders;
 mod ports;
 mod rates;
+mod reading;
 mod resume;
 mod shard;
 mod slots;
@@ -56,8 +58,8 @@ use self::{
     topic_entry::{NewTopic, TopicEntry},
 };
 use crate::{
-    Act, Backplane, ControlBus, ControlQuestion, Keep, Namespace, Presence, Publication, Publish, PublishError, Published, Registry, Since,
-    Sink, Stats, Target, Topic, UserId, backplane::Announcement, hooks::Hooks, session::Rules,
+    Act, Backplane, ControlBus, ControlQuestion, Keep, KeepState, Namespace, Presence, Publication, Publish, PublishError, Published,
+    Registry, Since, Sink, Stats, Target, Topic, UserId, backplane::Announcement, hooks::Hooks, session::Rules,
 };
 
 /// How long other nodes may take to answer a question.
@@ -262,6 +264,7 @@ impl Hub {
             namespace: namespace.clone(),
             incarnation: self.incarnations.fetch_add(1, Relaxed) + 1,
             keeps_log: namespace.keeps_history() && self.backplane.capabilities().history,
+            keeps_rows: namespace.keeps_state() && self.backplane.capabilities().state,
             has_snapshot: self.hooks.snapshot_of(topic).is_some(),
             snapshot_max_age: self.rules.settings.snapshot_max_age,
             share_max_bytes: self.rules.settings.inbox_share_max_bytes,
@@ -272,7 +275,11 @@ impl Hub {
 
 /// What a namespace keeps of a topic.
 pub(crate) fn keep_of(namespace: &Namespace) -> Keep {
-    Keep { size: namespace.history_size, ttl: namespace.history_ttl }
+    let keep = Keep::history(namespace.history_size, namespace.history_ttl).bytes(namespace.history_bytes).memory_max(namespace.memory_max);
+    if !namespace.keeps_state() {
+        return keep;
+    }
+    keep.state(KeepState { size: namespace.state_size, bytes: namespace.state_bytes, ttl: namespace.state_ttl })
 }
 
 impl Sink for Hub {

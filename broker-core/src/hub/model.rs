@@ -153,6 +153,7 @@ impl Backplane for Bus {
         }
         let page = self.with_log(topic, |log| LogPage {
             top: Position { offset: log.top, epoch: log.epoch },
+            kept_from: log.entries.front().and_then(|oldest| oldest.position).map_or(log.top, |oldest| oldest.offset - 1),
             publications: log
                 .entries
                 .iter()

@@ -102,7 +102,7 @@ impl Session {
         Ok(match answer {
             Answer::Published(topic, published) => Some(Reply::Published { topic, position: published?.position }),
             Answer::History(topic, page) => {
-                let LogPage { top, mut publications } = page?;
+                let LogPage { top, mut publications, .. } = page?;
                 publications.retain(|publication| publication.is_for(&self.subject));
                 Some(Reply::History { topic, position: top, publications })
             }

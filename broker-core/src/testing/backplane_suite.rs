@@ -37,7 +37,7 @@ impl Recorder {
 }
 
 /// Keep three, for long.
-const THREE: Keep = Keep { size: 3, ttl: Duration::from_secs(600) };
+const THREE: Keep = Keep::history(3, Duration::from_secs(600));
 
 fn publish(n: u64) -> Publish {
     Publish::new(Payload::json(n.to_string()))
@@ -88,8 +88,8 @@ async fn history_is_trimmed_paged_and_reversed(backplane: &dyn Backplane, topic:
     assert_eq!(read(LogQuery { after: Some(4), ..LogQuery::default() }).await, [5]);
     assert_eq!(read(LogQuery { after: Some(1), ..LogQuery::default() }).await, [3, 4, 5]);
     assert_eq!(read(LogQuery { after: Some(9), ..LogQuery::default() }).await, [0u64; 0]);
-    assert_eq!(read(LogQuery { reverse: true, limit: Some(2), after: None }).await, [5, 4]);
-    assert_eq!(read(LogQuery { reverse: true, limit: None, after: Some(5) }).await, [4, 3]);
+    assert_eq!(read(LogQuery { reverse: true, limit: Some(2), ..LogQuery::default() }).await, [5, 4]);
+    assert_eq!(read(LogQuery { reverse: true, ..LogQuery::after(5) }).await, [4, 3]);
     backplane.remove_history(topic).await.expect("history is removed");
     assert_eq!(read(LogQuery::default()).await, [0u64; 0], "positions go on after a removal");
 }
@@ -115,7 +115,7 @@ async fn what_is_not_kept_has_no_position(backplane: &dyn Backplane, recorder: &
 }
 
 async fn parallel_publishers_share_one_order(backplane: Arc<dyn Backplane>, recorder: &Recorder, topic: &Topic) {
-    let keep = Keep { size: 1000, ..THREE };
+    let keep = Keep::history(1000, THREE.ttl);
     let publishers = (0..4).map(|_| {
         let (backplane, topic) = (backplane.clone(), topic.clone());
         tokio::spawn(async move {

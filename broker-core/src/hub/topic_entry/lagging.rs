@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{Joiner, State, TopicEntry, Who};
 use crate::{
-    Gap, GapReason, Position,
+    Gap, GapReason, Position, Publication,
     hub::{
         inbox::{Item, Job},
         ports::Ports,
@@ -37,7 +37,7 @@ impl TopicEntry {
         if state.dead || state.lags[shard].is_none() {
             return;
         }
-        state.joiners.push_back(Joiner { who: Who::Shard(shard), since: None, tries: 0 });
+        state.joiners.push_back(Joiner { who: Who::Shard(shard), since: None, tries: 0, needs_rows: false });
         self.go_on(&mut state, ports);
     }
 
@@ -64,15 +64,16 @@ impl TopicEntry {
     }
 
     /// I2: one batch from the log, or one gap, and the shard is served again.
-    pub(super) fn close_lag(self: &Arc<Self>, state: &mut State, ports: &Ports, shard: usize, log: Option<&Log<'_>>) {
+    pub(super) fn close_lag(self: &Arc<Self>, state: &mut State, ports: &Ports, shard: usize, log: Option<&Log>) {
         let Some(lag) = state.lags[shard].take() else { return };
         if state.counts[shard] == 0 {
             return;
         }
         let refill = log.filter(|_| lag.run == state.run).and_then(|log| log.after(lag.position?));
-        let jobs = if let Some(publications) = refill {
-            let first = state.seq + 1 - publications.len() as u64;
-            publications.into_iter().zip(first..).map(|(publication, seq)| Job::Publication { seq, publication }).collect()
+        let jobs = if let (Some(missed), Some(top)) = (refill, state.position) {
+            // J8: the numbers that they would have had.
+            let seq = |publication: &Publication| state.seq - publication.position.map_or(0, |position| top.offset - position.offset);
+            missed.rest().iter().map(|publication| Job::Publication { seq: seq(publication), publication: publication.clone() }).collect()
         } else {
             // Takes no number: only this shard's members miss something, and those that joined since then do not.
             let from = lag.position.map(|position| Position { offset: position.offset + 1, ..position });

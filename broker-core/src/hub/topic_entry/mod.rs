@@ -26,7 +26,7 @@ use super::{
     snapshots::Snapshots,
 };
 use crate::{
-    Epoch, Gap, Namespace, Position, Publication, Refusal, Since, Topic,
+    Epoch, Gap, Namespace, Position, Publication, Recovery, Refusal, Since, Topic,
     backplane::{Announcement, Unavailable},
     sync::Mutex,
 };
@@ -44,6 +44,9 @@ pub(crate) struct TopicEntry {
     pub(crate) incarnation: u64,
     /// Whether the backplane keeps a log of this topic.
     pub(crate) keeps_log: bool,
+    /// Whether the backplane keeps the newest publication of each key.
+    keeps_rows: bool,
+    recovery: Recovery,
     has_snapshot: bool,
     share_max_bytes: usize,
     /// Bytes of this topic that wait for each shard (I3: given back when the job is done).
@@ -101,6 +104,8 @@ pub(super) struct Joiner {
     pub(super) who: Who,
     pub(super) since: Option<Since>,
     tries: u8,
+    /// Only an answer with the topic's state can serve it.
+    needs_rows: bool,
 }
 
 pub(super) enum Who {
@@ -127,6 +132,7 @@ pub(crate) struct NewTopic {
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) incarnation: u64,
     pub(crate) keeps_log: bool,
+    pub(crate) keeps_rows: bool,
     pub(crate) has_snapshot: bool,
     pub(crate) snapshot_max_age: Duration,
     pub(crate) share_max_bytes: usize,
@@ -135,9 +141,16 @@ pub(crate) struct NewTopic {
 
 impl TopicEntry {
     pub(crate) fn new(new: NewTopic) -> Self {
+        let recovery = match new.namespace.recovery {
+            // The newest publication says nothing of other keys: the rows do.
+            Recovery::Cache if new.keeps_rows => Recovery::Stream,
+            recovery => recovery,
+        };
         Self {
             topic: new.topic,
             namespace: new.namespace,
+            keeps_rows: new.keeps_rows,
+            recovery,
             incarnation: new.incarnation,
             keeps_log: new.keeps_log,
             has_snapshot: new.has_snapshot,
@@ -181,7 +194,8 @@ impl TopicEntry {
             ports.queue(Errand::Occupancy { topic: self.topic.clone(), occupied: true });
         }
         state.joins += 1;
-        state.joiners.push_back(Joiner { who: Who::Member { member, wants }, since, tries: 0 });
+        let needs_rows = since.is_none() && self.gives_rows(wants);
+        state.joiners.push_back(Joiner { who: Who::Member { member, wants }, since, tries: 0, needs_rows });
         if state.interest == Interest::None {
             state.interest = Interest::Adding;
             ports.queue(Errand::Interest { entry: self.clone(), wanted: true });

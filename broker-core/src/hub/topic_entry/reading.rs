@@ -6,7 +6,10 @@ use super::{FAILURES_MAX, Joiner, State, TopicEntry, Who};
 use crate::{
     Gap, GapReason, Position, Publication, Recovery, Refusal, Since,
     backplane::{LogPage, LogQuery, Unavailable},
-    hub::ports::{Errand, Ports},
+    hub::{
+        ports::{Errand, Ports},
+        resume::ReadResult,
+    },
 };
 
 /// Publications that wait for a read in flight; more means another read.
@@ -14,7 +17,7 @@ const PENDING_MAX: usize = if cfg!(broker_model) { 2 } else { 256 };
 
 impl TopicEntry {
     /// The backplane answered a read (J5).
-    pub(crate) fn read_done(self: &Arc<Self>, ports: &Ports, answer: Result<LogPage, Unavailable>) {
+    pub(crate) fn read_done(self: &Arc<Self>, ports: &Ports, answer: ReadResult) {
         let mut state = self.state.lock();
         let Some(served) = state.reading.take() else { return };
         state.recording = false;
@@ -23,14 +26,14 @@ impl TopicEntry {
         }
         match answer {
             Err(error) => self.read_failed(&mut state, ports, served, &error),
-            Ok(page) => {
+            Ok(read) => {
                 state.failures = 0;
-                self.advance(&mut state, ports, &page);
+                self.advance(&mut state, ports, &read.page);
                 state.recording = true;
                 self.drain_pending(&mut state, ports);
                 state.recording = false;
                 state.again |= !state.pending.is_empty();
-                self.serve(&mut state, ports, served, &page);
+                self.serve(&mut state, ports, served, &read);
                 state.ring.clear();
                 self.go_on(&mut state, ports);
             }
@@ -71,7 +74,8 @@ impl TopicEntry {
         state.ring_overflowed = false;
         state.reading = Some(state.joiners.len());
         state.recording = true;
-        ports.queue(Errand::Read { entry: self.clone(), query: read_query(state, self.namespace.recovery) });
+        let rows = state.joiners.iter().any(|joiner| joiner.needs_rows);
+        ports.queue(Errand::Read { entry: self.clone(), query: read_query(state, self.recovery), state: rows });
     }
 
     pub(super) fn read_failed(self: &Arc<Self>, state: &mut State, ports: &Ports, served: usize, error: &Unavailable) {
@@ -137,21 +141,30 @@ impl TopicEntry {
             return self.signal(state, ports, gap, current);
         }
         for publication in &page.publications {
-            let Some(position) = publication.position else { continue };
-            let Some(current) = state.position else { continue };
-            if position.offset <= current.offset {
-                continue;
+            if let Some(position) = publication.position
+                && self.skip_to(state, ports, page, position.offset - 1)
+            {
+                self.sequence(state, ports, publication.clone());
             }
-            if position.offset != current.offset + 1 {
-                self.trimmed(state, ports, current, position.offset - 1);
-            }
-            self.sequence(state, ports, publication.clone());
         }
-        if let Some(current) = state.position
-            && page.top.offset > current.offset
-        {
-            self.trimmed(state, ports, current, page.top.offset);
+        self.skip_to(state, ports, page, page.top.offset);
+    }
+
+    /// Nothing is left of what stands up to `last`: what was forgotten is told, what expired by its own ttl is passed over. False: the
+    /// members stand behind it already.
+    fn skip_to(self: &Arc<Self>, state: &mut State, ports: &Ports, page: &LogPage, last: u64) -> bool {
+        let Some(current) = state.position.filter(|current| current.offset <= last) else { return false };
+        let forgotten = page.kept_from.min(last);
+        if forgotten > current.offset {
+            self.trimmed(state, ports, current, forgotten);
         }
+        let passed = last - current.offset.max(forgotten);
+        if passed > 0 {
+            // J8: they would have had numbers.
+            state.seq += passed;
+            state.position = Some(Position { offset: last, ..current });
+        }
+        true
     }
 
     /// Publications after `current` up to `last` are gone for every member.
@@ -178,7 +191,7 @@ fn read_query(state: &State, recovery: Recovery) -> LogQuery {
         Since::Position(position) => position.offset,
     });
     match own.into_iter().chain(lags).chain(asked).min() {
-        Some(after) => LogQuery { after: Some(after), limit: None, reverse: false },
-        None => LogQuery { after: None, limit: Some(0), reverse: false },
+        Some(after) => LogQuery::after(after),
+        None => LogQuery::top(),
     }
 }

@@ -1,21 +1,52 @@
 //! How a topic's joiners become members: with what they missed, with the application's snapshot, or not (rules J6 and J7).
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
-use super::{Joiner, State, TopicEntry, Who};
+use super::{Joiner, State, TopicEntry, Wants, Who};
 use crate::{
-    Gap, GapReason, Payload, Publication, Refusal, Resume,
-    backplane::LogPage,
+    Gap, GapReason, Payload, Refusal, Resume,
     hub::{
         inbox::{Item, Joined},
+        missed::Missed,
         ports::{Errand, Ports},
-        resume::{Log, resume},
+        resume::{Log, ReadAnswer, StateRead, resume},
         snapshots::Taken,
     },
 };
 
 /// Reads that may serve one joiner before it is told that it was not recovered (J6).
 const TRIES_MAX: u8 = 3;
+
+/// What an answer has for a joiner.
+enum Lot {
+    /// It becomes a member with this.
+    Admitted(Missed, Option<Resume>),
+    /// The next read can do better.
+    Waits,
+    /// No read kept up with what is published.
+    GivenUp,
+}
+
+/// The rows of one answer with what changed since: put together once for all who get them.
+enum Rows {
+    Unasked,
+    Known(Option<Missed>),
+}
+
+impl Rows {
+    fn of(&mut self, log: &Log, state: &StateRead) -> Option<Missed> {
+        if let Self::Unasked = self {
+            *self = Self::Known(log.with_state(state));
+        }
+        match self {
+            Self::Known(missed) => missed.clone(),
+            Self::Unasked => None,
+        }
+    }
+}
 
 impl TopicEntry {
     pub(super) fn serve_without_log(self: &Arc<Self>, state: &mut State, ports: &Ports) {
@@ -24,7 +55,7 @@ impl TopicEntry {
                 Who::Member { .. } => {
                     let gap = Gap { from: None, to: None, reason: GapReason::Trimmed };
                     let resume = joiner.since.map(|since| Resume { since, recovered: false, gap: Some(gap) });
-                    self.admit(state, ports, joiner, Vec::new(), resume);
+                    self.admit(state, ports, joiner, Missed::default(), resume);
                 }
                 Who::Shard(shard) => self.close_lag(state, ports, shard, None),
             }
@@ -32,39 +63,64 @@ impl TopicEntry {
     }
 
     /// Serves the joiners that waited when the read was issued (J1).
-    pub(super) fn serve(self: &Arc<Self>, state: &mut State, ports: &Ports, served: usize, page: &LogPage) {
+    pub(super) fn serve(self: &Arc<Self>, state: &mut State, ports: &Ports, served: usize, read: &ReadAnswer) {
         let joiners: Vec<Joiner> = state.joiners.drain(..served.min(state.joiners.len())).collect();
+        if joiners.is_empty() {
+            return;
+        }
+        let log = Log::new(read, &state.ring, state.ring_overflowed, state.position.unwrap_or(read.page.top));
+        let mut rows = Rows::Unasked;
         let mut kept = Vec::new();
         for mut joiner in joiners {
-            let ring = std::mem::take(&mut state.ring);
-            let position = state.position.unwrap_or(page.top);
-            let log = Log { page, ring: &ring, ring_overflowed: state.ring_overflowed, position };
             match joiner.who {
                 Who::Shard(shard) => self.close_lag(state, ports, shard, Some(&log)),
-                Who::Member { .. } => match resume(&log, joiner.since, self.namespace.recovery, joiner.tries >= TRIES_MAX) {
-                    None => {
-                        joiner.tries += 1;
-                        kept.push(joiner);
+                Who::Member { wants, .. } => match self.lot_of(&mut joiner, wants, &log, read, &mut rows) {
+                    Lot::Admitted(missed, outcome) => self.admit(state, ports, joiner, missed, outcome),
+                    Lot::Waits => kept.push(joiner),
+                    Lot::GivenUp => {
+                        let refusal = Refusal::unavailable("more is published than the state keeps up with, try again");
+                        self.refuse_joiner(ports, &joiner, refusal.retry_after(Duration::from_millis(500)));
                     }
-                    Some((missed, outcome)) => self.admit(state, ports, joiner, missed, outcome),
                 },
             }
-            state.ring = ring;
         }
         for joiner in kept.into_iter().rev() {
             state.joiners.push_front(joiner);
         }
     }
 
+    /// What an answer has for a member that joins.
+    fn lot_of(&self, joiner: &mut Joiner, wants: Wants, log: &Log, read: &ReadAnswer, rows: &mut Rows) -> Lot {
+        let last_try = joiner.tries >= TRIES_MAX;
+        let Some((missed, outcome)) = resume(log, joiner.since, self.recovery, last_try) else {
+            joiner.tries += 1;
+            return Lot::Waits;
+        };
+        if !self.gives_rows(wants) || outcome.is_some_and(|outcome| outcome.recovered) {
+            return Lot::Admitted(missed, outcome);
+        }
+        joiner.needs_rows = true;
+        let Some(state) = &read.state else {
+            // This read was issued before anybody needed them: the next one brings them.
+            return Lot::Waits;
+        };
+        match rows.of(log, state) {
+            Some(missed) => Lot::Admitted(missed, outcome),
+            None if last_try => Lot::GivenUp,
+            None => {
+                joiner.tries += 1;
+                Lot::Waits
+            }
+        }
+    }
+
+    /// Whether a new member begins with the topic's rows; the application's snapshot goes before them.
+    pub(super) fn gives_rows(&self, wants: Wants) -> bool {
+        self.keeps_rows && !(self.has_snapshot && wants.snapshot)
+    }
+
     /// Makes a joiner a member, or lets it wait for the application's snapshot.
-    pub(super) fn admit(
-        self: &Arc<Self>,
-        state: &mut State,
-        ports: &Ports,
-        joiner: Joiner,
-        missed: Vec<Arc<Publication>>,
-        resume: Option<Resume>,
-    ) {
+    pub(super) fn admit(self: &Arc<Self>, state: &mut State, ports: &Ports, joiner: Joiner, missed: Missed, resume: Option<Resume>) {
         let wants_snapshot = matches!(joiner.who, Who::Member { wants, .. } if wants.snapshot);
         if self.has_snapshot && wants_snapshot && !resume.is_some_and(|resume| resume.recovered) {
             if state.snapshots.wait(joiner, resume) {
@@ -116,7 +172,7 @@ impl TopicEntry {
 
     pub(super) fn serve_snapshot(self: &Arc<Self>, state: &mut State, ports: &Ports) {
         while let Some(served) = state.snapshots.next_served() {
-            self.make_member(state, ports, &served.joiner, served.since, served.resume, Some(served.payload));
+            self.make_member(state, ports, &served.joiner, served.since.into(), served.resume, Some(served.payload));
         }
     }
 
@@ -126,7 +182,7 @@ impl TopicEntry {
         state: &mut State,
         ports: &Ports,
         joiner: &Joiner,
-        missed: Vec<Arc<Publication>>,
+        missed: Missed,
         resume: Option<Resume>,
         snapshot: Option<Payload>,
     ) {
