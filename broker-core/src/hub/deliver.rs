@@ -205,7 +205,7 @@ impl Shard {
     }
 
     /// What a turn has put off because it concerns whole sessions.
-    fn settle(&mut self, answers: Vec<Due>, now: Instant) {
+    pub(super) fn settle(&mut self, answers: Vec<Due>, now: Instant) {
         for (slot, topic) in mem::take(&mut self.ended) {
             let at = self.at(slot);
             self.converse(at, now, |session, _, effects| session.forget_subscription(&topic, effects));
@@ -357,7 +357,7 @@ impl Shard {
         self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
     }
 
-    fn encode_batch(&mut self, codec: &Codec, topic: &Topic, publications: &[(u64, Arc<Publication>)]) -> Arc<Batch> {
+    pub(super) fn encode_batch(&mut self, codec: &Codec, topic: &Topic, publications: &[(u64, Arc<Publication>)]) -> Arc<Batch> {
         let mut frames = mem::take(&mut self.frames);
         frames.clear();
         let mut encoded = Vec::with_capacity(publications.len());

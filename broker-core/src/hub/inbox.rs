@@ -74,6 +74,10 @@ pub(crate) struct Joined {
     pub(crate) entry: Arc<TopicEntry>,
     pub(crate) member: MemberRef,
     pub(crate) join_leave: bool,
+    /// It was counted before, and joins after its pages.
+    pub(crate) again: bool,
+    /// Whether `missed` begins with the rows of the topic's state.
+    pub(crate) rows: bool,
     /// The member gets what has a greater `seq`.
     pub(crate) last: u64,
     pub(crate) position: Option<Position>,

@@ -26,21 +26,34 @@ impl Missed {
         self.rest().is_empty()
     }
 
-    /// Takes publications from the front until they weigh so many bytes; one at least.
-    pub(crate) fn take_page(&mut self, max_bytes: usize) -> Vec<Arc<Publication>> {
+    /// Takes from the front what `is_meant`, until it weighs so many bytes; one publication at least. What is not meant is passed over.
+    pub(crate) fn take_page(&mut self, max_bytes: usize, is_meant: impl Fn(&Publication) -> bool) -> Vec<Arc<Publication>> {
         let mut bytes = 0_usize;
-        let fits = |publication: &&Arc<Publication>| {
-            bytes = bytes.saturating_add(publication.weight_bytes());
-            bytes <= max_bytes
-        };
-        let count = self.rest().iter().take_while(fits).count().max(1).min(self.rest().len());
-        let page = self.rest()[..count].to_vec();
-        self.from += count;
-        if self.is_empty() {
-            // Nobody else may need the list any more.
-            drop(mem::take(self));
+        let mut page = Vec::new();
+        while let Some(publication) = self.list.get(self.from) {
+            if is_meant(publication) {
+                bytes = bytes.saturating_add(publication.weight_bytes());
+                if bytes > max_bytes && !page.is_empty() {
+                    return page;
+                }
+                page.push(publication.clone());
+            }
+            self.from += 1;
         }
+        // Nobody else may need the list any more.
+        drop(mem::take(self));
         page
+    }
+
+    /// Takes the first one.
+    pub(crate) fn take_first(&mut self) -> Option<Arc<Publication>> {
+        let first = self.rest().first().cloned();
+        match self.rest().len() {
+            0 => {}
+            1 => *self = Self::default(),
+            _ => self.from += 1,
+        }
+        first
     }
 }
 
@@ -60,11 +73,13 @@ mod tests {
         let publication = |len| Arc::new(Publication::new("news".parse().unwrap(), Publish::new(Payload::text("x".repeat(len)))));
         let list: Arc<[_]> = vec![publication(0), publication(0), publication(500), publication(0)].into();
         let weight = list[0].weight_bytes();
+        let all = |_: &Publication| true;
         let mut missed = Missed::part(&list, 0);
-        assert_eq!(missed.take_page(2 * weight).len(), 2);
-        assert_eq!(missed.take_page(2 * weight).len(), 1);
-        assert_eq!(missed.take_page(2 * weight).len(), 1);
-        assert!(missed.is_empty() && missed.take_page(weight).is_empty());
+        assert_eq!(missed.take_page(2 * weight, all).len(), 2);
+        assert_eq!(missed.take_page(2 * weight, all).len(), 1);
+        assert_eq!(missed.take_page(2 * weight, all).len(), 1);
+        assert!(missed.is_empty() && missed.take_page(weight, all).is_empty());
         assert!(Missed::part(&list, 4).is_empty());
+        assert_eq!(Missed::part(&list, 0).take_page(weight, |publication| publication.data.len() == 500).len(), 1);
     }
 }

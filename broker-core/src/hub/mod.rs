@@ -20,7 +20,9 @@ mod missed;
 #[cfg(all(test, broker_model))]
 mod model;
 mod orders;
+mod paging;
 mod ports;
+mod publishing;
 mod rates;
 mod reading;
 mod resume;
@@ -46,6 +48,8 @@ pub use conn::Start;
 pub(crate) use conn::{Credit, NewConnection, NewOccupant};
 pub(crate) use inbox::{Item, MemberRef, SlotRef};
 pub(crate) use members::Codec;
+pub(crate) use missed::Missed;
+pub(crate) use publishing::check_keys;
 pub(crate) use shard::Shard;
 pub(crate) use topic_entry::Wants;
 
@@ -58,8 +62,8 @@ use self::{
     topic_entry::{NewTopic, TopicEntry},
 };
 use crate::{
-    Act, Backplane, ControlBus, ControlQuestion, Keep, KeepState, Namespace, Presence, Publication, Publish, PublishError, Published,
-    Registry, Since, Sink, Stats, Target, Topic, UserId, backplane::Announcement, hooks::Hooks, session::Rules,
+    Backplane, ControlBus, Keep, KeepState, Namespace, Presence, Publication, Registry, Since, Sink, Stats, Topic, UserId,
+    backplane::Announcement, hooks::Hooks, session::Rules,
 };
 
 /// How long other nodes may take to answer a question.
@@ -193,34 +197,6 @@ impl Hub {
     /// Takes a joiner back. False: its `Joined` is on its way and void.
     pub(crate) fn cancel(&self, topic: &Topic, member: MemberRef) -> bool {
         self.directory.find(topic).is_some_and(|entry| entry.cancel(&self.ports, member))
-    }
-
-    /// Appends and sends, after the bounds of this node are checked.
-    ///
-    /// The caller runs the errands.
-    pub(crate) async fn publish(&self, topic: &Topic, namespace: &Namespace, publish: Publish) -> Result<Published, PublishError> {
-        if self.closed.load(Relaxed) {
-            return Err(PublishError::Closed);
-        }
-        if topic.namespace() == Some("session") {
-            // One session hears it, and it ends with that: nothing is kept, no node but that session's is concerned.
-            let question = ControlQuestion::Act(Target::Topic(topic.clone()), Act::Send(Arc::new(publish)));
-            self.control.ask(question, CONTROL_TIMEOUT).await;
-            self.stats.publishes.add(1);
-            return Ok(Published::at(None));
-        }
-        if let Some(entry) = self.directory.find(topic)
-            && !entry.has_room(publish.weight_bytes(topic))
-        {
-            self.stats.publishes_failed.add(1);
-            return Err(PublishError::Overloaded);
-        }
-        let published = self.backplane.publish(topic, publish, keep_of(namespace)).await;
-        match &published {
-            Ok(_) => self.stats.publishes.add(1),
-            Err(_) => self.stats.publishes_failed.add(1),
-        }
-        Ok(published?)
     }
 
     pub(crate) fn user_connected(&self, user: &UserId) {

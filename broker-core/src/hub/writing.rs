@@ -26,8 +26,12 @@ impl Shard {
             conn.dirty = false;
             written += 1;
             let broken = write(conn, &mut self.chunks, &mut self.tally);
+            let is_empty = conn.backlog.is_empty();
             if !conn.held.is_empty() {
                 self.handle_held(self.at(slot), now);
+            }
+            if is_empty && !self.paging.is_empty() {
+                self.turn_page(slot, now);
             }
             if let Some(broken) = broken {
                 let at = self.at(slot);

@@ -7,6 +7,8 @@ mod edges;
 mod except;
 mod groups;
 mod identity;
+mod keeping;
+mod keyed;
 mod opening;
 mod poison;
 mod rates;

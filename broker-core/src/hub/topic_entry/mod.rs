@@ -108,6 +108,13 @@ pub(super) struct Joiner {
     needs_rows: bool,
 }
 
+impl Joiner {
+    /// Whether it is one that nobody counts yet: whoever is counted already waits as long as it takes.
+    fn can_be_refused(&self) -> bool {
+        matches!(self.who, Who::Member { wants: Wants { again: false, .. }, .. })
+    }
+}
+
 pub(super) enum Who {
     Member {
         member: MemberRef,
@@ -124,6 +131,8 @@ pub(crate) struct Wants {
     pub(crate) join_leave: bool,
     /// The application's snapshot, where it begins without what came before.
     pub(crate) snapshot: bool,
+    /// It is counted already, and only wants what it missed while it got its pages.
+    pub(crate) again: bool,
 }
 
 /// What an entry is made from.
@@ -202,6 +211,15 @@ impl TopicEntry {
         }
         self.go_on(&mut state, ports);
         true
+    }
+
+    /// A counted member has got its pages and wants what came after them (S2).
+    pub(crate) fn join_again(self: &Arc<Self>, ports: &Ports, member: MemberRef, join_leave: bool, until: Position) {
+        let mut state = self.state.lock();
+        let wants = Wants { join_leave, snapshot: true, again: true };
+        let since = Some(Since::Position(until));
+        state.joiners.push_back(Joiner { who: Who::Member { member, wants }, since, tries: 0, needs_rows: false });
+        self.go_on(&mut state, ports);
     }
 
     /// J9: takes a joiner back. False: its `Joined` is in an inbox, already counted.
@@ -299,7 +317,10 @@ impl TopicEntry {
     pub(crate) fn interest_failed(self: &Arc<Self>, ports: &Ports, failures: u32, error: &Unavailable) {
         let mut state = self.state.lock();
         if failures.is_multiple_of(FAILURES_MAX) && state.interest != Interest::On {
-            for joiner in std::mem::take(&mut state.joiners) {
+            let (refused, kept) = std::mem::take(&mut state.joiners).into_iter().partition(Joiner::can_be_refused);
+            state.joiners = kept;
+            let refused: VecDeque<Joiner> = refused;
+            for joiner in refused {
                 let refusal = Refusal::unavailable("the topic could not be listened to, try again").rule(error.to_string());
                 self.refuse_joiner(ports, &joiner, refusal);
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{FAILURES_MAX, Joiner, State, TopicEntry, Who};
+use super::{FAILURES_MAX, Joiner, State, TopicEntry};
 use crate::{
     Gap, GapReason, Position, Publication, Recovery, Refusal, Since,
     backplane::{LogPage, LogQuery, Unavailable},
@@ -84,12 +84,11 @@ impl TopicEntry {
         if state.failures.is_multiple_of(FAILURES_MAX) {
             let refused: Vec<Joiner> = state.joiners.drain(..served).collect();
             for joiner in refused {
-                match joiner.who {
-                    Who::Member { .. } => {
-                        let refusal = Refusal::unavailable("the history could not be read, try again").rule(error.to_string());
-                        self.refuse_joiner(ports, &joiner, refusal);
-                    }
-                    Who::Shard(_) => state.joiners.push_back(joiner),
+                if joiner.can_be_refused() {
+                    let refusal = Refusal::unavailable("the history could not be read, try again").rule(error.to_string());
+                    self.refuse_joiner(ports, &joiner, refusal);
+                } else {
+                    state.joiners.push_back(joiner);
                 }
             }
         }

@@ -106,9 +106,9 @@ impl TopicEntry {
         };
         match rows.of(log, state) {
             Some(missed) => Lot::Admitted(missed, outcome),
-            None if last_try => Lot::GivenUp,
+            None if last_try && joiner.can_be_refused() => Lot::GivenUp,
             None => {
-                joiner.tries += 1;
+                joiner.tries = joiner.tries.saturating_add(1);
                 Lot::Waits
             }
         }
@@ -121,7 +121,7 @@ impl TopicEntry {
 
     /// Makes a joiner a member, or lets it wait for the application's snapshot.
     pub(super) fn admit(self: &Arc<Self>, state: &mut State, ports: &Ports, joiner: Joiner, missed: Missed, resume: Option<Resume>) {
-        let wants_snapshot = matches!(joiner.who, Who::Member { wants, .. } if wants.snapshot);
+        let wants_snapshot = matches!(joiner.who, Who::Member { wants, .. } if wants.snapshot && !wants.again);
         if self.has_snapshot && wants_snapshot && !resume.is_some_and(|resume| resume.recovered) {
             if state.snapshots.wait(joiner, resume) {
                 ports.queue(Errand::Snapshot { entry: self.clone() });
@@ -188,11 +188,13 @@ impl TopicEntry {
     ) {
         let Who::Member { member, wants } = joiner.who else { return };
         let shard = usize::from(member.at.shard);
-        state.counts[shard] += 1;
+        state.counts[shard] += u32::from(!wants.again);
         let joined = Joined {
             entry: self.clone(),
             member,
             join_leave: wants.join_leave,
+            again: wants.again,
+            rows: joiner.needs_rows && !missed.is_empty(),
             last: state.seq,
             position: state.position.filter(|_| self.keeps_log),
             resume,
