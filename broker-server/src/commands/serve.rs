@@ -151,6 +151,7 @@ fn broker(
     builder = builder
         .namespaces(config.core_namespaces())
         .settings(|settings| config.client.apply(settings, config.server.shards))
+        .settings(|settings| settings.memory_max_bytes = config.server.memory_max)
         .limits(limits)
         .trusted_proxies(config.client.addresses.proxies())
         .node(format!("{}:{}", node_name(), listen.port()), VERSION)

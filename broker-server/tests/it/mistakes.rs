@@ -279,7 +279,7 @@ error: `backplane.url` is not in this version yet
    = it belongs to the Redis backplane: remove it, and run one node with kind = "memory"
 "#,
     );
-    for later in ["delta = [\"fossil\"]", "filter = false", "keyed = false", "priority = \"normal\""] {
+    for later in ["delta = [\"fossil\"]", "filter = false", "priority = \"normal\""] {
         let loaded = load(&format!("[namespaces.orders]\n{later}\n"), |_| {});
         let messages: Vec<&str> = loaded.report.mistakes.iter().map(broker_server::config::Mistake::message).collect();
         let key = later.split(' ').next().unwrap();
