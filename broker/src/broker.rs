@@ -4,8 +4,8 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use broker_core::{
     Connect, ControlError, Engine, GroupCount, Head, HistoryError, HistoryPage, HistoryQuery, Kept, NodeInfo, PresenceError, PresenceStats,
-    Publish, PublishError, Published, Refusal, Revocation, SessionInfo, Sessions, Stats, SubscribeError, Target, Topic, TopicCount,
-    TopicStream, UserSessions,
+    Publish, PublishError, Published, Refusal, Revocation, SessionInfo, Sessions, StateRequest, StateRows, Stats, SubscribeError, Target,
+    Topic, TopicCount, TopicStream, UserSessions,
 };
 use broker_ws::{Gate, ServerOptions, WsLimits, say_goodbye, serve_io};
 use tokio::{

@@ -25,6 +25,7 @@ mod ports;
 mod publishing;
 mod rates;
 mod reading;
+mod recent;
 mod resume;
 mod shard;
 mod slots;
@@ -80,7 +81,7 @@ pub(crate) struct Hub {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) control: Arc<dyn ControlBus>,
     pub(crate) runtime: Option<Handle>,
-    pub(crate) revoked: control::Recent,
+    pub(crate) recent: recent::Recent,
     directory: Directory,
     in_order: InOrder,
     departures: Departures,
@@ -124,6 +125,7 @@ pub(crate) struct NewHub {
 
 impl Hub {
     pub(crate) fn new(new: NewHub) -> Self {
+        let recent = recent::Recent::new(new.rules.settings.hook_timeout);
         Self {
             ports: Ports::new(new.shards),
             rules: new.rules,
@@ -133,7 +135,7 @@ impl Hub {
             presence: new.presence,
             registry: new.registry,
             control: new.control,
-            revoked: control::Recent::default(),
+            recent,
             runtime: new.runtime,
             directory: Directory::new(),
             in_order: InOrder::default(),

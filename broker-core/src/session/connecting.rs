@@ -57,7 +57,7 @@ impl Session {
             Ok(identified) => identified,
             Err(refusal) => return self.not_identified(id, refusal, now, effects),
         };
-        let Identified { identity, subject, ttl } = *identified;
+        let Identified { identity, subject, ttl, as_of } = *identified;
         self.timers.connect_at = None;
         self.subject = Arc::new(subject);
         self.renewed_by_server = identity.renewed_by_server && self.rules.renews;
@@ -65,7 +65,7 @@ impl Session {
         if !chosen.is_empty() {
             effects.push(Effect::Hold);
         }
-        effects.push(Effect::Connected);
+        effects.push(Effect::Connected(as_of));
         let connected = Connected {
             session: self.subject.session,
             user: self.subject.user.clone(),

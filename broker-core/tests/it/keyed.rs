@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use broker_core::{Engine, EngineBuilder, HistoryQuery, Position, Publish, RefusalKind, Since, StateRequest, StreamItem, testing::Client};
+use broker_core::{
+    Engine, EngineBuilder, HistoryQuery, Position, Publish, Recovery, RefusalKind, Since, StateRequest, StreamItem, testing::Client,
+};
 
 use crate::delivering::{json, open_engine, quiet, topic};
 
@@ -113,6 +115,24 @@ async fn rows_come_in_pages_and_what_changes_meanwhile_comes_after_them() {
     assert_eq!(client.take(2).await, ["rows:a 201:\"new\"", "rows:a 202:removed k199"]);
     set(&engine, "live", "1").await;
     assert_eq!(client.next().await, "rows:a 203:1");
+}
+
+#[tokio::test]
+async fn pages_end_where_nothing_is_recovered_too() {
+    let namespace = quiet(100).keyed().recovery(Recovery::Off);
+    let engine = open_engine().namespace("rows", namespace).with_settings(|settings| settings.backlog_max_bytes = 4_000).build().unwrap();
+    for n in 1..=50 {
+        set(&engine, &format!("k{n}"), "1").await;
+    }
+    let mut client = Client::connect(&engine).await;
+    client.set_capacity(Some(200));
+    client.subscribe("rows:a");
+    assert_eq!(client.next().await, "subscribed rows:a at 0");
+    for n in 1..=50 {
+        assert_eq!(client.next().await, format!("rows:a {n}:1"));
+    }
+    set(&engine, "live", "2").await;
+    assert_eq!(client.next().await, "rows:a 51:2");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod keeping;
 mod keyed;
 mod opening;
 mod poison;
+mod races;
 mod rates;
 mod slow;
 mod suites;

@@ -228,6 +228,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
+        Self::start_with(config, arguments, &[])
+    }
+
+    /// The same, with an environment of these variables.
+    pub(crate) fn start_with(config: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("broker.toml"), config).unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
@@ -236,6 +241,7 @@ impl Running {
             .args(["--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"])
             .current_dir(directory.path())
             .env_clear()
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

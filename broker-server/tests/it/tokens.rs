@@ -94,6 +94,10 @@ fn what_cannot_be_made_is_told_and_the_secret_is_not() {
 fn the_token_of_a_subscription_opens_a_topic_that_its_namespace_closes() {
     let server = Running::start(&format!("[client.token]\nhmac_secret = \"{SECRET}\"\n[default]\n"), &[]);
     let created = text(&server.run(&["token", "create", "--user", "ris1", "--subscribe", "news"]).stdout);
+    let verified = server.run(&["token", "verify", created.trim()]);
+    assert!(verified.status.success() && text(&verified.stdout).contains("user \"ris1\" may subscribe to news"), "{verified:?}");
+    let as_connection = server.upgrade_with("/ws/news", &format!("Authorization: Bearer {}\r\n", created.trim()));
+    assert!(as_connection.starts_with("HTTP/1.1 401") && as_connection.contains("the token of a subscription"), "{as_connection}");
     let subscribe = |token: &str| {
         let frames = format!(
             "{{\"id\":1,\"connect\":{{\"token\":\"{}\"}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"news\"{token}}}}}",

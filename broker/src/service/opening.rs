@@ -60,6 +60,8 @@ pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>
     let request = match request {
         Ok(request) => request,
         Err(refusal) => {
+            // What the gate refuses it logs itself, and a session what it refuses.
+            tracing::debug!(why = ?refusal.message, hint = refusal.rule.as_deref(), "a request for a connection was refused");
             let words = protocol(broker_protocol::Format::Raw, &query, shared.dev).unwrap_or(Plain { dev: shared.dev, ..Plain::default() });
             return Err(Refused { refusal, protocol: Arc::new(words), subprotocol });
         }

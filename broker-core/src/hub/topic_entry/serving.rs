@@ -7,7 +7,7 @@ use std::{
 
 use super::{Joiner, State, TopicEntry, Wants, Who};
 use crate::{
-    Gap, GapReason, Payload, Refusal, Resume,
+    Gap, GapReason, Payload, Recovery, Refusal, Resume,
     hub::{
         inbox::{Item, Joined},
         missed::Missed,
@@ -92,7 +92,9 @@ impl TopicEntry {
     /// What an answer has for a member that joins.
     fn lot_of(&self, joiner: &mut Joiner, wants: Wants, log: &Log, read: &ReadAnswer, rows: &mut Rows) -> Lot {
         let last_try = joiner.tries >= TRIES_MAX;
-        let Some((missed, outcome)) = resume(log, joiner.since, self.recovery, last_try) else {
+        // What it missed while it got its pages is no resume of its own.
+        let recovery = if wants.again { Recovery::Stream } else { self.recovery };
+        let Some((missed, outcome)) = resume(log, joiner.since, recovery, last_try) else {
             joiner.tries += 1;
             return Lot::Waits;
         };
