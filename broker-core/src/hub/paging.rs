@@ -67,8 +67,8 @@ impl Shard {
             entry.leave(&self.hub.ports, self.index);
             return self.hub.run_errands();
         };
-        let ends = conn.codec.protocol.gap_ends_subscription();
         let lost = resume.filter(|resume| !resume.recovered);
+        let is_over = lost.is_some() && conn.codec.protocol.gap_ends_subscription();
         if let Some(Resume { gap: Some(mut gap), .. }) = lost {
             if !missed.is_empty() {
                 // The rows that follow are older than the top: whoever is cut between them has not got that far.
@@ -79,7 +79,7 @@ impl Shard {
         }
         let who = conn.session.info_in(&entry.topic);
         let max = page_bytes(&conn, self.hub.rules.settings.backlog_max_bytes);
-        if lost.is_none() || !ends {
+        if !is_over {
             let page = missed.take_page(max, |publication| publication.is_for(&who));
             self.push_page(slot, &mut conn, &entry.topic, page);
         }
@@ -87,11 +87,11 @@ impl Shard {
         self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
         self.mark_dirty(slot);
         match position {
-            Some(until) if !missed.is_empty() && !(lost.is_some() && ends) => self.begin_paging(&entry, member, join_leave, missed, until),
+            Some(until) if !missed.is_empty() && !is_over => self.begin_paging(&entry, member, join_leave, missed, until),
             _ => self.add_member(&entry, variant, Some(codec), Member { slot, join_leave, last }),
         }
         self.settle(Vec::new(), now);
-        if lost.is_some() && ends {
+        if is_over {
             self.converse(member.at, now, |session, _, effects| session.forget_subscription(&entry.topic, effects));
         }
     }

@@ -98,7 +98,7 @@ impl Log {
         if let Some(first) = memo.idempotency_key.as_deref().and_then(|key| self.retries.first(key)) {
             return Ok(Published::duplicate_of(first.position));
         }
-        if memo.version.as_ref().is_some_and(|version| self.versions.has(&publication.key, version)) {
+        if memo.version.as_ref().is_some_and(|version| self.versions.has(publication.key.as_deref(), version)) {
             return Ok(Published::outdated((!keep.is_nothing()).then(|| self.top())));
         }
         let trimmed = self.make_room(&publication, &memo, keep)?;
@@ -116,7 +116,7 @@ impl Log {
         }
         if let Some(version) = memo.version {
             let until = now + keep.ttl + POSITION_TTL;
-            self.versions.remember(publication.key.clone(), version, until);
+            self.versions.remember(publication.key.as_deref(), version, until);
             self.positions_until = self.positions_until.max(until);
         }
         // What the bounds let in was the most it could be.

@@ -63,10 +63,11 @@ impl Retries {
     }
 }
 
-/// The newest version of each key of a topic, and of the topic where a publication has no key.
+/// The newest version of each key of a topic, and of the topic itself for publications without a key.
 #[derive(Default)]
 pub(super) struct Versions {
-    of_keys: HashMap<Option<Box<str>>, Newest>,
+    of_topic: Option<Newest>,
+    of_keys: HashMap<Box<str>, Newest>,
     bytes: usize,
     next_expiry: Option<Instant>,
 }
@@ -77,7 +78,7 @@ struct Newest {
 }
 
 impl Versions {
-    /// Bytes that are added by this version at most.
+    /// Bytes of a version.
     pub(super) fn weight_of(key: Option<&str>, version: &Version) -> usize {
         VERSION_BYTES + key.map_or(0, str::len) + version.epoch.as_ref().map_or(0, |epoch| epoch.len())
     }
@@ -87,16 +88,21 @@ impl Versions {
     }
 
     /// Whether this one or a newer one was taken.
-    pub(super) fn has(&self, key: &Option<Box<str>>, version: &Version) -> bool {
-        self.of_keys.get(key).is_some_and(|newest| !version.follows(&newest.version))
+    pub(super) fn has(&self, key: Option<&str>, version: &Version) -> bool {
+        let newest = key.map_or(self.of_topic.as_ref(), |key| self.of_keys.get(key));
+        newest.is_some_and(|newest| !version.follows(&newest.version))
     }
 
-    pub(super) fn remember(&mut self, key: Option<Box<str>>, version: Version, expires_at: Instant) {
-        let of = key.as_deref().map(str::len);
-        self.bytes += Self::weight_of(key.as_deref(), &version);
+    pub(super) fn remember(&mut self, key: Option<&str>, version: Version, expires_at: Instant) {
+        self.bytes += Self::weight_of(key, &version);
         self.next_expiry = Some(self.next_expiry.map_or(expires_at, |at| at.min(expires_at)));
-        if let Some(before) = self.of_keys.insert(key, Newest { version, expires_at }) {
-            self.bytes -= VERSION_BYTES + of.unwrap_or(0) + before.version.epoch.map_or(0, |epoch| epoch.len());
+        let newest = Newest { version, expires_at };
+        let before = match key {
+            None => self.of_topic.replace(newest),
+            Some(key) => self.of_keys.insert(key.into(), newest),
+        };
+        if let Some(before) = before {
+            self.bytes -= Self::weight_of(key, &before.version);
         }
     }
 
@@ -105,24 +111,21 @@ impl Versions {
         if self.next_expiry.is_none_or(|at| at > now) {
             return;
         }
-        let mut next = None;
-        let mut gone = 0;
+        if let Some(over) = self.of_topic.take_if(|newest| newest.expires_at <= now) {
+            self.bytes -= Self::weight_of(None, &over.version);
+        }
         self.of_keys.retain(|key, newest| {
-            if newest.expires_at <= now && key.as_deref().is_some_and(&stays) {
-                newest.expires_at = again_at;
+            if newest.expires_at > now {
+                return true;
             }
-            let is_over = newest.expires_at <= now;
-            if is_over {
-                gone += Self::weight_of(key.as_deref(), &newest.version);
-            } else {
-                next = Some(next.map_or(newest.expires_at, |at: Instant| at.min(newest.expires_at)));
-            }
-            !is_over
+            newest.expires_at = again_at;
+            let is_kept = stays(key);
+            self.bytes -= if is_kept { 0 } else { Self::weight_of(Some(key), &newest.version) };
+            is_kept
         });
-        self.bytes -= gone;
-        self.next_expiry = next;
         if self.of_keys.is_empty() {
             self.of_keys = HashMap::new();
         }
+        self.next_expiry = self.of_keys.values().chain(&self.of_topic).map(|newest| newest.expires_at).min();
     }
 }
