@@ -35,4 +35,4 @@ mod encoding {
 }
 
 pub use centrifuge::{CentrifugeJson, NoProtobuf};
-pub use plain::{Format, Plain, holds_reserved_key};
+pub use plain::{Format, Plain, holds_reserved_key, update_interval};

@@ -12,7 +12,7 @@ use std::{
 
 use broker::{Broker, BrokerService};
 use broker_auth::HttpHooks;
-use broker_http::{Api, Health, Ready};
+use broker_http::{Api, Health, Ready, Script};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -24,19 +24,20 @@ use crate::{COMMIT, VERSION, metrics, pages::Pages};
 type Answer = Response<Full<Bytes>>;
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
-/// The listener for clients and backends: sockets, `/api`, `/health`, `/ready`, and in dev mode the page.
+/// The listener for clients and backends: sockets, `/api`, `/broker.js`, `/health`, `/ready`, and in dev mode the page.
 #[derive(Clone)]
 pub struct Public {
     sockets: BrokerService,
     api: Api,
     ready: Ready,
+    script: Script,
     pages: Option<Arc<Pages>>,
 }
 
 impl Public {
     /// Serves a broker; `pages` is the dev page.
-    pub fn new(broker: &Broker, sockets: BrokerService, api: Api, pages: Option<Pages>) -> Self {
-        Self { sockets, api, ready: Ready::new(broker.engine().clone()), pages: pages.map(Arc::new) }
+    pub fn new(broker: &Broker, sockets: BrokerService, api: Api, script: Script, pages: Option<Pages>) -> Self {
+        Self { sockets, api, ready: Ready::new(broker.engine().clone()), script, pages: pages.map(Arc::new) }
     }
 }
 
@@ -63,6 +64,7 @@ impl Service<Request<Incoming>> for Public {
         match path.trim_end_matches('/') {
             "/health" => watched(&mut Health, request),
             "/ready" => watched(&mut self.ready, request),
+            "/broker.js" | "/broker.d.ts" => watched(&mut self.script, request),
             path if path == "/api" || path.starts_with("/api/") => watched(&mut self.api, request),
             _ => {
                 let answering = self.sockets.call(request);

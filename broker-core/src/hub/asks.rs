@@ -84,7 +84,13 @@ fn unanswered(error: Unavailable) -> Refusal {
     Refusal::unavailable(error.to_string())
 }
 
-async fn identify(hub: &Hub, subject: &Subject, head: Head, connect: Connect) -> Result<Box<Identified>, Refusal> {
+async fn identify(hub: &Hub, subject: &Subject, mut head: Head, mut connect: Connect) -> Result<Box<Identified>, Refusal> {
+    let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let of_request = head.token.take().filter(|_| !is_given(&connect.token) && !is_given(&connect.ticket));
+    let by_request = of_request.is_some();
+    if by_request {
+        connect.token = of_request;
+    }
     // The application may have looked before a revocation that comes while it answers.
     let asked_at = SystemTime::now();
     let mut identity = match &hub.hooks.connect {
@@ -99,7 +105,9 @@ async fn identify(hub: &Hub, subject: &Subject, head: Head, connect: Connect) ->
         }
     };
     identity.issued_at.get_or_insert(asked_at);
-    identified(hub, subject, identity).await
+    let mut identified = identified(hub, subject, identity).await?;
+    identified.by_request = by_request;
+    Ok(identified)
 }
 
 /// What an identity comes to: with the groups that the server gave its user, unless it is over or revoked.
@@ -118,7 +126,7 @@ async fn identified(hub: &Hub, asker: &Subject, mut identity: Identity) -> Resul
         return Err(revoked(&revocation));
     }
     let ttl = time_left(identity.expires_at, "the credentials are past their end")?;
-    Ok(Box::new(Identified { identity, subject, ttl, as_of }))
+    Ok(Box::new(Identified { identity, subject, ttl, by_request: false, as_of }))
 }
 
 fn revoked(revocation: &Revocation) -> Refusal {

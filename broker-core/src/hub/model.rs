@@ -26,7 +26,7 @@ use crate::{
     testing::ModelClient,
 };
 
-const TOPICS: [&str; 4] = ["cut:a", "drop:a", "plain:a", "rows:a"];
+const TOPICS: [&str; 5] = ["cut:a", "drop:a", "catch:a", "plain:a", "rows:a"];
 const SHARDS: usize = 2;
 const HISTORY: usize = 3;
 
@@ -307,6 +307,7 @@ impl World {
         let mut namespaces = Namespaces::new();
         namespaces.set("cut", open(HISTORY, SlowConsumer::Disconnect));
         namespaces.set("drop", open(HISTORY, SlowConsumer::DropOldest));
+        namespaces.set("catch", open(HISTORY, SlowConsumer::CatchUp));
         namespaces.set("plain", open(0, SlowConsumer::DropOldest));
         namespaces.set("rows", open(HISTORY, SlowConsumer::Disconnect).keyed());
         let settings =
@@ -488,7 +489,7 @@ fn schedule() {
             bus.bus.fly();
             bus.hub.run_errands();
             match thread_rng().gen_range(0..30) {
-                0 => bus.bus.switch_epoch(&TOPICS[if thread_rng().gen_bool(0.5) { 0 } else { 3 }].parse().expect("a legal topic")),
+                0 => bus.bus.switch_epoch(&TOPICS[if thread_rng().gen_bool(0.5) { 0 } else { 4 }].parse().expect("a legal topic")),
                 1 => bus.hub.link_restored(),
                 _ => thread::yield_now(),
             }

@@ -39,20 +39,17 @@ impl Shard {
 
     /// The connection in this slot has taken everything: it gets its next page.
     pub(super) fn turn_page(&mut self, slot: u32, now: Instant) {
+        let max = self.backlog_max();
         let Some(queue) = self.paging.get_mut(&slot) else { return };
-        let Some(at) = queue.iter().position(|paging| !paging.missed.is_empty()) else { return };
-        let Some(mut conn) = self.take_conn(slot) else { return };
-        let max = page_bytes(&conn, self.hub.rules.settings.backlog_max_bytes);
-        if let Some(paging) = self.paging.get_mut(&slot).and_then(|queue| queue.get_mut(at)) {
-            let who = conn.session.info_in(&paging.entry.topic);
-            let page = paging.missed.take_page(max, |publication| publication.is_for(&who));
-            if paging.missed.is_empty() {
-                paging.entry.join_again(&self.hub.ports, paging.member, paging.join_leave, paging.until);
-            }
-            let topic = paging.entry.topic.clone();
-            self.push_page(slot, &mut conn, &topic, page);
+        let Some(paging) = queue.iter_mut().find(|paging| !paging.missed.is_empty()) else { return };
+        let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant else { return };
+        let entry = paging.entry.clone();
+        let page = page(&mut paging.missed, conn, &entry.topic, max);
+        if paging.missed.is_empty() {
+            entry.join_again(&self.hub.ports, paging.member, paging.join_leave, paging.until);
         }
-        self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
+        self.push_page(slot, &entry, page);
+        // A page of which nothing was chosen is followed by the next one at once.
         self.mark_dirty(slot);
         self.settle(Vec::new(), now);
         self.hub.run_errands();
@@ -60,40 +57,50 @@ impl Shard {
 
     /// A subscriber whose pages have ended joined once more.
     pub(super) fn joined_again(&mut self, joined: Joined, now: Instant) {
+        if self.take_paging(joined.member.at.slot, |paging| paging.member == joined.member).is_none() {
+            // J9: it has gone meanwhile, and is released here.
+            joined.entry.leave(&self.hub.ports, self.index);
+            return self.hub.run_errands();
+        }
+        self.go_on_with(joined, now);
+    }
+
+    /// A live subscription joined once more: it is told what it lost, and gets what it missed, in pages where that is much.
+    pub(super) fn go_on_with(&mut self, joined: Joined, now: Instant) {
         let Joined { entry, member, join_leave, last, position, resume, mut missed, .. } = joined;
         let slot = member.at.slot;
-        let Some(mut conn) = self.take_paging(slot, |paging| paging.member == member).and_then(|_| self.take_conn(slot)) else {
-            // J9: it has gone meanwhile, and is released here.
-            entry.leave(&self.hub.ports, self.index);
-            return self.hub.run_errands();
-        };
-        let lost = resume.filter(|resume| !resume.recovered);
-        let is_over = lost.is_some() && conn.codec.protocol.gap_ends_subscription();
-        if let Some(Resume { gap: Some(mut gap), .. }) = lost {
+        let max = self.backlog_max();
+        let Some(conn) = self.conn(member.at) else { return };
+        let (variant, codec, selection) = (conn.variant, conn.codec.clone(), conn.session.selection(&entry.topic).cloned());
+        let lost = resume.filter(|resume| !resume.recovered).and_then(|resume| resume.gap);
+        let is_over = lost.is_some() && codec.protocol.gap_ends_subscription();
+        if is_over {
+            missed = Missed::default();
+        }
+        if let Some(mut gap) = lost {
             if !missed.is_empty() {
                 // The rows that follow are older than the top: whoever is cut between them has not got that far.
                 gap.to = None;
             }
+            let frames = self.encode_shared(&codec, Push::Gap { topic: entry.topic.clone(), gap });
             self.hub.stats.gaps.add(1);
-            self.push(&mut conn, &Push::Gap { topic: entry.topic.clone(), gap });
+            self.push_gap(slot, &entry, gap, frames);
         }
-        let who = conn.session.info_in(&entry.topic);
-        let max = page_bytes(&conn, self.hub.rules.settings.backlog_max_bytes);
-        if !is_over {
-            let page = missed.take_page(max, |publication| publication.is_for(&who));
-            self.push_page(slot, &mut conn, &entry.topic, page);
+        let page = self.conn(member.at).map_or_else(Vec::new, |conn| page(&mut missed, conn, &entry.topic, max));
+        match position.filter(|_| !missed.is_empty()) {
+            Some(until) => self.begin_paging(&entry, member, join_leave, missed, until),
+            None => {
+                let member = Member { slot, join_leave, chooses: selection.is_some(), last };
+                self.add_member(&entry, variant, Some(codec), member, selection);
+            }
         }
-        let (variant, codec) = (conn.variant, conn.codec.clone());
-        self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
-        self.mark_dirty(slot);
-        match position {
-            Some(until) if !missed.is_empty() && !is_over => self.begin_paging(&entry, member, join_leave, missed, until),
-            _ => self.add_member(&entry, variant, Some(codec), Member { slot, join_leave, last }),
-        }
-        self.settle(Vec::new(), now);
+        self.push_page(slot, &entry, page);
         if is_over {
-            self.converse(member.at, now, |session, _, effects| session.forget_subscription(&entry.topic, effects));
+            self.ended.push((slot, entry.topic.clone()));
         }
+        self.mark_dirty(slot);
+        self.settle(Vec::new(), now);
+        self.hub.run_errands();
     }
 
     /// A subscription ends before its last page: it is released, here or by whoever finds its join void (J9). False: it has no pages.
@@ -105,31 +112,17 @@ impl Shard {
         true
     }
 
-    /// In the backlog like live ones, so that they can be taken out with their topic.
-    fn push_page(&mut self, slot: u32, conn: &mut Conn, topic: &Topic, page: Vec<Arc<Publication>>) {
+    /// In the backlog like live ones, so that they can be taken out with their topic; encoded once for all who get the same page in a tick.
+    fn push_page(&mut self, slot: u32, entry: &Arc<TopicEntry>, page: Vec<Arc<Publication>>) {
         if page.is_empty() {
             return;
         }
-        let count = page.len() as u32;
-        let page: Vec<(u64, Arc<Publication>)> = page.into_iter().map(|publication| (0, publication)).collect();
-        let batch = self.encode_batch(&conn.codec.clone(), topic, &page);
-        conn.backlog.push_batch(&batch, 0);
-        conn.life.frames_out = conn.life.frames_out.saturating_add(count);
-        self.tally.deliveries += u64::from(count);
-        if batch.ends {
-            self.ended.push((slot, topic.clone()));
-        }
-    }
-
-    /// Takes the connection out of its slot; the caller puts it back.
-    fn take_conn(&mut self, slot: u32) -> Option<Box<Conn>> {
-        match self.slots[slot as usize].occupant.take() {
-            Some(Occupant::Connection(conn)) => Some(conn),
-            other => {
-                self.slots[slot as usize].occupant = other;
-                None
-            }
-        }
+        let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant else { return };
+        let (variant, codec) = (conn.variant, conn.codec.clone());
+        // Offsets tell pages of a topic apart, and are smaller than every number of the hub's own (J8).
+        let offset = |publication: &Publication| publication.position.map_or(0, |position| position.offset);
+        let page: Vec<_> = page.into_iter().map(|publication| (offset(&publication), publication)).collect();
+        self.push_selected(slot, variant, &codec, entry, &page);
     }
 
     fn take_paging(&mut self, slot: u32, is_meant: impl Fn(&Paging) -> bool) -> Option<Paging> {
@@ -147,6 +140,16 @@ pub(super) fn page_bytes(conn: &Conn, backlog_max_bytes: usize) -> usize {
     let max = backlog_max_bytes / 2;
     // Who connects may wait for many topics, and gets them all with one answer.
     if conn.holding { max / 8 } else { max.saturating_sub(conn.backlog.bytes()) }
+}
+
+/// The next page of what this connection is to get of a topic.
+fn page(missed: &mut Missed, conn: &Conn, topic: &Topic, backlog_max_bytes: usize) -> Vec<Arc<Publication>> {
+    let who = conn.session.info_in(topic);
+    let mut page = missed.take_page(page_bytes(conn, backlog_max_bytes), |publication| publication.is_for(&who));
+    if let Some(selection) = conn.session.selection(topic) {
+        selection.apply(&mut page);
+    }
+    page
 }
 
 /// From where a client resumes that is cut before it got everything that an answer announces.

@@ -1,6 +1,6 @@
 //! What a client asks, in words that no protocol owns.
 
-use crate::{CloseReason, Payload, Refusal, Since, Topic};
+use crate::{CloseReason, Payload, Refusal, Selection, Since, Topic};
 
 /// One command of a client: what it asks, and the id its answer carries.
 #[derive(Clone, Debug)]
@@ -139,17 +139,25 @@ pub struct Subscribe {
     pub token: Option<String>,
     /// The application's own data, for the subscribe hook.
     pub data: Option<Payload>,
+    /// What of the topic is wanted, and how often.
+    pub selection: Selection,
 }
 
 impl Subscribe {
     /// Listen to a topic from now on.
     pub fn new(topic: Topic) -> Self {
-        Self { topic, since: None, join_leave: true, refuse_unrecovered: false, token: None, data: None }
+        Self { topic, since: None, join_leave: true, refuse_unrecovered: false, token: None, data: None, selection: Selection::ALL }
     }
 
     /// Resume from here.
     pub fn since(mut self, since: Since) -> Self {
         self.since = Some(since);
+        self
+    }
+
+    /// Only this of the topic, and this often.
+    pub fn selection(mut self, selection: Selection) -> Self {
+        self.selection = selection;
         self
     }
 }

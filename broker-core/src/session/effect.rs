@@ -123,6 +123,8 @@ pub(crate) struct Identified {
     pub(crate) subject: Subject,
     /// Time until the credentials end; `None`: they do not.
     pub(crate) ttl: Option<Duration>,
+    /// Whether the credentials came with the request that opened the connection, and not with the connect.
+    pub(crate) by_request: bool,
     pub(crate) as_of: AsOf,
 }
 

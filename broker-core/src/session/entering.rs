@@ -100,6 +100,7 @@ impl Session {
             topic_info,
             origin,
             expires_at: None,
+            selection: None,
         });
         effects.push(Effect::Join(Join { topic, namespace, generation, since, join_leave }));
     }

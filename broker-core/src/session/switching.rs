@@ -104,7 +104,7 @@ impl Session {
 
     /// The same user for longer.
     fn renew(&mut self, command: Option<CommandId>, identified: Identified, now: Instant, effects: &mut Vec<Effect>) {
-        let Identified { identity, subject, ttl, as_of } = identified;
+        let Identified { identity, subject, ttl, as_of, .. } = identified;
         self.take_subject(subject, as_of, effects);
         self.renewed_by_server = identity.renewed_by_server && self.rules.renews;
         self.set_expiry(ttl, now);
@@ -195,7 +195,7 @@ impl Session {
             left.push(topic);
         }
         self.timers.subscription_ends_at = self.subscriptions.next_end();
-        let Identified { identity, subject, ttl, as_of } = *switch.identified;
+        let Identified { identity, subject, ttl, as_of, .. } = *switch.identified;
         let ttl = ttl.map(|ttl| ttl.saturating_sub(now.saturating_duration_since(switch.decided_at)));
         self.take_subject(subject, as_of, effects);
         self.renewed_by_server = identity.renewed_by_server && self.rules.renews;

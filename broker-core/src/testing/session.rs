@@ -97,7 +97,7 @@ impl LoneSession {
 
     fn identify(&self, identity: Identity) -> Answer {
         let subject = Subject::new(self.session.info().session, &identity);
-        Answer::Identity(Ok(Box::new(Identified { identity, subject, ttl: None, as_of: AsOf::default() })))
+        Answer::Identity(Ok(Box::new(Identified { identity, subject, ttl: None, by_request: false, as_of: AsOf::default() })))
     }
 
     fn answer(&self, question: Question) -> Answer {

@@ -1,6 +1,7 @@
 //! Behaviour of the engine, through its public API and clients without sockets.
 
 mod attendance;
+mod choosing;
 mod conversing;
 mod delivering;
 mod edges;
@@ -8,6 +9,7 @@ mod except;
 mod groups;
 mod identity;
 mod keeping;
+mod keeping_up;
 mod keyed;
 mod opening;
 mod poison;

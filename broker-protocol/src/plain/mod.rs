@@ -2,6 +2,9 @@
 
 mod decode;
 mod encode;
+mod rate;
+
+pub use rate::update_interval;
 
 use broker_core::{CloseFrame, CloseReason, Command, CommandId, FrameWriter, Inbound, Protocol, Push, Reply};
 

@@ -80,6 +80,21 @@ fn outside_dev_mode_there_is_no_page_and_secrets_are_random_and_told_once() {
 }
 
 #[test]
+fn the_client_for_browsers_is_served_in_every_mode_and_to_allowed_pages() {
+    let server = Running::start("[client]\nallowed_origins = [\"https://app.example.com\"]\n", &[]);
+    let module = get(server.listen, "/broker.js");
+    assert!(module.starts_with("HTTP/1.1 200") && module.contains("content-type: text/javascript"), "{module}");
+    assert!(module.contains("export const connect") && module.contains("cache-control: no-cache"), "{module}");
+    assert!(get(server.listen, "/broker.d.ts").contains("export declare function connect"));
+    let tag = module.split("etag: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+    let with = |header: String| ask(server.listen, &format!("GET /broker.js HTTP/1.1\r\nHost: x\r\n{header}\r\nConnection: close\r\n\r\n"));
+    assert!(with(format!("If-None-Match: {tag}")).starts_with("HTTP/1.1 304"));
+    let allowed = with("Origin: https://app.example.com".to_owned());
+    assert!(allowed.contains("access-control-allow-origin: https://app.example.com") && allowed.contains("vary: Origin"), "{allowed}");
+    assert!(!with("Origin: https://other.example.com".to_owned()).contains("access-control-allow-origin"));
+}
+
+#[test]
 fn a_configured_secret_is_never_printed() {
     let secret = "hunter2-a1B2c3D4e5F6g7H8i9J0k1L2m3N4";
     let mut server = Running::start(&format!("[client.token]\nhmac_secret = \"{secret}\"\n[api]\nkey = \"{secret}\"\n"), &[]);
@@ -291,11 +306,24 @@ impl Running {
 
     /// What is answered to this message over a WebSocket, up to the first answer to its last command.
     pub(crate) fn speak(&self, path: &str, message: &str) -> String {
-        let (mut socket, _) = tokio_tungstenite::tungstenite::client(format!("ws://{}{path}", self.listen), connect(self.listen)).unwrap();
+        self.speak_with(path, "", message)
+    }
+
+    /// The same with headers of its own, each with its line end.
+    pub(crate) fn speak_with(&self, path: &str, headers: &str, message: &str) -> String {
+        use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+        let mut request = format!("ws://{}{path}", self.listen).into_client_request().unwrap();
+        for (name, value) in headers.lines().filter_map(|line| line.split_once(": ")) {
+            request.headers_mut().insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        let (mut socket, _) = tokio_tungstenite::tungstenite::client(request, connect(self.listen)).unwrap();
         socket.send(message.into()).unwrap();
         let mut heard = String::new();
         while !heard.contains("\"id\":2") {
-            heard += socket.read().unwrap().to_text().unwrap();
+            match socket.read().unwrap() {
+                tokio_tungstenite::tungstenite::Message::Close(Some(close)) => return format!("{heard}closed {}", close.code),
+                message => heard += message.to_text().unwrap(),
+            }
         }
         heard
     }

@@ -145,7 +145,7 @@ fn a_token_is_taken_from_every_place_and_never_reaches_a_log() {
         ("query", |token| (format!("?token={token}"), String::new())),
     ];
     let mut used = Vec::new();
-    for (place, put) in places {
+    for (place, put) in &places {
         let good = token(place);
         let forged = format!("{}AAAAAAAA", &good[..good.len() - 8]);
         for (token, expected) in [(&good, "HTTP/1.1 101"), (&forged, "HTTP/1.1 401")] {
@@ -157,6 +157,18 @@ fn a_token_is_taken_from_every_place_and_never_reaches_a_log() {
             used.push(token.clone());
         }
     }
+    for (place, put) in &places[..3] {
+        let good = token(place);
+        let connect = "{\"id\":2,\"connect\":{}}";
+        let (_, header) = put(&good);
+        let answer = server.speak_with("/connection/websocket", &header, connect);
+        assert!(answer.contains("\"client\"") && !answer.contains("\"expires\""), "{place}: {answer}");
+        let answer = server.speak_with("/connection/websocket", &header, "{\"id\":2,\"connect\":{\"token\":\"x\"}}");
+        assert!(answer.contains("closed 3500"), "what the connect says beats the {place}: {answer}");
+        used.push(good);
+    }
+    let in_query = server.speak(&format!("/connection/websocket?token={}", token("query")), "{\"id\":2,\"connect\":{}}");
+    assert!(in_query.contains("closed 3500"), "{in_query}");
     let ticket = "A".repeat(43);
     let answer = server.upgrade(&format!("/ws/news?ticket={ticket}"));
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("the ticket is not known"), "{answer}");
