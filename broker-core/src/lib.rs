@@ -92,7 +92,7 @@ pub use refusal::{Refusal, RefusalKind};
 pub use registry::{Member, Registry, Revocation, Revoked};
 pub use selection::{Filter, FilterNode, InvalidFilter, Selection};
 pub use session::{
-    Command, CommandId, Connect, Connected, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
+    Command, CommandId, Connect, Connected, Cursor, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
 };
 pub use sessions::{ControlError, GroupCount, Sent, Sessions, UserSessions};
 pub use settings::Settings;

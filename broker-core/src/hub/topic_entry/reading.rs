@@ -183,11 +183,12 @@ impl TopicEntry {
 fn read_query(state: &State, recovery: Recovery) -> LogQuery {
     let own = state.position.map(|position| position.offset);
     let lags = state.lags.iter().flatten().filter_map(|lag| lag.position).map(|position| position.offset);
-    let asked = state.joiners.iter().filter_map(|joiner| joiner.since).map(|since| match since {
+    let asked = state.joiners.iter().filter_map(|joiner| joiner.since).filter_map(|since| match since {
         // The newest one may stand before a position of another epoch.
-        _ if recovery == Recovery::Cache => 0,
-        Since::Beginning => 0,
-        Since::Position(position) => position.offset,
+        _ if recovery == Recovery::Cache => Some(0),
+        Since::Beginning => Some(0),
+        Since::Position(position) => Some(position.offset),
+        Since::Unreadable => None,
     });
     match own.into_iter().chain(lags).chain(asked).min() {
         Some(after) => LogQuery::after(after),

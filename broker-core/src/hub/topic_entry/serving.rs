@@ -7,7 +7,7 @@ use std::{
 
 use super::{Joiner, State, TopicEntry, Wants, Who};
 use crate::{
-    Gap, GapReason, Payload, Recovery, Refusal, Resume,
+    Gap, GapReason, Payload, Recovery, Refusal, Resume, Since,
     hub::{
         inbox::{Item, Joined},
         missed::Missed,
@@ -53,8 +53,10 @@ impl TopicEntry {
         while let Some(joiner) = state.joiners.pop_front() {
             match joiner.who {
                 Who::Member { .. } => {
-                    let gap = Gap { from: None, to: None, reason: GapReason::Trimmed };
-                    let resume = joiner.since.map(|since| Resume { since, recovered: false, gap: Some(gap) });
+                    let resume = joiner.since.map(|since| {
+                        let reason = if since == Since::Unreadable { GapReason::Unreadable } else { GapReason::Trimmed };
+                        Resume { since, recovered: false, gap: Some(Gap { from: None, to: None, reason }) }
+                    });
                     self.admit(state, ports, joiner, Missed::default(), resume);
                 }
                 Who::Shard(shard) => self.close_lag(state, ports, shard, None),
