@@ -265,14 +265,14 @@ fn write_who(plain: Plain, word: &str, topic: &Topic, who: &SessionInfo, out: &m
 /// One publication as its subscribers get it.
 fn write_live(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>) {
     match plain.format {
-        Format::Raw if publication.removed && publication.data.is_empty() => write_removed(plain, publication, out),
+        Format::Raw if publication.removed && publication.data.is_empty() => say_removed(plain, publication, out),
         Format::Raw => write_raw(&publication.data, out),
         Format::Envelope => out.text(&envelope(publication)),
     }
 }
 
 /// A removal of which the publisher says nothing itself.
-fn write_removed(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>) {
+pub(crate) fn say_removed(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>) {
     if plain.notices {
         say(out, "removed", &CommandId::None, |frame| {
             frame.text("topic", publication.topic.local());
