@@ -97,7 +97,7 @@ pub struct Publish {
     /// After this time the publication is in no history, resume or state; who listens has it already. `None`: as the namespace says.
     pub ttl: Option<Duration>,
     /// What is older than, or the same as, the newest of its key, or of the topic where there is no key, is not taken.
-    pub version: Option<Version>,
+    pub version: Option<Box<Version>>,
     /// Delivered to those who listen now, but not kept, and without a position.
     pub skip_history: bool,
     /// The session that publishes.
@@ -167,7 +167,7 @@ impl Publish {
 
     /// Sets the version: what is not newer than the one that was taken last is not taken.
     pub fn version(mut self, version: Version) -> Self {
-        self.version = Some(version);
+        self.version = Some(Box::new(version));
         self
     }
 

@@ -339,12 +339,11 @@ impl Shard {
                 gap.to = None;
             }
         }
-        match top.filter(|_| !missed.is_empty()) {
-            Some(until) => self.begin_paging(&entry, member, join_leave, missed, until),
-            None => {
-                let member = Member { slot: at.slot, join_leave, chooses: selection.is_some(), last };
-                self.add_member(&entry, variant, Some(codec), member, selection);
-            }
+        if let Some(until) = top.filter(|_| !missed.is_empty()) {
+            self.begin_paging(&entry, member, join_leave, missed, until);
+        } else {
+            let member = Member { slot: at.slot, join_leave, chooses: selection.is_some(), last };
+            self.add_member(&entry, variant, Some(codec), member, selection);
         }
         let subscribed = Subscribed {
             topic: entry.topic.clone(),

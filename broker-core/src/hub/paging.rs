@@ -87,12 +87,11 @@ impl Shard {
             self.push_gap(slot, &entry, gap, frames);
         }
         let page = self.conn(member.at).map_or_else(Vec::new, |conn| page(&mut missed, conn, &entry.topic, max));
-        match position.filter(|_| !missed.is_empty()) {
-            Some(until) => self.begin_paging(&entry, member, join_leave, missed, until),
-            None => {
-                let member = Member { slot, join_leave, chooses: selection.is_some(), last };
-                self.add_member(&entry, variant, Some(codec), member, selection);
-            }
+        if let Some(until) = position.filter(|_| !missed.is_empty()) {
+            self.begin_paging(&entry, member, join_leave, missed, until);
+        } else {
+            let member = Member { slot, join_leave, chooses: selection.is_some(), last };
+            self.add_member(&entry, variant, Some(codec), member, selection);
         }
         self.push_page(slot, &entry, page);
         if is_over {

@@ -36,11 +36,15 @@ impl Hub {
         match &published {
             Ok(published) => {
                 self.stats.publishes.add(1);
-                self.stats.publishes_outdated.add(u64::from(published.outdated));
+                if published.outdated {
+                    self.stats.publishes_outdated.add(1);
+                }
             }
             Err(failed) => {
                 self.stats.publishes_failed.add(1);
-                self.stats.publishes_without_room.add(u64::from(matches!(failed, PublishFailed::Full(_))));
+                if matches!(failed, PublishFailed::Full(_)) {
+                    self.stats.publishes_without_room.add(1);
+                }
             }
         }
         Ok(published?)

@@ -148,8 +148,8 @@ impl Shard {
         if found.is_none() {
             return Some(joined);
         }
-        let is_live = |conn: &&mut Conn| conn.session.is_live(&joined.entry.topic, joined.member.subscription);
-        if self.conn(at).filter(is_live).is_none() {
+        let is_live = |conn: &mut Conn| conn.session.is_live(&joined.entry.topic, joined.member.subscription);
+        if !self.conn(at).is_some_and(is_live) {
             joined.entry.leave(&self.hub.ports, self.index);
             self.hub.run_errands();
             return None;

@@ -46,7 +46,7 @@ pub(super) struct Log {
 /// How a publish is to be remembered.
 pub(super) struct Memo {
     pub(super) idempotency_key: Option<Box<str>>,
-    pub(super) version: Option<Version>,
+    pub(super) version: Option<Box<Version>>,
     /// Whether it goes into history and state.
     pub(super) kept: bool,
 }
@@ -116,7 +116,7 @@ impl Log {
         }
         if let Some(version) = memo.version {
             let until = now + keep.ttl + POSITION_TTL;
-            self.versions.remember(publication.key.as_deref(), version, until);
+            self.versions.remember(publication.key.as_deref(), *version, until);
             self.positions_until = self.positions_until.max(until);
         }
         // What the bounds let in was the most it could be.

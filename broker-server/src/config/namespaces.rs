@@ -98,9 +98,7 @@ fn visit_keys(namespace: &mut Namespace, hooks: &mut Verbs, keys: &mut dyn Visit
         &mut asked(hooks),
     );
     keys.key("allow_anonymous", "Whether `allow` holds for clients without a token too.", &mut switch(&mut namespace.allow_anonymous));
-    for (name, help) in [("delta", "remove the key: publications go out whole")] {
-        keys.later(name, help);
-    }
+    keys.later("delta", "remove the key: publications go out whole");
 }
 
 fn visit_state(namespace: &mut Namespace, keys: &mut dyn Visitor) {
