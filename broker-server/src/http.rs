@@ -88,8 +88,10 @@ impl Internal {
 
     fn metrics(&self) -> Answer {
         let hooks = self.hooks.as_ref().map(HttpHooks::counts).unwrap_or_default();
-        let snapshot =
-            metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed()).with_gate(&self.broker.gate()).with_hooks(hooks);
+        let snapshot = metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed())
+            .with_gate(&self.broker.gate())
+            .with_hooks(hooks)
+            .with_kept(self.broker.kept());
         let text = metrics::render(snapshot, VERSION, COMMIT);
         let mut answer = Response::new(Bytes::from(text).into());
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));

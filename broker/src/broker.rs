@@ -3,9 +3,9 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use broker_core::{
-    Connect, ControlError, Engine, GroupCount, Head, HistoryError, HistoryPage, HistoryQuery, NodeInfo, PresenceError, PresenceStats,
-    Publish, PublishError, Published, Refusal, Revocation, SessionInfo, Sessions, Stats, SubscribeError, Target, Topic, TopicCount,
-    TopicStream, UserSessions,
+    Connect, ControlError, Engine, GroupCount, Head, HistoryError, HistoryPage, HistoryQuery, Kept, NodeInfo, PresenceError, PresenceStats,
+    Publish, PublishError, Published, Refusal, Revocation, SessionInfo, Sessions, StateRequest, StateRows, Stats, SubscribeError, Target,
+    Topic, TopicCount, TopicStream, UserSessions,
 };
 use broker_ws::{Gate, ServerOptions, WsLimits, say_goodbye, serve_io};
 use tokio::{
@@ -80,7 +80,17 @@ impl Broker {
         self.shared.engine.history(topic, query).await
     }
 
-    /// Forgets the history of a topic; positions go on. Cancelled, it may have happened or not.
+    /// Reads the newest publication of each key of a topic, oldest first, in pages. Cancel-safe.
+    pub async fn state(&self, topic: &Topic, request: StateRequest) -> Result<StateRows, HistoryError> {
+        self.shared.engine.state(topic, request).await
+    }
+
+    /// Bytes that are kept in this process, by namespace and altogether; nothing where the backplane keeps elsewhere.
+    pub fn kept(&self) -> Kept {
+        self.shared.engine.kept()
+    }
+
+    /// Forgets the history of a topic; positions go on, and so does the state. Cancelled, it may have happened or not.
     pub async fn remove_history(&self, topic: &Topic) -> Result<(), HistoryError> {
         self.shared.engine.remove_history(topic).await
     }

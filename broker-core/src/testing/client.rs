@@ -75,7 +75,11 @@ impl Protocol for LineProtocol {
             Push::Publication(publication) => {
                 assert_ne!(self.poison, Some(text(&publication.data).as_str()), "planted");
                 let at = publication.position.map_or_else(String::new, |position| format!("{}:", position.offset));
-                out.text(format!("{} {at}{}", publication.topic.local(), text(&publication.data)).as_bytes());
+                let what = match &publication.key {
+                    Some(key) if publication.removed => format!("removed {key}{}", text(&publication.data)),
+                    _ => text(&publication.data),
+                };
+                out.text(format!("{} {at}{what}", publication.topic.local()).as_bytes());
             }
             Push::Join { topic, who } => out.text(format!("join {} {}", topic.local(), who.user).as_bytes()),
             Push::Leave { topic, who } => out.text(format!("leave {} {}", topic.local(), who.user).as_bytes()),

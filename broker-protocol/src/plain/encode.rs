@@ -265,8 +265,19 @@ fn write_who(plain: Plain, word: &str, topic: &Topic, who: &SessionInfo, out: &m
 /// One publication as its subscribers get it.
 fn write_live(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>) {
     match plain.format {
+        Format::Raw if publication.removed && publication.data.is_empty() => say_removed(plain, publication, out),
         Format::Raw => write_raw(&publication.data, out),
         Format::Envelope => out.text(&envelope(publication)),
+    }
+}
+
+/// A removal of which the publisher says nothing itself.
+pub(crate) fn say_removed(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>) {
+    if plain.notices {
+        say(out, "removed", &CommandId::None, |frame| {
+            frame.text("topic", publication.topic.local());
+            frame.text("key", publication.key.as_deref().unwrap_or_default());
+        });
     }
 }
 
@@ -291,9 +302,14 @@ fn write_raw(data: &Payload, out: &mut FrameWriter<'_>) {
 /// Everything about a publication but its topic.
 fn write_publication(object: &mut ObjectWriter<'_>, publication: &Publication) {
     write_position(object, publication.position);
-    write_data(object, &publication.data);
+    if !(publication.removed && publication.data.is_empty()) {
+        write_data(object, &publication.data);
+    }
     if let Some(key) = &publication.key {
         object.text("key", key);
+    }
+    if publication.removed {
+        object.yes("removed");
     }
     if let Some(tags) = &publication.tags {
         let mut object = object.object("tags");

@@ -137,11 +137,19 @@ impl Sse {
             for publication in &subscribed.missed {
                 self.publication(publication, out);
             }
-            step(RecordKind::Mark, topic, subscribed.position, out);
+            // What is told as the position may be older than what has been sent: rows, or more pages, follow it.
+            let sent = subscribed.missed.last().and_then(|last| last.position);
+            let end = subscribed.position.into_iter().chain(sent).max_by_key(|position| position.offset);
+            step(RecordKind::Mark, topic, end, out);
         }
     }
 
     fn publication(self, publication: &Publication, out: &mut FrameWriter<'_>) {
+        if self.plain.format == Format::Raw && publication.removed && publication.data.is_empty() {
+            let said = bare(|out| encode::say_removed(self.plain, publication, out));
+            let (topic, position) = (Some(&publication.topic), publication.position);
+            return event(Event { topic, position, is_notice: true, body: &said, ..Event::default() }, out);
+        }
         let as_object = self.plain.format == Format::Envelope || !is_whole_in_lines(&publication.data);
         let envelope = as_object.then(|| encode::envelope(publication));
         let body = envelope.as_deref().unwrap_or(publication.data.bytes());

@@ -106,3 +106,24 @@ fn text(sse: Sse, push: &Push) -> String {
 fn check(sse: Sse, push: &Push, expected: &str) {
     assert_eq!(text(sse, push), expected);
 }
+
+#[test]
+fn a_removal_without_data_is_said_by_the_broker() {
+    let mut removal = publication("news", Payload::json(""), Some("9@Bx3k"));
+    removal.key = Some("o7".into());
+    removal.removed = true;
+    let push = Push::Publication(Arc::new(removal));
+    check(RAW, &push, "id: 9@Bx3k\nevent: broker\ndata: {\"broker\":\"removed\",\"topic\":\"news\",\"key\":\"o7\"}\n\n");
+    check(QUIET, &push, "");
+    assert!(text(ENVELOPE, &push).contains(r#""key":"o7","removed":true"#));
+}
+
+#[test]
+fn rows_move_the_position_although_the_answer_says_an_older_one() {
+    let mut live = subscribed("news");
+    live.position = Some(position("0@Bx3k"));
+    live.missed = ["3@Bx3k", "8@Bx3k"].map(|at| Arc::new(publication("news", Payload::json("1"), Some(at)))).to_vec();
+    let all = records(RAW, &Push::Subscribed(Box::new(live)));
+    let at: Vec<_> = all.iter().map(|record| record.position.unwrap().to_string()).collect();
+    assert_eq!(at, ["2@Bx3k", "3@Bx3k", "8@Bx3k", "8@Bx3k"]);
+}

@@ -191,6 +191,13 @@ fn publication(out: &mut Vec<u8>, publication: &Publication, live: bool) {
         out.extend_from_slice(b",\"epoch\":");
         text(out, position.epoch.as_str());
     }
+    if let Some(key) = &publication.key {
+        out.extend_from_slice(b",\"key\":");
+        text(out, key);
+    }
+    if publication.removed {
+        out.extend_from_slice(b",\"removed\":true");
+    }
     out.push(b'}');
 }
 
