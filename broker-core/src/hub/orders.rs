@@ -80,9 +80,7 @@ impl Shard {
             Order::Groups => {
                 let members = self.names.iter().filter_map(|(topic, id)| Some((topic, self.topics.get(id)?)));
                 let members = members.flat_map(|(topic, members)| members.slots().map(move |slot| (topic, slot)));
-                let late = self.catching_up.iter().filter_map(|slot| Some((self.connected(*slot)?, *slot)));
-                let late = late.flat_map(|(conn, slot)| conn.topics_behind().map(move |topic| (topic, slot)));
-                for (topic, slot) in members.chain(late).filter(|(topic, _)| topic.as_group().is_some()) {
+                for (topic, slot) in members.chain(self.not_yet_members()).filter(|(topic, _)| topic.as_group().is_some()) {
                     if let Some(conn) = self.connected(slot) {
                         errand.group(topic, conn.session.info().user.clone());
                     }
@@ -193,8 +191,8 @@ impl Shard {
                 Some(session) => self.whose.sessions.get(&session).copied().into_iter().collect(),
                 None => {
                     let members = self.topic_of(topic).and_then(|id| self.topics.get(&id));
-                    let late = self.catching_up.iter().filter(|slot| self.connected(**slot).is_some_and(|conn| conn.is_behind(topic)));
-                    members.into_iter().flat_map(|members| members.slots()).chain(late.copied()).collect()
+                    let others = self.not_yet_members().filter(|(of, _)| *of == topic).map(|(_, slot)| slot);
+                    members.into_iter().flat_map(|members| members.slots()).chain(others).collect()
                 }
             },
             Target::Set(TargetSet { any, all, .. }) if any.is_empty() => {

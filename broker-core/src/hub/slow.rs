@@ -7,13 +7,12 @@ use tokio::time::{Duration, Instant};
 use super::{
     conn::{Conn, Occupant},
     inbox::{Joined, MemberRef, SlotRef},
-    members::Member,
     shard::Shard,
     topic_entry::{TopicEntry, Wants},
     writing::write,
 };
 use crate::{
-    CloseReason, GapReason, Namespace, Position, Publication, Push, Recovery, Since, SlowConsumer, Topic,
+    CloseReason, GapReason, Namespace, Position, Push, Recovery, Since, SlowConsumer, Topic,
     session::{Generation, Leave},
 };
 
@@ -117,16 +116,19 @@ impl Shard {
             let Some(conn) = self.conn(at) else { continue };
             let (variant, generation) = (conn.variant, conn.session.generation(&entry.topic));
             let Some(generation) = generation.filter(|generation| conn.session.is_live(&entry.topic, *generation)) else { continue };
-            let Some((_, member)) = self.remove_member(variant, slot, &entry.topic) else { continue };
-            entry.leave(&self.hub.ports, self.index);
-            let catch_up = CatchUp {
-                topic: entry.topic.clone(),
-                namespace: entry.namespace.clone(),
-                generation,
-                join_leave: member.join_leave,
-                since,
-                joining: false,
+            let join_leave = match self.remove_member(variant, slot, &entry.topic) {
+                Some((entry, member)) => {
+                    entry.leave(&self.hub.ports, self.index);
+                    member.join_leave
+                }
+                // It let go of a page.
+                None => match self.stop_paging(slot, &entry.topic) {
+                    Some(join_leave) => join_leave,
+                    None => continue,
+                },
             };
+            let catch_up =
+                CatchUp { topic: entry.topic.clone(), namespace: entry.namespace.clone(), generation, join_leave, since, joining: false };
             if let Some(conn) = self.conn(at) {
                 conn.catching_up.push(catch_up);
                 self.catching_up.insert(slot);
@@ -143,7 +145,7 @@ impl Shard {
         for catch_up in conn.catching_up.iter_mut().filter(|catch_up| !catch_up.joining) {
             catch_up.joining = true;
             let member = MemberRef { at, subscription: catch_up.generation };
-            let wants = Wants { join_leave: catch_up.join_leave, snapshot: false };
+            let wants = Wants { join_leave: catch_up.join_leave, snapshot: false, again: false };
             hub.join(&catch_up.topic, &catch_up.namespace, member, Some(Since::Position(catch_up.since)), wants);
         }
         hub.run_errands();
@@ -159,58 +161,14 @@ impl Shard {
         if conn.catching_up.is_empty() {
             self.catching_up.remove(&at.slot);
         }
-        let Joined { entry, member, join_leave, last, resume, mut missed, .. } = joined;
-        let Some(conn) = self.conn(at).filter(|conn| conn.session.is_live(&entry.topic, member.subscription)) else {
-            entry.leave(&self.hub.ports, self.index);
+        let is_live = |conn: &mut Conn| conn.session.is_live(&joined.entry.topic, joined.member.subscription);
+        if !self.conn(at).is_some_and(is_live) {
+            joined.entry.leave(&self.hub.ports, self.index);
             self.hub.run_errands();
             return None;
-        };
-        let (variant, codec, selection) = (conn.variant, conn.codec.clone(), conn.session.selection(&entry.topic).cloned());
-        missed.retain(|publication| publication.is_for(conn.session.info()));
-        if let Some(selection) = &selection {
-            selection.apply(&mut missed);
         }
-        self.add_member(
-            &entry,
-            variant,
-            Some(codec.clone()),
-            Member { slot: at.slot, join_leave, chooses: selection.is_some(), last },
-            selection,
-        );
-        if let Some(gap) = resume.and_then(|resume| resume.gap) {
-            let frames = self.encode_shared(&codec, Push::Gap { topic: entry.topic.clone(), gap });
-            self.hub.stats.gaps.add(1);
-            self.push_gap(at.slot, &entry, gap, frames);
-            if codec.protocol.gap_ends_subscription() {
-                self.ended.push((at.slot, entry.topic.clone()));
-                missed.clear();
-            }
-        }
-        let page = self.page_of(&missed);
-        let rest = missed.split_off(page).len() as u64;
-        if let Some(newest) = missed.last().map(|newest| newest.position) {
-            let first = last + 1 - rest - page as u64;
-            let publications: Vec<_> = (first..).zip(missed).collect();
-            self.push_selected(at.slot, variant, &codec, &entry, &publications);
-            if let Some(since) = newest.filter(|_| rest > 0 && !self.fell_behind(at.slot)) {
-                // The rest is read again when this is taken: it would be let go now.
-                self.hub.stats.catch_ups.add(1);
-                self.behind.push(Behind { slot: at.slot, entry, since });
-            }
-        }
-        self.settle(Vec::new(), now);
+        self.go_on_with(joined, now);
         None
-    }
-
-    /// How many of them are given at once to a connection that catches up: about as much as may wait for it, and always one.
-    fn page_of(&self, missed: &[Arc<Publication>]) -> usize {
-        let mut room = self.backlog_max();
-        let fits = |publication: &&Arc<Publication>| {
-            let had_room = room > 0;
-            room = room.saturating_sub(publication.weight_bytes());
-            had_room
-        };
-        missed.iter().take_while(fits).count()
     }
 
     /// Whether a connection fell behind while a topic has its turn.
@@ -282,11 +240,6 @@ impl Conn {
     /// Topics whose subscriptions catch up.
     pub(super) fn topics_behind(&self) -> impl Iterator<Item = &Topic> {
         self.catching_up.iter().map(|catch_up| &catch_up.topic)
-    }
-
-    /// Whether the subscription to a topic catches up.
-    pub(super) fn is_behind(&self, topic: &Topic) -> bool {
-        self.topics_behind().any(|behind| behind == topic)
     }
 
     /// Takes the subscription out of those that catch up; of this number, where one is given.

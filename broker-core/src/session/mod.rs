@@ -15,7 +15,7 @@ mod subscription;
 mod switching;
 mod timer;
 
-pub use command::{Command, CommandId, Connect, Request, Subscribe};
+pub use command::{Command, CommandId, Connect, Cursor, Request, Subscribe};
 pub(crate) use effect::{Answer, AsOf, AskId, Completion, Effect, Generation, Granted, Identified, Join, Kept, Leave, Question};
 pub(crate) use machine::{Manners, Session};
 pub use reply::{Connected, Gap, GapReason, Push, Reply, Resume, Subscribed, UnsubscribeReason};
