@@ -4,11 +4,13 @@ mod architecture;
 mod bench;
 mod check;
 mod e2e;
+mod mutants;
 mod needs;
 mod process;
 mod report;
 mod sizes;
 mod source;
+mod verify;
 mod workspace;
 
 use std::process::ExitCode;
@@ -24,6 +26,10 @@ cargo xtask <command>
   architecture          only the architecture rules and the report of long files and functions
   hostile [--cases N]   generated hostile input over real sockets beside a healthy client (10,000 cases by default)
   model [SCHEDULES]     the hub's ordering and joining under shuttle's scheduler (20,000 random schedules and as many with few preemptions)
+  sim [SEEDS]           simulated clients, node and faults, one run for each seed (10,000 seeds by default)
+  sim --seed N          one of them, with what happened in it
+  properties [CASES]    the property tests of session and resume (1,000,000 generated cases each by default)
+  mutants [FILTER]      plants bugs in a copy of the source and says which tests catch them
   bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
 
@@ -55,6 +61,12 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["hostile", "--cases", cases] => e2e::hostile(cases.parse()?),
         ["model"] => check::model(20_000),
         ["model", schedules] => check::model(schedules.parse()?),
+        ["sim"] => verify::simulate(&["10000"]),
+        ["sim", arguments @ ..] => verify::simulate(arguments),
+        ["properties"] => verify::properties(1_000_000),
+        ["properties", cases] => verify::properties(cases.parse()?),
+        ["mutants"] => mutants::run(""),
+        ["mutants", filter] => mutants::run(filter),
         ["bench-fanout", options @ ..] => bench::fanout(options),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }

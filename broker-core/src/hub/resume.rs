@@ -25,17 +25,17 @@ impl Log<'_> {
     }
 
     /// What is known of the present epoch after an offset, up to where the members stand; always without doubles, perhaps with holes.
+    ///
+    /// What was recorded may begin before the answer does: a log that is trimmed faster than it is read is whole only with both.
     fn kept_after(&self, after: u64) -> Vec<Arc<Publication>> {
-        let mut last = after;
-        let mut kept = Vec::new();
-        for publication in self.page.publications.iter().chain(self.ring) {
-            let Some(position) = publication.position else { continue };
-            if position.epoch == self.position.epoch && position.offset > last && position.offset <= self.position.offset {
-                last = position.offset;
-                kept.push(publication.clone());
-            }
-        }
-        kept
+        let wanted = after + 1..=self.position.offset;
+        let known = self.page.publications.iter().chain(self.ring);
+        let placed = known.filter_map(|publication| Some((publication.position?, publication)));
+        let mut kept: Vec<_> =
+            placed.filter(|(position, _)| position.epoch == self.position.epoch && wanted.contains(&position.offset)).collect();
+        kept.sort_by_key(|(position, _)| position.offset);
+        kept.dedup_by_key(|(position, _)| position.offset);
+        kept.into_iter().map(|(_, publication)| publication.clone()).collect()
     }
 
     fn at(&self, offset: u64) -> Position {
@@ -113,6 +113,9 @@ fn contiguous_end(mut kept: Vec<Arc<Publication>>, position: Position) -> Vec<Ar
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Epoch, Payload, Publish};
@@ -151,6 +154,7 @@ mod tests {
         check(&[1, 2, 3], 3, &[], since(1), &[2, 3], true, None);
         check(&[1, 2, 3], 3, &[4, 5], since(1), &[2, 3, 4, 5], true, None);
         check(&[3, 4], 4, &[3, 4, 5], since(3), &[4, 5], true, None);
+        check(&[6], 6, &[4, 5, 6, 7], since(3), &[4, 5, 6, 7], true, None);
         check(&[1, 2, 3], 3, &[], since(3), &[], true, None);
         check(&[], 0, &[], since(0), &[], true, None);
         check(&[3, 4], 4, &[], since(1), &[], false, Some((Some(2), Some(4))));

@@ -192,7 +192,10 @@ impl Follower {
         let mut missing = missing.filter(|position| !truth.at(&self.topic, *position).is_some_and(|entry| entry.may_skip(who)));
         match missing.next() {
             None => Ok(()),
-            Some(lost) => Err(format!("lost without a signal: {lost}, after {at} and before offset {end}")),
+            Some(lost) => {
+                let entry = truth.at(&self.topic, lost);
+                Err(format!("lost without a signal: {lost}, after {at} and before offset {end}, {entry:?} for {who:?}"))
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a simulated client makes of what it hears: every word goes to the follower of its topic, and what is broken is noted.
 
-use broker_core::{Position, Since, Topic, UserId};
+use broker_core::{Position, Since, Topic};
 
 use crate::{
     client::Client,
@@ -113,10 +113,6 @@ impl Client {
             }
             Some(Ask::Refresh { .. }) => {
                 self.next_token = None;
-                let user = UserId::from(self.token.user.as_str());
-                if let Some(link) = &mut self.link {
-                    link.who.users = vec![user];
-                }
             }
             Some(Ask::History { .. } | Ask::Unsubscribe { .. }) if code == 107 => self.violated("a command of a client was not understood"),
             _ => {}
@@ -136,9 +132,6 @@ impl Client {
     fn is_now(&mut self, user: &str) {
         if let Some(token) = self.next_token.take_if(|token| token.user == user) {
             self.token = token;
-        }
-        if let Some(link) = &mut self.link {
-            link.who.users = vec![UserId::from(user)];
         }
     }
 

@@ -31,7 +31,9 @@ pub(crate) const TOPICS: [(&str, Promise); 6] = [
 pub(crate) const REACH: u64 = 3;
 
 /// Lines of the trace that are kept for a report.
-const TRACE_LINES_MAX: usize = 400;
+const TRACE_LINES_MAX: usize = 2_000;
+/// How a broken promise stands in the trace.
+const VIOLATION: &str = "BROKEN";
 
 /// What the simulation is doing.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -85,6 +87,7 @@ struct State {
 struct Trace {
     lines: VecDeque<String>,
     hash: DefaultHasher,
+    is_broken: bool,
 }
 
 impl World {
@@ -200,7 +203,7 @@ impl World {
     /// The server broke a promise.
     pub(crate) fn violated(&self, text: String) {
         let text = format!("{} ms: {text}", self.now_ms());
-        self.trace(|| format!("VIOLATION {text}"));
+        self.trace(|| format!("{VIOLATION} {text}"));
         self.state.lock().violations.push(text);
     }
 
@@ -216,6 +219,11 @@ impl World {
         let line = format!("{:>6} {}", self.now_ms(), line());
         let mut trace = self.trace.lock();
         line.hash(&mut trace.hash);
+        // What led to the first broken promise is what a report needs.
+        if trace.is_broken {
+            return;
+        }
+        trace.is_broken = line.contains(VIOLATION);
         if trace.lines.len() == TRACE_LINES_MAX {
             trace.lines.pop_front();
         }
