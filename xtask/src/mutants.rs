@@ -135,7 +135,7 @@ fn tests_of(suite: Suite) -> &'static [&'static str] {
 
 /// `cargo` in the copy, with build products of its own; the model is built with another configuration and has others.
 fn cargo(source: &Path, suite: Suite) -> Command {
-    let mut command = process::cargo::<&str>(&[]);
+    let mut command = process::cargo(&[]);
     let target = if matches!(suite, Suite::Model) { "mutants/model" } else { "mutants/build" };
     command.current_dir(source).env("CARGO_TARGET_DIR", workspace::target().join(target));
     command.env("BROKER_PROPERTIES", CASES).env("BROKER_MODEL_SCHEDULES", SCHEDULES).env("RUST_BACKTRACE", "0");

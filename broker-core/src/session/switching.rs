@@ -162,6 +162,12 @@ impl Session {
         let mut left = Vec::new();
         for subscription in self.subscriptions.take_all() {
             let is_chosen = switch.chosen.iter().any(|(chosen, _)| chosen.topic == subscription.topic);
+            let is_undecided = subscription.pending.as_ref().is_some_and(|pending| !pending.joining);
+            if is_chosen && is_undecided {
+                // Whether the old identity may have it is nobody's question any more; the new one brings it.
+                self.drop_subscription(subscription, effects);
+                continue;
+            }
             if is_chosen || switch.kept.contains(&subscription.topic) {
                 self.subscriptions.add(subscription);
                 continue;

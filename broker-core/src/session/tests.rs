@@ -422,6 +422,43 @@ fn actions(with: u32) -> Vec<crate::Action> {
 }
 
 #[test]
+fn what_waits_for_a_subscription_goes_on_when_the_server_ends_it() {
+    let mut conversation = Conversation::new(0);
+    conversation.begin().unwrap();
+    conversation.answer(5 * 64).unwrap();
+    conversation.settle().unwrap();
+    conversation.hub_answers(64).unwrap();
+    conversation.settle().unwrap();
+    conversation.command(Request::Subscribe(Subscribe::new(topic(0))));
+    conversation.command(Request::Refresh { token: "token".to_owned() });
+    conversation.settle().unwrap();
+    assert_eq!((conversation.joins.len(), conversation.questions.len()), (1, 0), "the refresh waits for the subscription");
+    conversation.session.order_unsubscribe(&topic(0), conversation.now, &mut conversation.effects);
+    conversation.settle().unwrap();
+    assert!(matches!(conversation.questions[..], [(_, Question::Identify(_))]), "and is looked at then");
+}
+
+#[test]
+fn a_subscribe_that_nobody_has_decided_is_answered_when_a_new_identity_brings_the_topic() {
+    let mut conversation = Conversation::new(1);
+    conversation.begin().unwrap();
+    conversation.answer(5 * 64).unwrap();
+    conversation.settle().unwrap();
+    conversation.hub_answers(64).unwrap();
+    conversation.settle().unwrap();
+    conversation.command(Request::Subscribe(Subscribe::new(topic(0))));
+    conversation.settle().unwrap();
+    let identity = Identity::user(USERS[1]).subscription(ServerSubscription::new(topic(0)));
+    conversation.session.order_identity(Box::new(identity), Completion(Arc::new(())), &mut conversation.effects);
+    conversation.settle().unwrap();
+    let adopt = conversation.questions.pop().unwrap();
+    conversation.session.handle_answer(adopt.0, conversation.answer_to(adopt.1, 5), conversation.now, &mut conversation.effects);
+    conversation.settle().unwrap();
+    assert!(conversation.unanswered.is_empty(), "the subscribe is refused");
+    assert!(conversation.joins.iter().any(|join| join.topic == topic(0)), "and the topic is joined for the identity");
+}
+
+#[test]
 fn whatever_comes_in_any_order_every_command_is_answered_once_and_every_join_left_once() {
     let cases = crate::properties::cases();
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };

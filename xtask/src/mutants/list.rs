@@ -15,13 +15,7 @@ pub(crate) struct Mutant {
     pub(crate) suites: &'static [Suite],
 }
 
-const fn mutant(
-    name: &'static str,
-    file: &'static str,
-    find: &'static str,
-    replace: &'static str,
-    suites: &'static [Suite],
-) -> Mutant {
+const fn mutant(name: &'static str, file: &'static str, find: &'static str, replace: &'static str, suites: &'static [Suite]) -> Mutant {
     Mutant { name, file, find, replace, suites }
 }
 
@@ -72,13 +66,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         SIM,
     ),
     mutant("new_epoch_in_silence", ENTRY, "return self.signal(state, ports, gap, current);", "let _ = gap;\n            return;", SIM),
-    mutant(
-        "read_serves_later_joiners",
-        ENTRY,
-        "state.reading = Some(state.joiners.len());",
-        "state.reading = Some(usize::MAX);",
-        MODEL,
-    ),
+    mutant("read_serves_later_joiners", ENTRY, "state.reading = Some(state.joiners.len());", "state.reading = Some(usize::MAX);", MODEL),
     mutant("cancel_leaves_the_count_served", ENTRY, "*served -= 1;", "*served += 0;", MODEL),
     mutant("held_is_forgotten", ENTRY, "state.again |= !state.pending.is_empty();", "", SIM),
     mutant(
@@ -157,9 +145,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant("overflowed_record_is_trusted", RESUME, "if log.ring_overflowed && !last_try {", "if false && !last_try {", RESUMES),
     // ---- backlog ----
-    mutant("drop_oldest_in_silence", BACKLOG, "let frames = encode(dropped.gap);", "let _ = encode;\n        let frames = Bytes::new();", BACKLOGS),
+    mutant(
+        "drop_oldest_in_silence",
+        BACKLOG,
+        "let frames = encode(dropped.gap);",
+        "let _ = encode;\n        let frames = Bytes::new();",
+        BACKLOGS,
+    ),
     mutant("dropped_gap_does_not_grow", BACKLOG, "so_far.gap.to = gap.to;", "", BACKLOGS),
-    mutant("drop_takes_other_topics", BACKLOG, "Entry::Batch(batch, from) if batch.topic == *topic => {", "Entry::Batch(batch, from) => {", BACKLOGS),
+    mutant(
+        "drop_takes_other_topics",
+        BACKLOG,
+        "Entry::Batch(batch, from) if batch.topic == *topic => {",
+        "Entry::Batch(batch, from) => {",
+        BACKLOGS,
+    ),
     mutant("partial_frame_is_sent_again", BACKLOG, "                    current + 1\n", "                    current\n", BACKLOGS),
     // ---- delivery ----
     mutant(
