@@ -80,7 +80,8 @@ async fn a_topic_that_the_server_ends_before_it_is_live_refuses_the_opening() {
 #[tokio::test]
 async fn another_identity_waits_until_the_topics_of_the_opening_are_live() {
     let (engine, mut client, gate) = at_the_door().await;
-    let change = tokio::spawn(async move { engine.sessions(Target::user("ris1")).change_identity(Identity::user("lis1")).await });
+    let sessions = engine.sessions(Target::user("ris1"));
+    let change = tokio::spawn(async move { sessions.change_identity(Identity::user("lis1")).await });
     tokio::task::yield_now().await;
     gate.add_permits(2);
     client.connection().opened().await.unwrap();
