@@ -22,7 +22,7 @@ pub struct Inspected {
     pub claims: Value,
     /// The algorithm that it names, where one is known.
     pub algorithm: Option<Algorithm>,
-    /// Whom it would make of its bearer; `Err`: why nobody would believe the claims.
+    /// Whom it would make of its bearer; `Err`: why it opens no connection.
     pub identity: Result<Identity, Refusal>,
     /// Why it would be refused, in sentences.
     pub mistakes: Vec<String>,
@@ -63,11 +63,16 @@ pub fn inspect(token: &str, options: &TokenOptions, now: SystemTime) -> Result<I
         section: options.section,
     };
     let identity = claims::read(&claims_json, &checks);
-    if let Err(refusal) = &identity {
+    let is_of_subscription = claims.get("channel").is_some_and(|channel| !channel.is_null());
+    let verdict = if is_of_subscription { claims::subscription::check(&claims_json, &checks) } else { identity.clone().map(drop) };
+    if let Err(refusal) = &verdict {
         mistakes.push(match &refusal.hint {
             Some(hint) => format!("{refusal} ({hint})"),
             None => refusal.to_string(),
         });
+    }
+    if is_of_subscription {
+        remarks.push("`channel`: it is the token of a subscription, not of a connection, and goes with the subscribe".to_owned());
     }
     remark(&claims, options, now, &mut remarks);
     let header = serde_json::from_slice(&header_json).map_err(|_| Refusal::unauthorized("the token's header is not JSON"))?;
@@ -98,9 +103,6 @@ fn remark(claims: &Value, options: &TokenOptions, now: SystemTime, remarks: &mut
     }
     if let Some(0.0) = seconds("expire_at") {
         remarks.push("`expire_at` is 0: its connections have no end".to_owned());
-    }
-    if claims.get("channel").is_some() {
-        remarks.push("`channel`: it is the token of a subscription, not of a connection".to_owned());
     }
     if claims.get("jti").is_none() {
         remarks.push("no `jti`: it cannot be revoked alone".to_owned());

@@ -7,8 +7,8 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     Connection, ControlAnswer, ControlAnswers, ControlError, ControlQuestion, EngineBuilder, GroupCount, Identity, InvalidTopic, Member,
     Namespace, NodeInfo, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed, Published, Refusal,
-    RefusalKind, Registry, Revocation, ServerSubscription, SessionId, SessionInfo, Sessions, Since, Start, Stats, Subject, Target, Topic,
-    TopicCount, TopicStream, UserId, UserSessions,
+    RefusalKind, Registry, Revocation, Revoked, ServerSubscription, SessionId, SessionInfo, Sessions, Since, Start, Stats, Subject, Target,
+    Topic, TopicCount, TopicStream, UserId, UserSessions,
     hub::{CONTROL_TIMEOUT, Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, history},
     session::{Generation, Manners, Session, not_available},
     stream::Feed,
@@ -128,6 +128,9 @@ impl Engine {
     ///
     /// When it answers, with the number of sessions, nothing more is written to them. Cancelled, it goes on where it has begun.
     pub async fn revoke(&self, revocation: Revocation) -> Result<usize, ControlError> {
+        if matches!(&revocation.whose, Revoked::User(user) if user.is_anonymous()) {
+            return Err(Refusal::bad_request("an empty user means nobody").into());
+        }
         let keep = self.hub.rules.settings.revocation_ttl;
         self.hub.registry.revoke(&revocation, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         crate::sessions::done(self.ask_nodes(ControlQuestion::Revoke(revocation)).await)
@@ -138,6 +141,16 @@ impl Engine {
     pub async fn join_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
         let topic = group_topic(group)?;
         if let Some(member) = member(who)? {
+            // A membership that cannot be had would keep the user out of everything.
+            if let Some(tenant) = &member.tenant {
+                topic.in_tenant(tenant).map_err(not_a_group)?;
+            }
+            let groups = self.hub.registry.groups_of(&member).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+            let settings = &self.hub.rules.settings;
+            if groups.len() + usize::from(settings.user_topics) >= settings.subscriptions_max && !groups.iter().any(|of| **of == *group) {
+                let refusal = Refusal::new(RefusalKind::LimitExceeded, format!("the user is in {} groups already", groups.len()));
+                return Err(refusal.hint("take the user out of another group first").rule("raise client.subscriptions_max").into());
+            }
             let keep = self.hub.rules.settings.membership_ttl;
             self.hub.registry.join(&member, group, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         }
@@ -155,10 +168,10 @@ impl Engine {
         self.sessions(who.clone()).unsubscribe(&topic).await
     }
 
-    /// Who is in a group, by user. Cancel-safe.
+    /// Who is in a group, by user; refused where those are more than 100,000 sessions. Cancel-safe.
     pub async fn group_members(&self, group: &Topic) -> Result<Vec<UserSessions>, ControlError> {
-        let reports = self.sessions(Target::Topic(group.clone())).list(LIST_MAX).await?;
-        Ok(crate::sessions::by_user(reports))
+        let reports = self.sessions(Target::Topic(group.clone())).list(LIST_MAX + 1).await?;
+        Ok(crate::sessions::by_user(whole(reports, LIST_MAX)?))
     }
 
     /// Groups with sessions, in the order of their names. Cancel-safe.
@@ -359,9 +372,22 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// A list that has not more entries than this: one that was cut would pass for all there is.
+fn whole<T>(list: Vec<T>, max: usize) -> Result<Vec<T>, Refusal> {
+    if list.len() <= max {
+        return Ok(list);
+    }
+    let refusal = Refusal::new(RefusalKind::LimitExceeded, format!("more than {max} sessions are in the group"));
+    Err(refusal.hint("ask for its count, or list a set that names fewer"))
+}
+
 /// The topic of a group that the server API names.
 fn group_topic(group: &str) -> Result<Topic, Refusal> {
-    Topic::group(group).map_err(|error| Refusal::bad_request(format!("the group cannot be a topic: {error}")))
+    Topic::group(group).map_err(not_a_group)
+}
+
+fn not_a_group(error: InvalidTopic) -> Refusal {
+    Refusal::bad_request(format!("the group cannot be a topic: {error}"))
 }
 
 /// The user whose membership is remembered; `None`: it is one session's.
@@ -476,4 +502,15 @@ refusal_error! {
 refusal_error! {
     /// Why presence was not read: it is off there, there is no such namespace, or it did not answer.
     PresenceError
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_whole_or_refused() {
+        assert_eq!(whole(vec![1, 2], 2).unwrap(), [1, 2]);
+        assert_eq!(whole(vec![1, 2, 3], 2).unwrap_err().kind, RefusalKind::LimitExceeded);
+    }
 }

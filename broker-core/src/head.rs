@@ -14,6 +14,8 @@ pub struct Head {
     pub query: String,
     /// Header names in lower case, with their values where they are UTF-8.
     pub headers: Vec<(String, String)>,
+    /// A token that the request carried, for protocols whose client may say who it is later: it stands in where the connect has no credentials.
+    pub token: Option<String>,
     /// Who connected, as far as the transport knows: the client itself where a trusted proxy named it, with port 0 if its port was not told.
     pub peer: Option<SocketAddr>,
     /// The transport's own form of the request, for hosts that know its type.

@@ -19,22 +19,36 @@ use crate::Topic;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct TopicPattern(Box<str>);
+pub struct TopicPattern {
+    text: Box<str>,
+    /// Bytes before the first wildcard, which stand for themselves. Most names differ there, and a subscribe looks at every pattern of its session.
+    literal_len: usize,
+}
 
 impl TopicPattern {
     /// The pattern that only this name matches.
     pub fn exactly(topic: &Topic) -> Self {
-        Self(topic.local().into())
+        Self::of(topic.local())
+    }
+
+    fn of(text: &str) -> Self {
+        Self { text: text.into(), literal_len: text.find(['*', '>']).unwrap_or(text.len()) }
     }
 
     /// The pattern as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Whether the topic's local name matches.
     pub fn matches(&self, topic: &Topic) -> bool {
-        let (pattern, name) = (&*self.0, topic.local());
+        let (pattern, name) = (&*self.text, topic.local());
+        if self.literal_len == pattern.len() {
+            return pattern == name;
+        }
+        if !name.starts_with(&pattern[..self.literal_len]) {
+            return false;
+        }
         match (pattern.split_once(':'), name.split_once(':')) {
             (Some((pattern_namespace, pattern)), Some((namespace, name))) => pattern_namespace == namespace && levels_match(pattern, name),
             (None, None) => levels_match(pattern, name),
@@ -95,14 +109,14 @@ impl FromStr for TopicPattern {
         let last = levels.rfind('.').map_or(0, |at| at + 1);
         match levels.find('>') {
             Some(at) if at != last || at + 1 != levels.len() => Err(InvalidPattern::Rest { at: pattern.len() - levels.len() + at }),
-            _ => Ok(Self(pattern.into())),
+            _ => Ok(Self::of(pattern)),
         }
     }
 }
 
 impl fmt::Display for TopicPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

@@ -66,6 +66,15 @@ pub enum Revoked {
     Group(Box<str>),
 }
 
+impl Revoked {
+    /// Under all that a revocation may name to mean this subject.
+    pub(crate) fn naming(subject: &Subject) -> impl Iterator<Item = Self> + '_ {
+        let token = subject.token_id().map(|id| Self::Token(id.into()));
+        let groups = subject.groups().iter().map(|group| Self::Group(group.clone()));
+        std::iter::once(Self::User(subject.user.clone())).chain(token).chain(groups)
+    }
+}
+
 impl Revocation {
     /// What was issued up to now.
     pub fn now(whose: Revoked) -> Self {

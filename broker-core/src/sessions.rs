@@ -90,7 +90,8 @@ impl Sessions {
     }
 
     /// Gives them another identity: what only the old one may hear ends, what the new one hears begins, in one step.
-    pub async fn change_identity(&self, identity: Identity) -> Result<usize, ControlError> {
+    pub async fn change_identity(&self, mut identity: Identity) -> Result<usize, ControlError> {
+        identity.issued_at.get_or_insert_with(SystemTime::now);
         self.act(Act::ChangeIdentity(Box::new(identity))).await
     }
 

@@ -1,10 +1,6 @@
 //! What a broker says of itself when it starts: version, configuration, listeners, who may do what, and how to try it.
 
-use std::{
-    fmt::{self, Write as _},
-    net::SocketAddr,
-    path::PathBuf,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use broker::Tls;
 use broker_core::{Namespace, Verb, Verbs};
@@ -82,18 +78,40 @@ impl StartBlock<'_> {
 
     fn rights(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.config;
-        let mut rows = vec![("topics without a namespace".to_owned(), &config.default)];
-        rows.extend(config.namespaces.iter().map(|(name, namespace)| (format!("{name}:..."), namespace)));
+        let asked = |name: &str| config.asked.named.get(name).copied().unwrap_or(Verbs::NONE);
+        let mut rows = vec![("topics without a namespace".to_owned(), &config.default, config.asked.default)];
+        rows.extend(config.namespaces.iter().map(|(name, namespace)| (format!("{name}:..."), namespace, asked(name))));
         let open = Namespace::open();
         if config.is_dev {
-            rows.push(("any other namespace".to_owned(), &open));
+            rows.push(("any other namespace".to_owned(), &open, Verbs::NONE));
         }
-        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).min(40);
+        let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).min(40);
         writeln!(f, "\nwho may do what")?;
-        for (name, namespace) in rows {
-            writeln!(f, "  {name:width$}  {}", right(namespace, config.client.anonymous))?;
+        for (name, namespace, asked) in rows {
+            writeln!(f, "  {name:width$}  {}", self.right(&name, namespace, asked))?;
         }
         writeln!(f, "  {:width$}  everything, with the API key", "backends")
+    }
+
+    /// What everybody who is connected may do with topics of a namespace; `asked`: what the application decides there.
+    fn right(&self, name: &str, namespace: &Namespace, asked: Verbs) -> String {
+        let words_of =
+            |is_meant: &dyn Fn(Verb) -> bool| -> Vec<&str> { Verb::ALL.into_iter().filter(|verb| is_meant(*verb)).map(plain).collect() };
+        let words = words_of(&|verb| namespace.allow.has(verb) && !asked.has(verb));
+        let asked = words_of(&|verb| asked.has(verb));
+        let mut parts = Vec::new();
+        if !words.is_empty() {
+            let anonymous = namespace.allow_anonymous && self.config.client.anonymous;
+            parts.push(format!("{}, {}", words.join(", "), if anonymous { "with or without a token" } else { "with a token" }));
+        }
+        if !asked.is_empty() {
+            parts.push(format!("{} where the application says so", asked.join(", ")));
+        }
+        match name {
+            _ if !parts.is_empty() => parts.join("; "),
+            "group:..." | "user:..." | "session:..." => "what the server decides: who is in it hears it".to_owned(),
+            _ => "nothing (hint: add \"sub\" to its `allow`)".to_owned(),
+        }
     }
 
     fn trial(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,18 +148,6 @@ fn validity(tls: &Tls) -> String {
     }
 }
 
-/// What everybody who is connected may do with topics of a namespace.
-fn right(namespace: &Namespace, anonymous: bool) -> String {
-    if namespace.allow == Verbs::NONE {
-        return "nothing (hint: add \"sub\" to its `allow`)".to_owned();
-    }
-    let words: Vec<&str> = Verb::ALL.into_iter().filter(|verb| namespace.allow.has(*verb)).map(plain).collect();
-    let mut text = words.join(", ");
-    let who = if namespace.allow_anonymous && anonymous { ", with or without a token" } else { ", with a token" };
-    let _ = write!(text, "{who}");
-    text
-}
-
 fn plain(verb: Verb) -> &'static str {
     match verb {
         Verb::Subscribe => "subscribe",
@@ -165,6 +171,31 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
     use crate::config::Inputs;
+
+    #[test]
+    fn what_the_application_and_the_server_decide_is_not_called_nothing() {
+        let config = Config::load(&Inputs::default()).config;
+        let block = |namespace: &Namespace, name: &str, asked: Verbs| {
+            let block = StartBlock {
+                config: &config,
+                file: None,
+                listen: "127.0.0.1:8000".parse().unwrap(),
+                internal_listen: "127.0.0.1:8001".parse().unwrap(),
+                tls: None,
+                made: Vec::new(),
+                token: None,
+            };
+            block.right(name, namespace, asked)
+        };
+        let (open, shut) = (&Namespace::default().allow(Verb::Publish), &Namespace::default());
+        assert_eq!(
+            block(open, "asked:...", Verbs::NONE.with(Verb::Subscribe)),
+            "publish, with a token; subscribe where the application says so"
+        );
+        assert_eq!(block(shut, "asked:...", Verbs::NONE.with(Verb::Subscribe)), "subscribe where the application says so");
+        assert_eq!(block(shut, "group:...", Verbs::NONE), "what the server decides: who is in it hears it");
+        assert_eq!(block(shut, "shut:...", Verbs::NONE), "nothing (hint: add \"sub\" to its `allow`)");
+    }
 
     #[test]
     fn dev_mode_shows_how_to_try_it() {

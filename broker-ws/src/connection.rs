@@ -41,6 +41,8 @@ pub(crate) struct ConnectionTask<P, S> {
     limits: Arc<WsLimits>,
     reader: Reader,
     state: State,
+    /// Bytes of reads that finished no command yet; the next commands bring them along, so that cutting a message up does not make it smaller.
+    unposted_bytes: u32,
     /// Of the unfinished message, or of the lingering; made when it is needed.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Held for as long as the connection lives.
@@ -60,7 +62,7 @@ enum State {
 
 impl<P: Pipe, S: Port> ConnectionTask<P, S> {
     pub(crate) fn new(port: S, pipe: P, protocol: Arc<dyn Protocol>, limits: Arc<WsLimits>, seat: Option<Seat>) -> Self {
-        Self { port, pipe, protocol, limits, reader: Reader::default(), state: State::Open, deadline: None, _seat: seat }
+        Self { port, pipe, protocol, limits, reader: Reader::default(), state: State::Open, unposted_bytes: 0, deadline: None, _seat: seat }
     }
 
     /// Takes bytes that were read before the task began.
@@ -149,8 +151,9 @@ impl<P: Pipe, S: Port> ConnectionTask<P, S> {
     /// Tells the hub what was read, in the order it matters: commands, then signs of life, then the end.
     fn hand_over(&mut self, Read { commands, ping, end }: Read, bytes: usize) {
         let nothing_said = commands.is_empty() && ping.is_none();
+        self.unposted_bytes = self.unposted_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         if !commands.is_empty() {
-            self.port.post(commands, bytes);
+            self.port.post(commands, std::mem::take(&mut self.unposted_bytes) as usize);
         }
         if let Some(payload) = ping {
             self.port.ping(payload);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 /// The hub's side of a connection. Dropping it tells the hub that the pipe is gone.
 pub(crate) trait Port: Send + Unpin + 'static {
-    /// Hands over the commands of one read, and how many bytes they were.
+    /// Hands over the commands of one read, and how many bytes came since the last ones.
     fn post(&self, commands: Vec<Command>, bytes: usize);
     /// Ready when the hub wants more.
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()>;

@@ -7,6 +7,7 @@ use std::{
     io,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use broker_core::{
@@ -68,6 +69,8 @@ pub struct LocalRefused {
     pub word: String,
     /// What went wrong.
     pub message: String,
+    /// After which time trying again can help, where that is known: what is over a rate.
+    pub retry_after: Option<Duration>,
 }
 
 /// Opens the session of a client and waits until it is connected.
@@ -150,13 +153,14 @@ impl LocalClient {
                 self.waiting.push_back(frame);
             } else if frame["broker"] == "error" {
                 let text = |key: &str| frame[key].as_str().unwrap_or_default().to_owned();
-                return Err(LocalRefused { word: text("error"), message: text("message") });
+                let retry_after = frame["retry_after_ms"].as_u64().map(Duration::from_millis);
+                return Err(LocalRefused { word: text("error"), message: text("message"), retry_after });
             } else {
                 return Ok(frame);
             }
         }
         let message = self.closed().map_or_else(|| "the session ended".to_owned(), |(code, reason)| format!("closed with {code} {reason}"));
-        Err(LocalRefused { word: "closed".to_owned(), message })
+        Err(LocalRefused { word: "closed".to_owned(), message, retry_after: None })
     }
 
     /// The next frame off the inbox.
@@ -174,7 +178,9 @@ impl fmt::Debug for LocalClient {
 }
 
 fn parse(topic: &str) -> Result<Topic, LocalRefused> {
-    topic.parse().map_err(|error: broker_core::InvalidTopic| LocalRefused { word: "bad_request".to_owned(), message: error.to_string() })
+    let refused =
+        |error: broker_core::InvalidTopic| LocalRefused { word: "bad_request".to_owned(), message: error.to_string(), retry_after: None };
+    topic.parse().map_err(refused)
 }
 
 /// Frames as the client takes them apart again: kind, length, payload.

@@ -37,6 +37,14 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("websockets", Runner::Python, "python/test_websockets.py"),
     ("curl", Runner::Python, "python/test_curl.py"),
     ("command line", Runner::Python, "python/test_command_line.py"),
+    ("identity", Runner::Python, "python/test_identity.py"),
+    ("groups", Runner::Python, "python/test_groups.py"),
+    ("rights", Runner::Python, "python/test_rights.py"),
+    ("tenants", Runner::Python, "python/test_tenants.py"),
+    ("tokens", Runner::Python, "python/test_tokens.py"),
+    ("rates", Runner::Python, "python/test_rates.py"),
+    ("backends", Runner::Python, "python/test_backends.py"),
+    ("log", Runner::Python, "python/test_log.py"),
 ];
 
 /// `cargo xtask test`: everything, from the packages it needs to the count.

@@ -167,6 +167,11 @@ pub(crate) fn read(json: &[u8], checks: &Checks<'_>) -> Result<Identity, Refusal
     let claims = ReadClaims::parse(json)?;
     let times = Times::read(&claims, checks)?;
     claims.check_parties(checks)?;
+    if claims.channel.is_some_and(|channel| channel.get() != "null") {
+        // It was made to open one topic: with the same keys it would otherwise open whatever its user may.
+        let refusal = Place::Claim("channel").refusal("makes it the token of a subscription, not of a connection");
+        return Err(refusal.hint("send it with the subscribe, and connect with a token that has no `channel`"));
+    }
     let mut identity = Identity::user(claims.user(json, checks)?);
     identity.expires_at = times.ends_at;
     // A token that does not say when it was made cannot be newer than a revocation.

@@ -12,7 +12,7 @@ use super::{
 /// The times of a token that holds.
 pub(super) struct Times {
     pub(super) issued_at: Option<SystemTime>,
-    /// When the connection or subscription ends: `expire_at`, else `exp`; `None`: never.
+    /// When the connection or subscription ends: `expire_at`, else `exp`, and the leeway after it; `None`: never.
     pub(super) ends_at: Option<SystemTime>,
 }
 
@@ -40,7 +40,8 @@ impl Times {
         if let Some(early) = early.filter(|early| *early > checks.leeway) {
             return Err(too_early(early, checks));
         }
-        Ok(Self { issued_at, ends_at })
+        // What opens a connection late in the leeway must not be over at once.
+        Ok(Self { issued_at, ends_at: ends_at.and_then(|at| at.checked_add(checks.leeway)) })
     }
 }
 

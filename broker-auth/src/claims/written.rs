@@ -184,6 +184,9 @@ pub struct SubscriptionClaims {
     /// `channel`: the topic, by its local name where the user has a tenant.
     #[serde(rename = "channel")]
     pub topic: String,
+    /// `tenant`: the user's tenant; must be there where the user has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// `exp`: when the token ends, cut to whole seconds; the subscription ends with it.
     #[serde(rename = "exp", skip_serializing_if = "Option::is_none", serialize_with = "seconds")]
     pub expires_at: Option<SystemTime>,
@@ -206,12 +209,19 @@ impl SubscriptionClaims {
         Self {
             user: user.into(),
             topic: topic.into(),
+            tenant: None,
             expires_at: None,
             subscription_ends_at: None,
             issuer: None,
             audience: None,
             info: None,
         }
+    }
+
+    /// Sets the tenant of the user.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
     }
 
     /// Sets when the token ends.

@@ -13,11 +13,12 @@ use tracing::{info, warn};
 use super::{
     answer::Malformed,
     circuit::{Admission, Circuit, Outcome, Transition},
-    client::Client,
+    client::post,
     counts::Counts,
     failure::CallFailed,
     options::{Hook, HookOptions},
 };
+use crate::http_client::HttpClient;
 
 /// Least time between two log lines about failures of one endpoint; what is left out is counted.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Endpoint {
     hook: Hook,
     options: HookOptions,
-    client: Client,
+    client: HttpClient,
     /// Headers of every call.
     headers: HeaderMap,
     answer_max_bytes: usize,
@@ -50,7 +51,7 @@ impl Endpoint {
     pub(super) fn new(
         hook: Hook,
         options: HookOptions,
-        client: Client,
+        client: HttpClient,
         headers: HeaderMap,
         answer_max_bytes: usize,
         failures_max: u32,
@@ -122,7 +123,7 @@ impl Endpoint {
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
-        let posted = self.client.post(self.options.url.uri().clone(), headers, body, self.answer_max_bytes);
+        let posted = post(&self.client, self.options.url.uri().clone(), headers, body, self.answer_max_bytes);
         let answer = tokio::time::timeout_at(deadline, posted).await.unwrap_or(Err(CallFailed::TimedOut(self.options.timeout)));
         let is_ill = answer.as_ref().is_err_and(CallFailed::is_of_the_endpoint);
         admitted.settle(if is_ill { Outcome::Failed } else { Outcome::Alive });

@@ -23,7 +23,6 @@ mod subscribe;
 use std::{
     collections::BTreeMap,
     future::Future,
-    io,
     pin::Pin,
     sync::{
         Arc,
@@ -37,12 +36,13 @@ use broker_core::{
 };
 use http::HeaderMap;
 
-use self::{answer::Ending, client::Client, disconnect::Ends, endpoint::Endpoint};
+use self::{answer::Ending, disconnect::Ends, endpoint::Endpoint};
 pub use self::{
     authorizer::{HookAuthorizer, HookedNamespaces},
     counts::HookCounts,
     options::{Hook, HookHeader, HookOptions, HookUrl, HooksOptions, InvalidHeader, InvalidHookUrl, PassedHeader},
 };
+use crate::http_client::{HttpClient, NoRootCertificates};
 
 type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -106,11 +106,11 @@ impl HttpHooks {
     /// Prepares the calls; none is made. `namespaces` says where `subscribe` and `publish` are asked.
     ///
     /// # Errors
-    /// A hook has an `https` address, and this machine's trusted certificates cannot be read.
-    pub fn new(options: HooksOptions, namespaces: HookedNamespaces) -> io::Result<Self> {
+    /// A hook has an `https` address, and this machine trusts no certificate.
+    pub fn new(options: HooksOptions, namespaces: HookedNamespaces) -> Result<Self, NoRootCertificates> {
         let idle_max = options.hooks.values().map(|hook| hook.concurrency).sum::<usize>().max(1);
         let with_tls = options.hooks.values().any(|hook| hook.url.is_https());
-        let client = Client::new(idle_max, with_tls)?;
+        let client = HttpClient::new(idle_max, with_tls)?;
         let mut headers = HeaderMap::new();
         for header in options.headers {
             headers.append(header.name, header.value);

@@ -1,21 +1,14 @@
-//! Keys over HTTP: one request, no redirects, bounded. When to ask lives above.
+//! Keys over HTTP: which addresses they are fetched from, and one request. When to ask lives above, the client in `http_client`.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{
-    Method, Request, StatusCode, Uri,
-    header::{ACCEPT, HOST, USER_AGENT},
-};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use http::{HeaderValue, Request, Uri, header::ACCEPT};
+use http_body_util::Full;
 
 use super::{ANSWER_MAX_BYTES, FetchFailed, Jwks, KeySource};
+use crate::http_client::{ExchangeFailed, HttpClient, NoRootCertificates};
 
 /// Longest address, in bytes.
 const URL_MAX_LEN: usize = 2048;
@@ -33,9 +26,9 @@ pub enum InvalidJwksUrl {
     /// It holds a name and a password.
     #[error("a user or password in the address would be written to logs")]
     UserInfo,
-    /// The system has no root certificates.
-    #[error("this machine's root certificates cannot be read ({0}); install ca-certificates, or name a file in SSL_CERT_FILE")]
-    Roots(String),
+    /// It is an https address, and this machine trusts no certificate.
+    #[error(transparent)]
+    Roots(#[from] NoRootCertificates),
 }
 
 impl Jwks {
@@ -55,17 +48,14 @@ impl Jwks {
 
 struct HttpSource {
     uri: Uri,
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: HttpClient,
 }
 
 impl HttpSource {
     fn new(url: &str) -> Result<Self, InvalidJwksUrl> {
         let uri = parse(url)?;
-        // One provider for everything; the process may have installed another one as its default.
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let connector = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
-        let connector = connector.map_err(|error| InvalidJwksUrl::Roots(error.to_string()))?.https_or_http().enable_http1().build();
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        // Keys are fetched too seldom to keep a connection for them.
+        let client = HttpClient::new(0, uri.scheme_str() == Some("https"))?;
         Ok(Self { uri, client })
     }
 
@@ -80,36 +70,14 @@ impl HttpSource {
 #[async_trait]
 impl KeySource for HttpSource {
     async fn fetch(&self) -> Result<Bytes, FetchFailed> {
-        let request = Request::builder()
-            .method(Method::GET)
-            .uri(self.uri.clone())
-            .header(HOST, self.uri.authority().map_or("", |authority| authority.as_str()))
-            .header(ACCEPT, "application/jwk-set+json, application/json")
-            .header(USER_AGENT, concat!("broker/", env!("CARGO_PKG_VERSION")))
-            .body(Empty::new())
-            .map_err(|error| FetchFailed(error.to_string()))?;
-        let answer = self.client.request(request).await.map_err(|error| FetchFailed(causes(&error)))?;
-        let status = answer.status();
-        if status.is_redirection() {
-            return Err(FetchFailed(format!("the answer is {status}; redirects are not followed, name the address itself")));
-        }
-        if status != StatusCode::OK {
-            return Err(FetchFailed(format!("the answer is {status}")));
-        }
-        let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
-        body.map(http_body_util::Collected::to_bytes).map_err(|error| FetchFailed(format!("the answer broke off or is too long: {error}")))
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = self.uri.clone();
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/jwk-set+json, application/json"));
+        self.client.send(request, ANSWER_MAX_BYTES).await.map_err(|failed| match failed {
+            ExchangeFailed::Redirect(_) => FetchFailed(format!("{failed}: name the address that it leads to")),
+            failed => FetchFailed(failed.to_string()),
+        })
     }
-}
-
-/// An error with what caused it, which alone says why.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.extend([": ", &error.to_string()]);
-        cause = error.source();
-    }
-    text
 }
 
 fn parse(url: &str) -> Result<Uri, InvalidJwksUrl> {

@@ -35,6 +35,13 @@ fn why_it_would_be_refused_is_said_in_words() {
 }
 
 #[test]
+fn a_token_of_a_subscription_is_looked_at_as_one() {
+    assert_eq!(told(HEADER, r#"{"sub":"ris1","channel":"a"}"#).0, Vec::<String>::new());
+    check(HEADER, &format!(r#"{{"sub":"ris1","channel":"a","exp":{}}}"#, NOW - 5), "the token ended 5 s ago");
+    check(HEADER, r#"{"sub":"ris1","channel":7}"#, "`channel` must be a string");
+}
+
+#[test]
 fn what_is_seldom_meant_is_said_too() {
     check(HEADER, "{}", "no `sub`: its bearer is anonymous");
     check(HEADER, "{}", "no `exp`: it holds for ever");

@@ -52,14 +52,22 @@ async fn a_token_of_another_user_or_topic_denies() {
 }
 
 #[tokio::test]
-async fn inside_a_tenant_a_token_names_the_local_topic_and_only_its_own_tenants() {
-    let token = signed(HEADER, r#"{"sub":"ris1","channel":"orders:7"}"#);
+async fn inside_a_tenant_a_token_names_the_tenant_and_the_local_topic() {
     let acme = || Identity::user("ris1").tenant("acme".parse().unwrap());
-    assert!(grant(acme(), "tenant:acme/orders:7", &token).await.is_ok());
+    let other = || Identity::user("ris1").tenant("other".parse().unwrap());
+    let of_acme = signed(HEADER, r#"{"sub":"ris1","tenant":"acme","channel":"orders:7"}"#);
+    let of_none = signed(HEADER, r#"{"sub":"ris1","channel":"orders:7"}"#);
+    assert!(grant(acme(), "tenant:acme/orders:7", &of_acme).await.is_ok());
+    assert!(grant(Identity::user("ris1"), "orders:7", &of_none).await.is_ok());
+    // The same user and topic elsewhere are others.
+    let denied = "the token's claim `tenant` is not the tenant of this connection";
+    is_denied(grant(acme(), "tenant:acme/orders:7", &of_none).await, denied);
+    is_denied(grant(other(), "tenant:other/orders:7", &of_acme).await, denied);
+    is_denied(grant(Identity::user("ris1"), "orders:7", &of_acme).await, denied);
     let denied = "the token's claim `channel` is not the topic that is subscribed to";
-    is_denied(grant(acme(), "tenant:other/orders:7", &token).await, denied);
-    is_denied(grant(acme(), "orders:7", &token).await, denied);
-    is_denied(grant(Identity::user("ris1"), "tenant:acme/orders:7", &token).await, denied);
+    is_denied(grant(acme(), "tenant:other/orders:7", &of_acme).await, denied);
+    is_denied(grant(acme(), "orders:7", &of_acme).await, denied);
+    is_denied(grant(Identity::user("ris1"), "tenant:acme/orders:7", &of_none).await, denied);
 }
 
 #[tokio::test]
@@ -82,4 +90,15 @@ async fn with_a_token_it_decides_and_without_one_the_namespace_does() {
     let token = tokens.create_for_subscription(&SubscriptionClaims::new("ris1", "orders:7"));
     assert!(authorizer.redeem(&subject, &topic, &token).await.unwrap().is_ok());
     assert!(authorizer.redeem(&subject, &topic, "x").await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_token_of_a_subscription_opens_no_connection() {
+    let token = signed(HEADER, r#"{"sub":"ris1","channel":"orders:7"}"#);
+    let tokens = Tokens::new(TokenOptions::default()).key(Key::secret(SECRET).unwrap());
+    let refusal = tokens.verify(&token, at(NOW)).await.unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Unauthorized);
+    assert!(refusal.message.contains("the token of a subscription, not of a connection") && refusal.hint.is_some(), "{refusal:?}");
+    let null = signed(HEADER, r#"{"sub":"ris1","channel":null}"#);
+    assert_eq!(tokens.verify(&null, at(NOW)).await.unwrap().user.as_str(), "ris1");
 }

@@ -24,7 +24,7 @@ pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<Subject>, context: Contex
             let mut grants = Vec::with_capacity(topics.len());
             for Kept { topic, namespace, authorize } in topics {
                 let subscribe = Subscribe::new(topic);
-                grants.push(grant(&hub, subject.clone(), subscribe, &namespace, authorize).await.ok().map(|granted| granted.grant));
+                grants.push(grant(&hub, subject.clone(), subscribe, &namespace, authorize).await.ok());
             }
             Answer::Reauthorized(grants)
         }
@@ -84,8 +84,16 @@ fn unanswered(error: Unavailable) -> Refusal {
     Refusal::unavailable(error.to_string())
 }
 
-async fn identify(hub: &Hub, subject: &Subject, head: Head, connect: Connect) -> Result<Box<Identified>, Refusal> {
-    let identity = match &hub.hooks.connect {
+async fn identify(hub: &Hub, subject: &Subject, mut head: Head, mut connect: Connect) -> Result<Box<Identified>, Refusal> {
+    let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let of_request = head.token.take().filter(|_| !is_given(&connect.token) && !is_given(&connect.ticket));
+    let by_request = of_request.is_some();
+    if by_request {
+        connect.token = of_request;
+    }
+    // The application may have looked before a revocation that comes while it answers.
+    let asked_at = SystemTime::now();
+    let mut identity = match &hub.hooks.connect {
         Some(hook) => {
             let request = ConnectRequest::new(subject, head, connect);
             guarded(hub, "connect", async { hook(request).await }).await??
@@ -96,12 +104,15 @@ async fn identify(hub: &Hub, subject: &Subject, head: Head, connect: Connect) ->
             return Err(refusal.hint("connect with a token").rule("set client.anonymous = true, or a connect hook"));
         }
     };
-    identified(hub, subject, identity).await
+    identity.issued_at.get_or_insert(asked_at);
+    let mut identified = identified(hub, subject, identity).await?;
+    identified.by_request = by_request;
+    Ok(identified)
 }
 
 /// What an identity comes to: with the groups that the server gave its user, unless it is over or revoked.
 async fn identified(hub: &Hub, asker: &Subject, mut identity: Identity) -> Result<Box<Identified>, Refusal> {
-    let ttl = time_left(identity.expires_at, "the credentials are past their end")?;
+    let as_of = hub.recent.as_of();
     if !identity.user.is_anonymous() {
         let member = Member { user: identity.user.clone(), tenant: identity.tenant.clone() };
         for group in hub.registry.groups_of(&member).await.map_err(unanswered)? {
@@ -114,7 +125,8 @@ async fn identified(hub: &Hub, asker: &Subject, mut identity: Identity) -> Resul
     if let Some(revocation) = hub.registry.revocation_of(&subject).await.map_err(unanswered)? {
         return Err(revoked(&revocation));
     }
-    Ok(Box::new(Identified { identity, subject, ttl }))
+    let ttl = time_left(identity.expires_at, "the credentials are past their end")?;
+    Ok(Box::new(Identified { identity, subject, ttl, by_request: false, as_of }))
 }
 
 fn revoked(revocation: &Revocation) -> Refusal {

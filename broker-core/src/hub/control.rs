@@ -10,16 +10,12 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use super::{Hub, inbox::Item};
 use crate::{
-    Act, ControlAnswer, ControlQuestion, NodeInfo, Revocation, SessionReport, Subject, Target, Topic, TopicCount, UserId,
-    control::ControlNode,
+    Act, ControlAnswer, ControlQuestion, NodeInfo, Revocation, SessionReport, Target, Topic, TopicCount, UserId, control::ControlNode,
 };
-
-/// How long a revocation is compared with sessions that become somebody: longer than the application may take to say who they are.
-const RECENT: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// What every shard does with its sessions.
 #[derive(Debug)]
@@ -82,25 +78,6 @@ impl Drop for Errand {
     }
 }
 
-/// Revocations of the last minutes: what was identified before one and becomes connected after it is still ended.
-#[derive(Debug, Default)]
-pub(crate) struct Recent(Mutex<Vec<(Instant, Revocation)>>);
-
-impl Recent {
-    fn add(&self, revocation: Revocation) {
-        let now = Instant::now();
-        let mut recent = self.0.lock();
-        recent.retain(|(at, _)| *at + RECENT > now);
-        recent.push((now, revocation));
-    }
-
-    /// Whether one of them means this subject.
-    pub(crate) fn means(&self, subject: &Subject) -> bool {
-        let recent = self.0.lock();
-        !recent.is_empty() && recent.iter().any(|(_, revocation)| revocation.means(subject))
-    }
-}
-
 impl Hub {
     /// Gives an order to every shard, and waits until it is done.
     async fn order(&self, order: Order, limit: usize) -> Gathered {
@@ -139,12 +116,14 @@ impl ControlNode for Hub {
                 ControlAnswer::Topics(counts.filter(|count| count.sessions > 0).collect())
             }
             ControlQuestion::Act(target, act) => {
+                // As with a revocation.
+                self.recent.act(&target, &act);
                 let gathered = self.order(Order::Act(target, act), 0).await;
                 ControlAnswer::Done { sessions: gathered.sessions }
             }
             ControlQuestion::Revoke(revocation) => {
                 // Before the shards look at their sessions: whoever becomes one afterwards is compared with it.
-                self.revoked.add(revocation.clone());
+                self.recent.revoke(revocation.clone());
                 let gathered = self.order(Order::Revoke(revocation), 0).await;
                 ControlAnswer::Done { sessions: gathered.sessions }
             }

@@ -15,8 +15,9 @@ use super::{
     topic_entry::Wants,
 };
 use crate::{
-    CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Stats, Subscribed, panics,
-    session::{Answer, AskId, Effect, Join, Leave, Question, Session},
+    CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, ServerSubscription, Stats,
+    Subscribed, panics,
+    session::{Answer, AsOf, AskId, Completion, Effect, Join, Leave, Question, Session},
     stream::StreamItem,
 };
 
@@ -91,13 +92,18 @@ impl Shard {
             // Nothing follows the close.
             Effect::Reply(..) | Effect::Push(_) | Effect::Hold | Effect::Welcome(..) if conn.closing_until.is_some() => {}
             Effect::Reply(id, reply) => self.reply(conn, &id, &reply, now),
-            Effect::Push(push) => self.push(conn, &push),
+            Effect::Push(push) => {
+                if let Push::Refused(refusal) = &push {
+                    self.log.refused(conn, refusal, now);
+                }
+                self.push(conn, &push);
+            }
             Effect::Ask(ask, question) => self.ask(at, conn, ask, question, now, effects),
             Effect::Join(join) => self.join(at, join),
             Effect::Leave(leave) => self.leave(at, conn, leave),
             Effect::Hold => conn.holding = true,
             Effect::Welcome(id, connected) => self.welcome(conn, &id, *connected),
-            Effect::Connected => {
+            Effect::Connected(as_of) => {
                 conn.head = None;
                 let subject = conn.session.subject();
                 conn.life.user = Some(subject.user.clone());
@@ -105,9 +111,9 @@ impl Shard {
                 self.whose.add(at.slot, subject);
                 self.hub.stats.sessions.add(1);
                 self.log.opened(conn, now);
-                self.cut_if_revoked(conn, effects);
+                self.catch_up(conn, as_of, now, effects);
             }
-            Effect::IdentityChanged(before) => {
+            Effect::IdentityChanged(before, as_of) => {
                 let subject = conn.session.subject();
                 self.whose.remove(at.slot, &before);
                 self.hub.user_gone(&before.user);
@@ -118,7 +124,7 @@ impl Shard {
                     spent.change_user();
                 }
                 self.log.changed(conn, &before, now);
-                self.cut_if_revoked(conn, effects);
+                self.catch_up(conn, as_of, now, effects);
             }
             Effect::Renamed { topic, namespace, before } => self.hub.renamed(&topic, &namespace, before, conn.session.info_in(&topic)),
             Effect::Opened(result) => {
@@ -166,10 +172,20 @@ impl Shard {
         }
     }
 
-    /// Credentials that were looked at before their revocation must not outlive it.
-    fn cut_if_revoked(&self, conn: &mut Conn, effects: &mut Vec<Effect>) {
-        if self.hub.revoked.means(conn.session.subject()) {
-            conn.session.order_close(CloseReason::Revoked, effects);
+    /// What the server said of the user while it was looked up. Credentials that were looked at before their revocation must not outlive it,
+    /// and a membership is what was said of it last.
+    fn catch_up(&self, conn: &mut Conn, as_of: AsOf, now: Instant, effects: &mut Vec<Effect>) {
+        if self.hub.recent.revoked(conn.session.subject()) {
+            return conn.session.order_close(CloseReason::Revoked, effects);
+        }
+        for moved in self.hub.recent.moved_since(as_of, conn.session.subject()) {
+            guarded(&self.hub.stats, &mut conn.session, effects, |session, effects| {
+                if moved.is_in {
+                    session.order_subscribe(ServerSubscription::new(moved.topic), None, Completion(Arc::new(())), effects);
+                } else {
+                    session.order_unsubscribe(&moved.topic, now.into_std(), effects);
+                }
+            });
         }
     }
 
@@ -301,8 +317,9 @@ impl Shard {
             data: None,
             ttl: None,
         };
-        self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
+        // Before the session goes on: it may leave at once, and its leave is told after its join.
         self.hub.tell_coming(&entry.topic, info, coming);
+        self.converse(at, now, |session, now, effects| session.joined(subscribed, now, effects));
     }
 
     pub(super) fn disconnected(&self, conn: &Conn, reason: &crate::CloseReason, now: Instant) {

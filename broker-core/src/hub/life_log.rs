@@ -62,6 +62,10 @@ impl LifeLog {
             return;
         }
         let info = conn.session.info();
+        let rule = match reason {
+            CloseReason::Refused(refusal) => refusal.rule.as_deref(),
+            _ => None,
+        };
         let silent = conn.life.heard_at.map(|at| now.duration_since(at).as_secs_f32());
         tracing::info!(
             target: "broker::session",
@@ -72,6 +76,7 @@ impl LifeLog {
             cause = reason.cause(),
             code = close.code,
             reason = %cut(&close.reason),
+            hint = rule.map(cut),
             closed_by = reason.closed_by(),
             alive_s = now.duration_since(conn.life.opened_at).as_secs_f32(),
             frames_in = conn.life.frames_in,
@@ -118,7 +123,12 @@ impl LifeLog {
 
     fn begin_second(&mut self, now: Instant) {
         if self.left_out > 0 {
-            tracing::info!(target: "broker::session", left_out = self.left_out, "session lines were left out, there were too many");
+            tracing::info!(
+                target: "broker::session",
+                left_out = self.left_out,
+                hint = "raise server.session_log_lines (in Rust: Settings::session_log_lines_per_second)",
+                "session lines were left out, there were too many"
+            );
         }
         *self = Self { second_from: Some(now), ..Self::new(self.per_second) };
     }

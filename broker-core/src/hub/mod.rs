@@ -21,6 +21,7 @@ mod model;
 mod orders;
 mod ports;
 mod rates;
+mod recent;
 mod resume;
 mod shard;
 mod slots;
@@ -74,7 +75,7 @@ pub(crate) struct Hub {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) control: Arc<dyn ControlBus>,
     pub(crate) runtime: Option<Handle>,
-    pub(crate) revoked: control::Recent,
+    pub(crate) recent: recent::Recent,
     directory: Directory,
     in_order: InOrder,
     departures: Departures,
@@ -118,6 +119,7 @@ pub(crate) struct NewHub {
 
 impl Hub {
     pub(crate) fn new(new: NewHub) -> Self {
+        let recent = recent::Recent::new(new.rules.settings.hook_timeout);
         Self {
             ports: Ports::new(new.shards),
             rules: new.rules,
@@ -127,7 +129,7 @@ impl Hub {
             presence: new.presence,
             registry: new.registry,
             control: new.control,
-            revoked: control::Recent::default(),
+            recent,
             runtime: new.runtime,
             directory: Directory::new(),
             in_order: InOrder::default(),

@@ -247,7 +247,10 @@ fn meaning(target: &Target, conn: &Conn) -> Option<Topic> {
         }
         Target::Session(session) => (subject.session == *session).then(|| Topic::of_session(*session)),
         Target::Topic(topic) => match session_of(topic) {
-            Some(session) => (subject.session == session).then(|| topic.clone()),
+            Some(session) => {
+                let is_meant = subject.session == session && topic.tenant() == subject.tenant().map(Tenant::as_str);
+                is_meant.then(|| topic.clone())
+            }
             None => conn.session.is_live_in(topic).then(|| topic.clone()),
         },
         Target::Set(TargetSet { any, all, except }) => {

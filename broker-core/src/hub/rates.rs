@@ -67,7 +67,7 @@ impl Over {
         let (kind, whose) = (self.kind.name(), if self.of_user { "user" } else { "session" });
         let setting = if self.of_user { format!("user_{kind}") } else { kind.to_owned() };
         Refusal::new(RefusalKind::TooManyRequests, format!("this {whose} is over its rate of {kind}; the command was not executed"))
-            .hint("send it again after the time in retry_after_ms, and fewer at a time")
+            .hint(format!("send it again in {} ms, and fewer at a time", self.retry_after.as_millis()))
             .rule(format!("raise client.rate.{setting} or client.rate.{setting}_burst"))
             .retry_after(self.retry_after)
     }

@@ -112,10 +112,7 @@ impl Registry for MemoryRegistry {
         if state.revocations.entries.is_empty() {
             return Ok(None);
         }
-        let user = Some(Revoked::User(subject.user.clone()));
-        let token = subject.token_id().map(|id| Revoked::Token(id.into()));
-        let groups = subject.groups().iter().map(|group| Revoked::Group(group.clone()));
-        for whose in user.into_iter().chain(token).chain(groups) {
+        for whose in Revoked::naming(subject) {
             let key = (subject.tenant().cloned(), whose);
             for (before, until) in state.revocations.entries.get(&key).into_iter().flatten() {
                 let revocation = Revocation { whose: key.1.clone(), tenant: key.0.clone(), before: *before };

@@ -57,7 +57,7 @@ impl Session {
             Ok(identified) => identified,
             Err(refusal) => return self.not_identified(id, refusal, now, effects),
         };
-        let Identified { identity, subject, ttl } = *identified;
+        let Identified { identity, subject, ttl, by_request, as_of } = *identified;
         self.timers.connect_at = None;
         self.subject = Arc::new(subject);
         self.renewed_by_server = identity.renewed_by_server && self.rules.renews;
@@ -65,11 +65,12 @@ impl Session {
         if !chosen.is_empty() {
             effects.push(Effect::Hold);
         }
-        effects.push(Effect::Connected);
+        effects.push(Effect::Connected(as_of));
         let connected = Connected {
             session: self.subject.session,
             user: self.subject.user.clone(),
-            ttl: ttl.filter(|_| !self.renewed_by_server).map(advertised),
+            // Who sent its token with the request has no other to renew it with: it comes back with a new request.
+            ttl: ttl.filter(|_| !self.renewed_by_server && !by_request).map(advertised),
             data: identity.data,
             ping_interval: self.rules.settings.ping_interval,
             subscriptions: Vec::new(),

@@ -25,9 +25,9 @@ pub(crate) enum Effect {
     /// Listen no more.
     Leave(Leave),
     /// The session is somebody.
-    Connected,
+    Connected(AsOf),
     /// The session was this one until here.
-    IdentityChanged(Arc<Subject>),
+    IdentityChanged(Arc<Subject>, AsOf),
     /// The session stays in a topic, where others knew it as this one.
     Renamed { topic: Topic, namespace: Arc<Namespace>, before: Arc<SessionInfo> },
     /// A session that was opened with topics is live, or refused.
@@ -123,7 +123,14 @@ pub(crate) struct Identified {
     pub(crate) subject: Subject,
     /// Time until the credentials end; `None`: they do not.
     pub(crate) ttl: Option<Duration>,
+    /// Whether the credentials came with the request that opened the connection, and not with the connect.
+    pub(crate) by_request: bool,
+    pub(crate) as_of: AsOf,
 }
+
+/// Up to which change of memberships an identity knows them: what came later is still to be done.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct AsOf(pub(crate) u64);
 
 /// A subscription that is allowed.
 #[derive(Debug)]
@@ -140,7 +147,7 @@ pub(crate) struct Granted {
 pub(crate) enum Answer {
     Identity(Result<Box<Identified>, Refusal>),
     /// For each topic asked about: what is granted, if it is.
-    Reauthorized(Vec<Option<Grant>>),
+    Reauthorized(Vec<Option<Granted>>),
     /// The time until the credentials end; `None`: they do not.
     Renewed(Result<Option<Duration>, Refusal>),
     Grant(Result<Granted, Refusal>),

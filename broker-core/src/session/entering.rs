@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     effect::{Completion, Effect, Join},
     machine::{Phase, Session},
+    rules::unknown_topic,
     subscription::{Origin, Pending, Subscription},
 };
 use crate::{
@@ -50,6 +51,8 @@ impl Session {
             let mut subscription = subscription.map_err(|error| not_a_topic(&error.to_string()))?;
             if let Some(tenant) = subject.tenant() {
                 subscription.topic = subscription.topic.in_tenant(tenant).map_err(|error| not_a_topic(&error.to_string()))?;
+            } else if subscription.topic.tenant().is_some() {
+                return Err(unknown_topic(&subscription.topic));
             }
             if chosen.iter().any(|(earlier, _)| earlier.topic == subscription.topic) {
                 continue;

@@ -344,11 +344,11 @@ impl Session {
         }
     }
 
-    /// Takes back what waits to subscribe to a topic.
+    /// Takes back what waits to subscribe to a topic. What waits has the name that the client gave.
     pub(super) fn take_waiting_subscribes(&mut self, topic: &Topic) -> Vec<CommandId> {
         let mut taken = Vec::new();
         self.waiting.retain_mut(|command| {
-            let stays = !matches!(&command.request, Request::Subscribe(subscribe) if subscribe.topic == *topic);
+            let stays = !matches!(&command.request, Request::Subscribe(subscribe) if subscribe.topic.local() == topic.local());
             if !stays {
                 taken.push(std::mem::take(&mut command.id));
             }

@@ -18,7 +18,7 @@ mod tests;
 mod timer;
 
 pub use command::{Command, CommandId, Connect, Request, Subscribe};
-pub(crate) use effect::{Answer, AskId, Completion, Effect, Generation, Granted, Identified, Join, Kept, Leave, Question};
+pub(crate) use effect::{Answer, AsOf, AskId, Completion, Effect, Generation, Granted, Identified, Join, Kept, Leave, Question};
 pub(crate) use machine::{Manners, Session};
 pub use reply::{Connected, Gap, GapReason, Push, Reply, Resume, Subscribed, UnsubscribeReason};
 pub(crate) use rules::{PayloadCheck, Rules, not_available};

@@ -31,7 +31,13 @@ impl Session {
         if let Some(group) = subscription.topic.as_group() {
             self.subject = Arc::new(self.subject.with_group(group, true));
         }
-        if self.subscriptions.find(&subscription.topic).is_some() {
+        if let Some(live) = self.subscriptions.find_mut(&subscription.topic) {
+            if let Some(pending) = &mut live.pending {
+                pending.completion = Some(match pending.completion.take() {
+                    None => completion,
+                    Some(earlier) => Completion(Arc::new((earlier, completion))),
+                });
+            }
             return true;
         }
         let Ok(namespace) = self.rules.namespace(&subscription.topic).cloned() else { return false };

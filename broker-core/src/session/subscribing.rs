@@ -141,14 +141,25 @@ impl Session {
             Some(_) => self.info_in(&subscribed.topic),
         };
         let subscription = self.subscriptions.find(&subscribed.topic);
-        let (origin, expires_at) = subscription.map_or((Origin::Client, None), |live| (live.origin, live.expires_at));
+        let (origin, mut expires_at) = subscription.map_or((Origin::Client, None), |live| (live.origin, live.expires_at));
+        if origin == Origin::Client {
+            // What the application granted no client can renew: it subscribes again after the end, and the application is asked again.
+            expires_at = None;
+        }
         subscribed.missed.retain(|publication| publication.is_for(&who));
         subscribed.data = pending.data;
         subscribed.ttl =
             expires_at.map(|at| advertised(at.saturating_duration_since(now).saturating_sub(self.rules.settings.expiry_leeway)));
         match origin {
             Origin::Client | Origin::Token => {
-                effects.push(Effect::Reply(pending.command, Reply::Subscribed(Box::new(subscribed))));
+                let subscribed = Box::new(subscribed);
+                // What the application asked for in the client's name is nobody's answer; a client that is not told would not know its publications.
+                let is_nobodys = pending.command == CommandId::None && !self.manners.answers_without_id;
+                effects.push(if is_nobodys {
+                    Effect::Push(Push::Subscribed(subscribed))
+                } else {
+                    Effect::Reply(pending.command, Reply::Subscribed(subscribed))
+                });
                 self.open_next(now, effects);
             }
             Origin::Identity | Origin::Server => self.entered_topic(subscribed, origin, now, effects),
@@ -283,6 +294,6 @@ impl Session {
 }
 
 /// When a subscription ends on the session's own clock, leeway included.
-fn ends_at(expires_at: Option<Duration>, now: Instant, leeway: Duration) -> Option<Instant> {
+pub(super) fn ends_at(expires_at: Option<Duration>, now: Instant, leeway: Duration) -> Option<Instant> {
     expires_at.map(|ttl| now + ttl + leeway)
 }

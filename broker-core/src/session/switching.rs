@@ -7,12 +7,13 @@ use std::{
 
 use super::{
     connecting::advertised,
-    effect::{Completion, Effect, Identified, Kept, Question},
+    effect::{AsOf, Completion, Effect, Granted, Identified, Kept, Question},
     entering::{Changed, Chosen, Entered},
     machine::{Purpose, Session},
+    subscribing::ends_at,
     subscription::{Origin, Subscription},
 };
-use crate::{CloseReason, CommandId, Decision, Grant, Push, Refusal, Reply, Subject, Topic, UnsubscribeReason, Verb};
+use crate::{CloseReason, CommandId, Decision, Push, Refusal, Reply, Subject, Topic, UnsubscribeReason, Verb};
 
 /// A change of identity that is decided, until the application has said which subscriptions stay.
 pub(super) struct Switch {
@@ -20,6 +21,8 @@ pub(super) struct Switch {
     command: Option<CommandId>,
     completion: Option<Completion>,
     identified: Box<Identified>,
+    /// When it was decided: the time until the credentials end runs from here.
+    decided_at: Instant,
     chosen: Vec<Chosen>,
     /// Subscriptions of the client that stay.
     kept: Vec<Topic>,
@@ -54,8 +57,10 @@ impl Session {
     ) {
         let changed = answer.and_then(|identified| self.change(None, completion, identified, now, effects));
         if let Err(refusal) = changed {
-            // The old identity is no longer meant, and the new one is not possible.
-            self.close(CloseReason::InvalidCredentials(refusal.message), effects);
+            // The old identity is no longer meant, and the new one is not possible; or nobody can say so, and the client is to come back.
+            let is_temporary = refusal.kind.is_temporary();
+            let reason = if is_temporary { CloseReason::ServerError } else { CloseReason::InvalidCredentials };
+            self.close(reason(refusal.message), effects);
         }
     }
 
@@ -76,7 +81,7 @@ impl Session {
             self.renew(command, *identified, now, effects);
             return Ok(());
         }
-        let mut switch = Switch { command, completion, identified, chosen, kept: Vec::new(), asked: Vec::new() };
+        let mut switch = Switch { command, completion, identified, decided_at: now, chosen, kept: Vec::new(), asked: Vec::new() };
         let questions = self.sort_subscriptions(&mut switch);
         if questions.is_empty() {
             self.switch(switch, Vec::new(), now, effects);
@@ -89,7 +94,7 @@ impl Session {
 
     /// Whether the new credentials change neither topics nor rights.
     fn hears_the_same(&self, subject: &Subject, chosen: &[Chosen]) -> bool {
-        let has = |topic: &Topic| self.subscriptions.find(topic).is_some();
+        let has = |topic: &Topic| self.is_live_in(topic);
         let is_chosen = |topic: &Topic| chosen.iter().any(|(subscription, _)| subscription.topic == *topic);
         let mut of_identity = self.subscriptions.iter().filter(|subscription| subscription.origin == Origin::Identity);
         subject.capabilities() == self.subject.capabilities()
@@ -99,8 +104,8 @@ impl Session {
 
     /// The same user for longer.
     fn renew(&mut self, command: Option<CommandId>, identified: Identified, now: Instant, effects: &mut Vec<Effect>) {
-        let Identified { identity, subject, ttl } = identified;
-        self.take_subject(subject, effects);
+        let Identified { identity, subject, ttl, as_of, .. } = identified;
+        self.take_subject(subject, as_of, effects);
         self.renewed_by_server = identity.renewed_by_server && self.rules.renews;
         self.set_expiry(ttl, now);
         if let Some(id) = command {
@@ -145,30 +150,40 @@ impl Session {
     }
 
     /// The application has said which subscriptions stay.
-    pub(super) fn reauthorized(&mut self, switch: Switch, answer: Vec<Option<Grant>>, now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn reauthorized(&mut self, switch: Switch, answer: Vec<Option<Granted>>, now: Instant, effects: &mut Vec<Effect>) {
         self.switch(switch, answer, now, effects);
     }
 
     /// The change itself, in one step: nothing of what only the old identity may hear is sent after it.
-    fn switch(&mut self, mut switch: Switch, grants: Vec<Option<Grant>>, now: Instant, effects: &mut Vec<Effect>) {
+    fn switch(&mut self, mut switch: Switch, grants: Vec<Option<Granted>>, now: Instant, effects: &mut Vec<Effect>) {
         for (topic, grant) in switch.asked.drain(..).zip(grants) {
-            let Some(grant) = grant else { continue };
+            let Some(Granted { grant, ttl, .. }) = grant else { continue };
             if let Some(subscription) = self.subscriptions.find_mut(&topic) {
                 subscription.topic_info = grant.topic_info;
+                subscription.expires_at = ends_at(ttl, now, self.rules.settings.expiry_leeway);
                 switch.kept.push(topic);
             }
         }
         self.void_questions(effects);
+        let is_same_user = self.is_same_user(&switch.identified.subject);
         let mut left = Vec::new();
-        for subscription in self.subscriptions.take_all() {
-            let is_chosen = switch.chosen.iter().any(|(chosen, _)| chosen.topic == subscription.topic);
-            let is_undecided = subscription.pending.as_ref().is_some_and(|pending| !pending.joining);
-            if is_chosen && is_undecided {
-                // Whether the old identity may have it is nobody's question any more; the new one brings it.
-                self.drop_subscription(subscription, effects);
-                continue;
-            }
-            if is_chosen || switch.kept.contains(&subscription.topic) {
+        for mut subscription in self.subscriptions.take_all() {
+            // The server may have given the user something while the application was asked.
+            let is_given = is_same_user && matches!(subscription.origin, Origin::Server | Origin::Token);
+            let chosen = switch.chosen.iter().find(|(chosen, _)| chosen.topic == subscription.topic);
+            let stays = match chosen {
+                _ if is_given => true,
+                // Somebody else waits for what is not live yet: the new identity's begins anew.
+                Some((chosen, _)) if subscription.pending.is_none() => {
+                    subscription.origin = Origin::Identity;
+                    subscription.topic_info.clone_from(&chosen.topic_info);
+                    subscription.expires_at = None;
+                    true
+                }
+                Some(_) => false,
+                None => switch.kept.contains(&subscription.topic),
+            };
+            if stays {
                 self.subscriptions.add(subscription);
                 continue;
             }
@@ -179,8 +194,10 @@ impl Session {
             }
             left.push(topic);
         }
-        let Identified { identity, subject, ttl } = *switch.identified;
-        self.take_subject(subject, effects);
+        self.timers.subscription_ends_at = self.subscriptions.next_end();
+        let Identified { identity, subject, ttl, as_of, .. } = *switch.identified;
+        let ttl = ttl.map(|ttl| ttl.saturating_sub(now.saturating_duration_since(switch.decided_at)));
+        self.take_subject(subject, as_of, effects);
         self.renewed_by_server = identity.renewed_by_server && self.rules.renews;
         self.set_expiry(ttl, now);
         let mut topics = switch.chosen;
@@ -211,7 +228,7 @@ impl Session {
     }
 
     /// The session is this subject from here on; in the topics that stay, others learn it.
-    fn take_subject(&mut self, mut subject: Subject, effects: &mut Vec<Effect>) {
+    fn take_subject(&mut self, mut subject: Subject, as_of: AsOf, effects: &mut Vec<Effect>) {
         for subscription in self.subscriptions.iter().filter(|subscription| subscription.origin == Origin::Server) {
             if let Some(group) = subscription.topic.as_group() {
                 subject = subject.with_group(group, true);
@@ -225,7 +242,7 @@ impl Session {
             }
         }
         let before = std::mem::replace(&mut self.subject, Arc::new(subject));
-        effects.push(Effect::IdentityChanged(before));
+        effects.push(Effect::IdentityChanged(before, as_of));
     }
 
     /// The credentials are another user's, and the client takes those with a new connection: the old user's subscriptions end first.

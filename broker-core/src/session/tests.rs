@@ -220,14 +220,18 @@ impl Conversation {
             Question::Identify(_) => {
                 let identity = identity(with / 8);
                 let subject = Subject::new(self.session.info().session, &identity);
-                Answer::Identity(or(refusal, Box::new(Identified { identity, subject, ttl })))
+                Answer::Identity(or(refusal, Box::new(Identified { identity, subject, ttl, by_request: false, as_of: AsOf::default() })))
             }
             Question::Adopt(identity) => {
                 let subject = Subject::new(self.session.info().session, &identity);
-                Answer::Identity(or(refusal, Box::new(Identified { identity: *identity, subject, ttl })))
+                Answer::Identity(or(
+                    refusal,
+                    Box::new(Identified { identity: *identity, subject, ttl, by_request: false, as_of: AsOf::default() }),
+                ))
             }
             Question::Reauthorize { topics, .. } => {
-                Answer::Reauthorized(topics.iter().zip(0..).map(|(_, n)| (with >> n & 1 > 0).then(crate::Grant::plain)).collect())
+                let granted = || Granted { grant: crate::Grant::plain(), by_token: false, ttl: None };
+                Answer::Reauthorized(topics.iter().zip(0..).map(|(_, n)| (with >> n & 1 > 0).then(granted)).collect())
             }
             Question::Renew => Answer::Renewed(or(refusal, ttl)),
             Question::Subscribe { .. } | Question::Redeem { .. } => {
@@ -324,7 +328,7 @@ impl Conversation {
                 self.joins.push(join);
             }
             Effect::Leave(leave) => self.left(leave)?,
-            Effect::Connected => self.connected += 1,
+            Effect::Connected(_) => self.connected += 1,
             Effect::Opened(_) => {
                 let Some(opened) = &mut self.opened else { return Err(TestCaseError::fail("nobody opened it")) };
                 *opened += 1;
@@ -343,7 +347,7 @@ impl Conversation {
             | Effect::Welcome(..)
             | Effect::Push(_)
             | Effect::Hold
-            | Effect::IdentityChanged(_)
+            | Effect::IdentityChanged(..)
             | Effect::Renamed { .. } => {}
         }
         Ok(())

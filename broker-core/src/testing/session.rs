@@ -11,7 +11,7 @@ use crate::{
     Subject, Subscribed,
     backplane::LogPage,
     presence::PresenceStats,
-    session::{Answer, Effect, Granted, Identified, Manners, Question, Rules, Session},
+    session::{Answer, AsOf, Effect, Granted, Identified, Manners, Question, Rules, Session},
 };
 
 /// The state machine of one session alone: commands go in, what the client is told is counted. For benches of the machine itself.
@@ -70,8 +70,8 @@ impl LoneSession {
                 Effect::Join(join) => self.session.joined(live(join.topic), self.now, &mut self.effects),
                 Effect::Hold
                 | Effect::Leave(_)
-                | Effect::Connected
-                | Effect::IdentityChanged(_)
+                | Effect::Connected(_)
+                | Effect::IdentityChanged(..)
                 | Effect::Renamed { .. }
                 | Effect::Opened(_)
                 | Effect::Close(_) => {}
@@ -97,7 +97,7 @@ impl LoneSession {
 
     fn identify(&self, identity: Identity) -> Answer {
         let subject = Subject::new(self.session.info().session, &identity);
-        Answer::Identity(Ok(Box::new(Identified { identity, subject, ttl: None })))
+        Answer::Identity(Ok(Box::new(Identified { identity, subject, ttl: None, by_request: false, as_of: AsOf::default() })))
     }
 
     fn answer(&self, question: Question) -> Answer {
@@ -105,7 +105,9 @@ impl LoneSession {
         match question {
             Question::Identify(_) => self.identify(Identity::anonymous()),
             Question::Adopt(identity) => self.identify(*identity),
-            Question::Reauthorize { topics, .. } => Answer::Reauthorized(topics.iter().map(|_| Some(Grant::plain())).collect()),
+            Question::Reauthorize { topics, .. } => {
+                Answer::Reauthorized(topics.iter().map(|_| Some(Granted { grant: Grant::plain(), by_token: false, ttl: None })).collect())
+            }
             Question::Renew => Answer::Renewed(Ok(None)),
             Question::Subscribe { .. } | Question::Redeem { .. } => {
                 Answer::Grant(Ok(Granted { grant: Grant::plain(), by_token: false, ttl: None }))

@@ -9,6 +9,7 @@ mod groups;
 mod identity;
 mod opening;
 mod poison;
+mod races;
 mod rates;
 mod slow;
 mod suites;

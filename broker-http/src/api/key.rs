@@ -37,9 +37,9 @@ impl ApiKeys {
         }
         let hint = "send the key as X-API-Key: <key>, or as Authorization: apikey <key>";
         match presented(headers) {
-            None => Err(Refusal::unauthorized("the request brings no API key").hint(hint)),
+            None => Err(Refusal::unauthorized("the request brings no API key").hint(hint).rule("api.key is needed")),
             Some(key) if self.holds(key) => Ok(()),
-            Some(_) => Err(Refusal::unauthorized("the API key is not the configured one")),
+            Some(_) => Err(Refusal::unauthorized("the API key is not the configured one").rule("it differs from api.key")),
         }
     }
 

@@ -71,7 +71,7 @@ pub struct CreateToken {
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
     /// Let the user subscribe to this topic, and do nothing else: the token of a subscription
-    #[arg(long, value_name = "TOPIC", conflicts_with_all = ["group", "channel", "cap", "meta", "tenant", "id"])]
+    #[arg(long, value_name = "TOPIC", conflicts_with_all = ["group", "channel", "cap", "meta", "id"])]
     pub subscribe: Option<String>,
     /// The secret to sign with; other users of this machine may see it, prefer the configuration
     #[arg(long, value_name = "KEY")]

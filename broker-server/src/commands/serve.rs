@@ -151,6 +151,9 @@ fn broker(
     builder = builder
         .namespaces(config.core_namespaces())
         .settings(|settings| config.client.apply(settings, config.server.shards))
+        .settings(|settings| {
+            settings.session_log_lines_per_second = u32::try_from(config.server.session_log_lines).unwrap_or(u32::MAX);
+        })
         .limits(limits)
         .trusted_proxies(config.client.addresses.proxies())
         .node(format!("{}:{}", node_name(), listen.port()), VERSION)

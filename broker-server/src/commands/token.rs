@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context, bail};
 use broker_auth::{Claims, HmacTokens, InvalidInfo, SubscriptionClaims, TokenOptions, inspect};
-use broker_core::{Identity, Refusal, Topic, TopicPattern, Verb};
+use broker_core::{Identity, Refusal, SessionId, Subject, Topic, TopicPattern, UserId, Verb};
 use serde_json::json;
 
 use super::client;
 use crate::{
     cli::{CreateToken, TokenCommand, TokenText, VerifyToken, token::settings},
-    config::{Secret, TokenKeys, parse_duration},
+    config::{Client, Secret, TokenKeys, parse_duration},
 };
 
 /// Most bytes of a token that are read from standard input.
@@ -33,8 +33,7 @@ fn create(flags: &CreateToken) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded.config.client,
         Err(code) => return Ok(code),
     };
-    let is_own = flags.subscribe.is_some() && !client.subscription_token.is_empty();
-    let (section, keys) = if is_own { ("client.subscription_token", &client.subscription_token) } else { ("client.token", &client.token) };
+    let (section, keys) = if flags.subscribe.is_some() { subscription_keys(&client) } else { ("client.token", &client.token) };
     let secret = flags.secret.as_deref().or(keys.hmac_secret.as_ref().map(Secret::expose));
     let Some(secret) = secret else {
         bail!("there is no secret to sign with: set hmac_secret in [{section}] (`broker init` makes one), or give --secret")
@@ -49,6 +48,7 @@ fn create(flags: &CreateToken) -> anyhow::Result<ExitCode> {
         let _: Topic = topic.parse().with_context(|| format!("--subscribe {topic:?}"))?;
         let mut claims = SubscriptionClaims::new(&flags.user, topic);
         claims.expires_at = expires_at;
+        claims.tenant.clone_from(&flags.tenant);
         claims.issuer.clone_from(&keys.issuer);
         claims.audience = keys.audience.first().cloned();
         if let Some(info) = &flags.info {
@@ -124,14 +124,18 @@ fn explain(text: &TokenText) -> anyhow::Result<ExitCode> {
 }
 
 fn verify(flags: &VerifyToken) -> anyhow::Result<ExitCode> {
-    let keys = match super::load(&settings(flags.config.as_ref())) {
-        Ok(loaded) => loaded.config.client.token,
+    let client = match super::load(&settings(flags.config.as_ref())) {
+        Ok(loaded) => loaded.config.client,
         Err(code) => return Ok(code),
     };
+    let token = read(&flags.token)?;
+    if let Some((subject, topic)) = of_subscription(&token, &client)? {
+        return verify_subscription(&token, &client, &subject, &topic);
+    }
+    let keys = client.token;
     if keys.is_empty() {
         bail!("there is no key to verify with: [client.token] has none (a broker that runs with it makes a random secret at each start)");
     }
-    let token = read(&flags.token)?;
     let verdict = client::runtime()?.block_on(async {
         let tokens = keys.tokens("client.token", None)?;
         anyhow::Ok(tokens.verify(&token, SystemTime::now()).await)
@@ -148,6 +152,64 @@ fn verify(flags: &VerifyToken) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Keys of subscription tokens: their own section's, or those of connection tokens.
+fn subscription_keys(client: &Client) -> (&'static str, &TokenKeys) {
+    if client.subscription_token.is_empty() {
+        ("client.token", &client.token)
+    } else {
+        ("client.subscription_token", &client.subscription_token)
+    }
+}
+
+/// Whose token of which subscription it claims to be; `None`: of none.
+fn of_subscription(token: &str, client: &Client) -> anyhow::Result<Option<(Subject, Topic)>> {
+    let (section, keys) = subscription_keys(client);
+    let options = keys.options(section);
+    // What cannot be taken apart is refused with the reason when it is verified.
+    let Ok(inspected) = inspect(token, &options, SystemTime::now()) else { return Ok(None) };
+    let text = |claim: &str| inspected.claims.get(claim).and_then(serde_json::Value::as_str);
+    let Some(channel) = text("channel") else { return Ok(None) };
+    let topic: Topic = channel.parse().context("the token's claim `channel` is no topic")?;
+    let identity = Identity::user(text(&options.user_claim).unwrap_or_default());
+    Ok(Some((Subject::new(SessionId::from_random(0), &identity), topic)))
+}
+
+fn verify_subscription(token: &str, client: &Client, subject: &Subject, topic: &Topic) -> anyhow::Result<ExitCode> {
+    let (section, keys) = subscription_keys(client);
+    if keys.is_empty() {
+        bail!("there is no key to verify with: neither [client.subscription_token] nor [client.token] has one");
+    }
+    let verdict = client::runtime()?.block_on(async {
+        let tokens = keys.tokens(section, None)?;
+        anyhow::Ok(tokens.verify_subscription(token, subject, topic, SystemTime::now()).await)
+    })?;
+    match verdict {
+        Ok(grant) => {
+            println!(
+                "accepted (the token of a subscription): {} may subscribe to {topic}, {}",
+                named_user(&subject.user),
+                lasting(grant.expires_at)
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(refusal) => {
+            eprintln!("refused: {}", in_words(&refusal));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn named_user(user: &UserId) -> String {
+    if user.is_anonymous() { "nobody in particular".to_owned() } else { format!("user {:?}", user.as_str()) }
+}
+
+fn lasting(ends_at: Option<SystemTime>) -> String {
+    match ends_at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default()) {
+        Some(left) => format!("for {} min more", left.as_secs().div_ceil(60)),
+        None => "without an end".to_owned(),
+    }
+}
+
 fn read(text: &TokenText) -> anyhow::Result<String> {
     if text.token != "-" {
         return Ok(text.token.trim().to_owned());
@@ -159,8 +221,7 @@ fn read(text: &TokenText) -> anyhow::Result<String> {
 
 /// Whom a token makes of its bearer, in a sentence.
 fn bearer(identity: &Identity) -> String {
-    let mut parts =
-        vec![if identity.user.is_anonymous() { "nobody in particular".to_owned() } else { format!("user {:?}", identity.user.as_str()) }];
+    let mut parts = vec![named_user(&identity.user)];
     if let Some(tenant) = &identity.tenant {
         parts.push(format!("of tenant {tenant}"));
     }
@@ -176,10 +237,7 @@ fn bearer(identity: &Identity) -> String {
         let patterns: Vec<&str> = capability.topics.iter().map(TopicPattern::as_str).collect();
         parts.push(format!("may {} {}", verbs.join(","), patterns.join(", ")));
     }
-    parts.push(match identity.expires_at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default()) {
-        Some(left) => format!("for {} min more", left.as_secs().div_ceil(60)),
-        None => "without an end".to_owned(),
-    });
+    parts.push(lasting(identity.expires_at));
     if let Some(issued) = identity.issued_at.filter(|at| *at > UNIX_EPOCH) {
         let age = SystemTime::now().duration_since(issued).unwrap_or(Duration::ZERO);
         parts.push(format!("issued {} min ago", age.as_secs() / 60));

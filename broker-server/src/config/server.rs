@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    field::{address, choice, duration, optional_count},
+    field::{address, choice, count, duration, optional_count},
     tls::TlsFiles,
     visit::Visitor,
 };
@@ -25,6 +25,8 @@ pub struct Server {
     pub log_level: LogLevel,
     /// How a line of the log looks. Default: [`LogFormat::Auto`].
     pub log_format: LogFormat,
+    /// Lines about sessions in a second, for each shard. Default: 50.
+    pub session_log_lines: usize,
     /// Shards of the hub; `None`: one per core.
     pub shards: Option<usize>,
     /// `[server.tls]`: the certificate of the listener for clients.
@@ -73,6 +75,7 @@ impl Default for Server {
             drain_timeout: Duration::from_secs(10),
             log_level: LogLevel::default(),
             log_format: LogFormat::default(),
+            session_log_lines: 50,
             shards: None,
             tls: TlsFiles::default(),
         }
@@ -98,6 +101,11 @@ impl Server {
                 "log_format",
                 "How a line of the log looks. \"auto\": text on a terminal, JSON elsewhere.",
                 &mut choice(&mut self.log_format, &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)], &[]),
+            );
+            keys.key(
+                "session_log_lines",
+                "Most lines about sessions in a second, for each shard; how many more there would have been is told.",
+                &mut count(&mut self.session_log_lines, 0..=1_000_000),
             );
             keys.key("shards", "Shards of the hub; without a number, one per core.", &mut optional_count(&mut self.shards, 1..=256));
             keys.section("tls", "The certificate of `listen`, which then speaks https and wss only. Both or none.", &mut |keys| {

@@ -1,34 +1,20 @@
 //! A standalone server and a small application behind it: a file is all that joins them.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, time::Duration};
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch, time::timeout};
-use tokio_tungstenite::{
-    connect_async,
-    tungstenite::{Message, client::IntoClientRequest},
-};
 
 use crate::{
+    application::{Application, Call, Talk},
     serving::{Running, get},
     support::{load, shown},
 };
 
 const KEY: &str = "a1B2c3D4e5F6g7H8";
 const SECRET: &str = "hunter2-hook";
-const IN_TIME: Duration = Duration::from_secs(10);
-
-/// A call of a hook: its path, headers and body.
-type Call = (String, HeaderMap, Value);
 
 /// The application: its users have a cookie, and its frames are its own.
-fn answer((path, headers, body): &Call) -> Value {
+fn answer(Call { path, headers, body }: &Call) -> Value {
     let cookie = headers.get("cookie").and_then(|cookie| cookie.to_str().ok());
     match path.as_str() {
         "/connect" if cookie == Some("session=kim") => json!({"result": {"user": "kim", "meta": {"ward": 7}}}),
@@ -45,68 +31,37 @@ fn answer((path, headers, body): &Call) -> Value {
     }
 }
 
-async fn application() -> (SocketAddr, watch::Receiver<Vec<Call>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (calls, seen) = watch::channel(Vec::new());
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let calls = calls.clone();
-            let service = service_fn(move |request| serve(request, calls.clone()));
-            tokio::spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok() });
-        }
-    });
-    (address, seen)
-}
-
-async fn serve(request: Request<Incoming>, calls: watch::Sender<Vec<Call>>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
-    let body = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
-    let call = (head.uri.path().to_owned(), head.headers, body);
-    let answer = Response::new(Full::from(answer(&call).to_string()));
-    calls.send_modify(|calls| calls.push(call));
-    Ok(answer)
-}
-
-fn config(application: SocketAddr) -> String {
-    let hooks =
-        ["connect", "message", "subscribe", "disconnect"].map(|hook| format!("[hooks.{hook}]\nurl = \"http://{application}/{hook}\"\n"));
+fn config(application: &Application) -> String {
     format!(
         "[api]\nkey = \"{KEY}\"\n[hooks]\nheaders = [\"X-Hook-Key: {SECRET}\"]\npass_headers = [\"cookie\"]\n{}[namespaces.spc]\n\
          allow = [\"sub\"]\n[namespaces.asked]\nallow = [\"pub\"]\nhooks = [\"subscribe\"]\n[[routes]]\npath = \"/ws/spc\"\n",
-        hooks.concat()
+        application.hooks(&["connect", "message", "subscribe", "disconnect"])
     )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standalone_server_serves_an_applications_own_frames() {
-    let (application, mut calls) = application().await;
-    let mut server = Running::start(&config(application), &[]);
+    let application = Application::start(answer).await;
+    let mut server = Running::start(&config(&application), &[]);
     let refused = server.upgrade("/ws/spc");
     assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("\"code\":1001") && refused.contains("sign in first"), "{refused}");
 
-    let mut request = format!("ws://{}/ws/spc?format=envelope", server.listen).into_client_request().unwrap();
-    request.headers_mut().insert("cookie", "session=kim".parse().unwrap());
-    let (mut socket, _) = timeout(IN_TIME, connect_async(request)).await.unwrap().unwrap();
-    socket.send(Message::text(r#"{"type":"subscribe_product","product_id":1}"#)).await.unwrap();
+    let mut client = Talk::plain(server.listen, "/ws/spc", &[("cookie", "session=kim")]).await;
+    client.say(json!({"type": "subscribe_product", "product_id": 1})).await;
     let mut frames = BTreeMap::new();
     while !["own", "subscribed"].into_iter().all(|kind| frames.contains_key(kind)) {
-        let frame: Value =
-            serde_json::from_str(timeout(IN_TIME, socket.next()).await.unwrap().unwrap().unwrap().to_text().unwrap()).unwrap();
-        let kind = frame["broker"].as_str().unwrap_or("own").to_owned();
-        frames.insert(kind, frame);
+        let frame = client.hear().await;
+        frames.insert(frame["broker"].as_str().unwrap_or("own").to_owned(), frame);
     }
     assert_eq!(frames["own"], json!({"type": "subscribed", "product_id": 1}));
     assert_eq!(frames["subscribed"]["topic"], "spc:product.1");
     assert!(server.publish(KEY, "spc:product.1").contains("{\"result\":{"));
-    let publication = timeout(IN_TIME, socket.next()).await.unwrap().unwrap().unwrap();
-    assert!(publication.to_text().unwrap().contains("\"data\":1"), "{publication}");
+    let publication = client.hear().await;
+    assert_eq!((&publication["broker"], &publication["data"]), (&json!("publication"), &json!(1)));
 
-    for (topic, expected) in [("asked:mine", "\"broker\":\"subscribed\""), ("asked:theirs", "\"code\":403")] {
-        socket.send(Message::text(format!("{{\"broker\":\"subscribe\",\"id\":1,\"topic\":\"{topic}\"}}"))).await.unwrap();
-        let answer = timeout(IN_TIME, socket.next()).await.unwrap().unwrap().unwrap();
-        assert!(answer.to_text().unwrap().contains(expected), "{answer}");
-    }
+    let subscribe = |topic: &str| json!({"broker": "subscribe", "id": 1, "topic": topic});
+    assert_eq!(client.ask(subscribe("asked:mine")).await["broker"], "subscribed");
+    assert_eq!(client.ask(subscribe("asked:theirs")).await["code"], 403);
 
     let metrics = get(server.internal, "/metrics");
     for line in ["broker_hook_calls_total{hook=\"connect\"} 2", "broker_hook_circuit_open{hook=\"subscribe\"} 0"] {
@@ -116,11 +71,12 @@ async fn a_standalone_server_serves_an_applications_own_frames() {
     assert_eq!(tokio::task::block_in_place(|| server.terminate()), Some(0));
     #[cfg(unix)]
     {
-        let calls = timeout(IN_TIME, calls.wait_for(|calls| calls.iter().any(|(path, ..)| path == "/disconnect"))).await.unwrap().unwrap();
-        let (_, headers, body) = calls.iter().find(|(path, ..)| path == "/disconnect").unwrap();
-        assert_eq!((&body["user"], &body["cause"], &headers["x-hook-key"]), (&json!("kim"), &json!("shutdown"), &SECRET.parse().unwrap()));
-        let (_, headers, body) = calls.iter().find(|(path, ..)| path == "/message").unwrap();
-        assert_eq!((&body["path"], &body["meta"], headers.get("cookie")), (&json!("/ws/spc"), &json!({"ward": 7}), None));
+        let end = &application.calls("/disconnect", 1).await[0];
+        let told = (&end.body["user"], &end.body["cause"], &end.headers["x-hook-key"]);
+        assert_eq!(told, (&json!("kim"), &json!("shutdown"), &SECRET.parse().unwrap()));
+        let message = &application.called("/message")[0];
+        let told = (&message.body["path"], &message.body["meta"], message.headers.get("cookie"));
+        assert_eq!(told, (&json!("/ws/spc"), &json!({"ward": 7}), None));
     }
     let printed = server.started.clone() + &server.log();
     assert!(!printed.contains(SECRET) && !printed.contains("session=kim"), "{printed}");

@@ -228,6 +228,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
+        Self::start_with(config, arguments, &[])
+    }
+
+    /// The same, with an environment of these variables.
+    pub(crate) fn start_with(config: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("broker.toml"), config).unwrap();
         let log = fs::File::create(directory.path().join("log")).unwrap();
@@ -236,6 +241,7 @@ impl Running {
             .args(["--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"])
             .current_dir(directory.path())
             .env_clear()
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -285,11 +291,24 @@ impl Running {
 
     /// What is answered to this message over a WebSocket, up to the first answer to its last command.
     pub(crate) fn speak(&self, path: &str, message: &str) -> String {
-        let (mut socket, _) = tokio_tungstenite::tungstenite::client(format!("ws://{}{path}", self.listen), connect(self.listen)).unwrap();
+        self.speak_with(path, "", message)
+    }
+
+    /// The same with headers of its own, each with its line end.
+    pub(crate) fn speak_with(&self, path: &str, headers: &str, message: &str) -> String {
+        use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+        let mut request = format!("ws://{}{path}", self.listen).into_client_request().unwrap();
+        for (name, value) in headers.lines().filter_map(|line| line.split_once(": ")) {
+            request.headers_mut().insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        let (mut socket, _) = tokio_tungstenite::tungstenite::client(request, connect(self.listen)).unwrap();
         socket.send(message.into()).unwrap();
         let mut heard = String::new();
         while !heard.contains("\"id\":2") {
-            heard += socket.read().unwrap().to_text().unwrap();
+            match socket.read().unwrap() {
+                tokio_tungstenite::tungstenite::Message::Close(Some(close)) => return format!("{heard}closed {}", close.code),
+                message => heard += message.to_text().unwrap(),
+            }
         }
         heard
     }

@@ -94,6 +94,10 @@ fn what_cannot_be_made_is_told_and_the_secret_is_not() {
 fn the_token_of_a_subscription_opens_a_topic_that_its_namespace_closes() {
     let server = Running::start(&format!("[client.token]\nhmac_secret = \"{SECRET}\"\n[default]\n"), &[]);
     let created = text(&server.run(&["token", "create", "--user", "ris1", "--subscribe", "news"]).stdout);
+    let verified = server.run(&["token", "verify", created.trim()]);
+    assert!(verified.status.success() && text(&verified.stdout).contains("user \"ris1\" may subscribe to news"), "{verified:?}");
+    let as_connection = server.upgrade_with("/ws/news", &format!("Authorization: Bearer {}\r\n", created.trim()));
+    assert!(as_connection.starts_with("HTTP/1.1 401") && as_connection.contains("the token of a subscription"), "{as_connection}");
     let subscribe = |token: &str| {
         let frames = format!(
             "{{\"id\":1,\"connect\":{{\"token\":\"{}\"}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"news\"{token}}}}}",
@@ -141,7 +145,7 @@ fn a_token_is_taken_from_every_place_and_never_reaches_a_log() {
         ("query", |token| (format!("?token={token}"), String::new())),
     ];
     let mut used = Vec::new();
-    for (place, put) in places {
+    for (place, put) in &places {
         let good = token(place);
         let forged = format!("{}AAAAAAAA", &good[..good.len() - 8]);
         for (token, expected) in [(&good, "HTTP/1.1 101"), (&forged, "HTTP/1.1 401")] {
@@ -153,6 +157,18 @@ fn a_token_is_taken_from_every_place_and_never_reaches_a_log() {
             used.push(token.clone());
         }
     }
+    for (place, put) in &places[..3] {
+        let good = token(place);
+        let connect = "{\"id\":2,\"connect\":{}}";
+        let (_, header) = put(&good);
+        let answer = server.speak_with("/connection/websocket", &header, connect);
+        assert!(answer.contains("\"client\"") && !answer.contains("\"expires\""), "{place}: {answer}");
+        let answer = server.speak_with("/connection/websocket", &header, "{\"id\":2,\"connect\":{\"token\":\"x\"}}");
+        assert!(answer.contains("closed 3500"), "what the connect says beats the {place}: {answer}");
+        used.push(good);
+    }
+    let in_query = server.speak(&format!("/connection/websocket?token={}", token("query")), "{\"id\":2,\"connect\":{}}");
+    assert!(in_query.contains("closed 3500"), "{in_query}");
     let ticket = "A".repeat(43);
     let answer = server.upgrade(&format!("/ws/news?ticket={ticket}"));
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("the ticket is not known"), "{answer}");

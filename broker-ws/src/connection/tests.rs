@@ -22,7 +22,7 @@ async fn commands_are_posted_with_the_bytes_they_took() {
     hub.client.write_all(&text(b"c")[..3]).await.unwrap();
     hub.until("heard").await;
     hub.client.write_all(&text(b"c")[3..]).await.unwrap();
-    hub.until("post c (4 bytes)").await;
+    hub.until("post c (7 bytes)").await;
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn time_that_the_hub_takes_is_not_the_clients() {
     hub.log.set_busy(false);
     tokio::time::sleep(Duration::from_secs(9)).await;
     hub.client.write_all(&message[5..]).await.unwrap();
-    hub.until("post x (2 bytes)").await;
+    hub.until("post x (7 bytes)").await;
 }
 
 #[tokio::test]

@@ -46,6 +46,8 @@ pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>
     let admitted = admit(shared, &mut head, place);
     if found == Ok(Target::Centrifuge) {
         let (protocol, subprotocol) = centrifuge(&head, &query);
+        // Not from the query: URLs end up in logs, and this protocol has a better place.
+        head.token = credentials(&head, &Query::default()).token;
         let opened = admitted.and_then(|()| open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol)));
         return match opened {
             Ok(connection) => Ok(Opened { connection, protocol, subprotocol }),
@@ -60,6 +62,8 @@ pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>
     let request = match request {
         Ok(request) => request,
         Err(refusal) => {
+            // What the gate refuses it logs itself, and a session what it refuses.
+            tracing::debug!(why = ?refusal.message, hint = refusal.rule.as_deref(), "a request for a connection was refused");
             let words = protocol(broker_protocol::Format::Raw, &query, shared.dev).unwrap_or(Plain { dev: shared.dev, ..Plain::default() });
             return Err(Refused { refusal, protocol: Arc::new(words), subprotocol });
         }
@@ -75,6 +79,7 @@ pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>
 /// The form of the Centrifuge protocol that is asked for, and the subprotocol to answer: a browser gives up a connection whose offer is not
 /// answered.
 fn centrifuge(head: &Head, query: &Query) -> (Arc<dyn Protocol>, Option<&'static str>) {
+    let bearer = credentials(head, &Query::default()).subprotocol;
     let offers = |name: &str| offered(head).any(|offer| offer.eq_ignore_ascii_case(name));
     let says_protobuf = ["cf_protocol", "format"].iter().any(|name| query.first(name) == Some("protobuf"));
     if offers(CENTRIFUGE_JSON) {
@@ -82,9 +87,9 @@ fn centrifuge(head: &Head, query: &Query) -> (Arc<dyn Protocol>, Option<&'static
     } else if offers(CENTRIFUGE_PROTOBUF) {
         (Arc::new(NoProtobuf), Some(CENTRIFUGE_PROTOBUF))
     } else if says_protobuf {
-        (Arc::new(NoProtobuf), None)
+        (Arc::new(NoProtobuf), bearer)
     } else {
-        (Arc::new(CentrifugeJson), None)
+        (Arc::new(CentrifugeJson), bearer)
     }
 }
 

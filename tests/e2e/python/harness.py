@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import http.client
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,37 @@ POLL = 0.02
 SECRET = "a-secret-of-the-end-to-end-tests-0123456789"
 SUBSCRIPTION_SECRET = "of-subscriptions-in-the-end-to-end-tests-0123456789"
 API_KEY = "the-key-of-the-end-to-end-tests"
+
+
+# The parts of every token, ticket and secret that the tests have used, by their beginnings. None of them may be in what a server prints.
+_SECRETS = set()
+_TELLING = 16
+
+
+def remember(text):
+    """Remembers what must be in no log; answers it."""
+    # The first part of a token says how it is signed, which is the same for all.
+    for part in text.split(".")[1:] if text.count(".") == 2 else [text]:
+        if len(part) >= _TELLING:
+            _SECRETS.add(part[:_TELLING])
+    return text
+
+
+for _known in [SECRET, SUBSCRIPTION_SECRET, API_KEY]:
+    remember(_known)
+
+
+def secrets_in(log):
+    """The secrets that stand in the text, cut to their beginnings."""
+    return {word[:_TELLING] for word in re.findall(r"[A-Za-z0-9_-]{%d,}" % _TELLING, log)} & _SECRETS
+
+
+_number = itertools.count()
+
+
+def unique(word):
+    """A name that no other test has: servers are shared."""
+    return f"{word}{next(_number)}"
 
 
 def binary(variable="BROKER_BIN"):
@@ -69,17 +101,38 @@ class Server:
         with self._changed:
             return "".join(self._log)
 
-    def wait_for_log(self, pattern, timeout=20.0):
-        """The first match of `pattern` in what the server printed."""
+    def lines(self):
+        """How many lines it has printed so far."""
+        with self._changed:
+            return len(self._log)
+
+    async def logs(self, *parts, since=0):
+        """Waits for a line, after the first `since`, that has all the parts of text; answers its fields."""
+        parts = [json.dumps(part, ensure_ascii=False)[1:-1] for part in parts]
+        seen = since
+
+        def found():
+            nonlocal seen
+            with self._changed:
+                new, seen = self._log[seen:], len(self._log)
+            return next((line for line in new if line.startswith("{") and all(part in line for part in parts)), None)
+
+        async def ask():
+            return found()
+
+        return json.loads(await eventually(ask, bool, f"a line of the log has {parts}"))
+
+    def wait_for_log(self, pattern, timeout=20.0, since=0):
+        """The first match of `pattern` in what the server printed after the first `since` lines."""
         end = time.monotonic() + timeout
         with self._changed:
             while True:
-                found = re.search(pattern, "".join(self._log))
+                found = re.search(pattern, "".join(self._log[since:]))
                 if found:
                     return found
                 left = end - time.monotonic()
                 ended = not self._reader.is_alive()
-                assert left > 0 and not ended, f"no {pattern!r} in the log of the server:\n{''.join(self._log)}"
+                assert left > 0 and not ended, f"no {pattern!r} in the log of the server:\n{''.join(self._log[since:][-40:])}"
                 self._changed.wait(min(left, 0.5))
 
     def stop(self):
@@ -97,9 +150,13 @@ class Server:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
         if self.process.poll() is None:
             self.stop()
+        if failure is None:
+            log = self.log()
+            assert not (found := secrets_in(log)), f"secrets are in the log of the server: {found}"
+            assert "panicked" not in log, log
 
 
 class Broker(Server):
@@ -112,9 +169,10 @@ class Broker(Server):
         self.internal = self.wait_for_log(r"internal(?: on)? +(http://[\d.:\[\]]+)").group(1)
 
     def post(self, path, body, headers=None):
-        """One POST; answers status, headers and the parsed body."""
+        """One POST; answers status, headers and the parsed body. A header that is `None` is left out."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "X-API-Key": self.api_key} | (headers or {})
+        headers = {name: value for name, value in headers.items() if value is not None}
         return fetch(urllib.request.Request(self.http + path, data=data, headers=headers))
 
     def api(self, method, **body):
@@ -255,7 +313,7 @@ def token(secret=SECRET, **claims):
         return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
     signed = part(json.dumps({"alg": "HS256", "typ": "JWT"}).encode()) + "." + part(json.dumps(claims).encode())
-    return signed + "." + part(hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest())
+    return remember(signed + "." + part(hmac.new(secret.encode(), signed.encode(), hashlib.sha256).digest()))
 
 
 class Recorder:

@@ -1,7 +1,6 @@
 """Credentials over the wire: renewed, changed, ended and revoked while publications flow, in every protocol (docs/identity.md)."""
 
 import asyncio
-import itertools
 import random
 import time
 from contextlib import AsyncExitStack
@@ -9,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 from centrifuge import ClientState
 
-from harness import SUBSCRIPTION_SECRET, Publisher, Recorder, token
+from harness import SECRET, SUBSCRIPTION_SECRET, Broker, Publisher, Recorder, token, unique
 from sdk import listen, sdk
 from wire import CentrifugeWire, PlainWire, Refused
 
@@ -20,11 +19,6 @@ SEEN = 0.3
 DRIFT = 0.05
 
 KINDS = ["raw", "envelope", "centrifuge"]
-_number = itertools.count()
-
-
-def unique(word):
-    return f"{word}{next(_number)}"
 
 
 def soon(seconds):
@@ -132,6 +126,23 @@ class TestRefresh:
                     assert wire.all("expiring")
 
         await asyncio.gather(*(cut(end) for end in ends))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    async def test_the_leeway_is_added_to_the_end(self, kind, tmp_path):
+        path = tmp_path / "broker.toml"
+        path.write_text(f'[client.token]\nhmac_secret = "{SECRET}"\nleeway = "2s"\n')
+        with Broker("--config", str(path)) as broker:
+            async with await open_as(kind, broker, token(sub="u", exp=(end := soon(1)))) as wire:
+                closed = await wire.ended()
+            assert closed.code == 3005
+            assert 2 - DRIFT <= closed.at - end <= 2 + CUT + SEEN, f"{closed.at - end:.3f} s after the end"
+            # Whoever comes within the leeway is let in for what is left of it.
+            async with await open_as(kind, broker, token(sub="u", exp=(end := soon(-1)))) as wire:
+                closed = await wire.ended()
+            assert 2 - DRIFT <= closed.at - end <= 2 + CUT + SEEN, f"{closed.at - end:.3f} s after the end"
+            with pytest.raises(Refused) as refusal:
+                await open_as(kind, broker, token(sub="u", exp=soon(-3)))
+            assert refusal.value.code == 109
 
     @pytest.mark.parametrize("kind", KINDS)
     async def test_an_ended_token_is_told_apart_from_a_bad_one(self, guarded, kind):
@@ -332,6 +343,49 @@ class TestChangeOfUser:
             assert refusal.value.close == closed.code == 3014
             assert closed.reason == "state invalidated"
             assert {data["of"] for data in wire.heard()} == set(self.of(old))
+
+    async def test_200_changes_of_centrifuge_clients_that_come_back(self, guarded):
+        """Whoever is sent away hears nothing more as the old user, and all of the new one as soon as it is back."""
+        users = [unique("u") for _ in range(self.USERS)]
+        topics = [name for user in users for name in self.of(user)]
+
+        async def change(publisher, seed):
+            chance, user, changes = random.Random(seed), users[0], 0
+            wire = await CentrifugeWire.open(guarded, self.proof(user))
+            for _ in range(self.CHANGES):
+                wanted = chance.choice([other for other in users if other != user])
+                more = len(wire.heard()) + chance.randrange(1, 6)
+                await wire.until(lambda: len(wire.heard()) >= more, "publications flow")
+                with pytest.raises(Refused):
+                    await wire.refresh(self.proof(wanted))
+                assert (await wire.ended()).code == 3014
+                await wire.close()
+                self.whole(wire, user)
+                begun = publisher.begun
+                wire, user, changes = await CentrifugeWire.open(guarded, self.proof(wanted)), wanted, changes + 1
+                for name in self.of(user):
+                    await wire.until(lambda: numbers(wire.events, name), f"{name} is heard")
+                    assert begun <= numbers(wire.events, name)[0] <= publisher.begun
+            return wire, user, changes
+
+        with Publisher(guarded, topics) as publisher:
+            last = await asyncio.gather(*(change(publisher, seed) for seed in range(self.SOCKETS)))
+            await publisher.goes_on()
+        assert sum(changes for *_, changes in last) == 200
+        for wire, user, _ in last:
+            for name in self.of(user):
+                await wire.hears({"of": name, "n": publisher.answered})
+            await wire.close()
+            self.whole(wire, user, publisher.answered)
+
+    def whole(self, wire, user, last=None):
+        assert {data["of"] for data in wire.heard()} <= set(self.of(user))
+        for name in self.of(user):
+            if got := numbers(wire.events, name):
+                assert_contiguous(got, name, last)
+                [subscribed] = wire.all("subscribed", name)
+                first = next(event for event in wire.all("publication", name))
+                assert first.offset == subscribed.offset + 1, f"{name}: subscribed at {subscribed.offset}, then {first.offset}"
 
     async def test_the_sdk_comes_back_as_the_new_user(self, guarded):
         old, new = unique("u"), unique("u")

@@ -27,10 +27,11 @@ WORDS = {
     107: "bad_request",
     108: "not_available",
     109: "token_expired",
+    111: "too_many_requests",
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Refused(Exception):
     """A command or an opening that the server refused; of an opening also how it ended."""
 
@@ -40,6 +41,7 @@ class Refused(Exception):
     hint: str | None = None
     close: int | None = None
     status: int | None = None
+    retry_after_ms: int | None = None
 
 
 @dataclass
@@ -173,7 +175,7 @@ class PlainWire(Wire):
         except InvalidStatus as refusal:
             response = refusal.response
             error = json.loads(response.body)["error"]
-            raise Refused(error["code"], error["error"], error["message"], error.get("hint"), status=response.status_code) from None
+            raise refused(error, status=response.status_code) from None
         wire = cls(socket)
         wire.raw = format == "raw"
         wire._read()
@@ -211,7 +213,7 @@ class PlainWire(Wire):
             case "ok":
                 self._answer(frame["id"], frame)
             case "error":
-                self._answer(frame.get("id"), Refused(frame["code"], frame["error"], frame["message"], frame.get("hint")))
+                self._answer(frame.get("id"), refused(frame))
             case _:
                 self._note(kind, topic=frame.get("topic"), code=frame.get("code"), reason=frame.get("reason"), frame=frame)
 
@@ -245,7 +247,10 @@ class CentrifugeWire(Wire):
     @classmethod
     async def open(cls, broker, token=None, topics=(), since=None, **options):
         """`since`: positions by topic, of the server's subscriptions too."""
-        wire = cls(await connect(broker.centrifuge, proxy=None, ping_interval=None, compression=None, **options))
+        try:
+            wire = cls(await connect(broker.centrifuge, proxy=None, ping_interval=None, compression=None, **options))
+        except InvalidStatus as refusal:
+            raise refused(json.loads(refusal.response.body)["error"], status=refusal.response.status_code) from None
         wire._epochs = {}
         wire._asked = {}
         since = since or {}
@@ -257,11 +262,13 @@ class CentrifugeWire(Wire):
         try:
             wire.connected = (await wire._ask({"id": 1, "connect": request}))["connect"]
         except Refused as refusal:
-            await wire.ended()
-            [closed] = wire.all("closed")
+            if refusal.code:
+                # It may try again with other credentials, on the same connection.
+                await wire.close()
+                raise
+            closed = await wire.ended()
             await wire.close()
-            told = refusal.message if refusal.code else closed.reason
-            raise Refused(refusal.code, refusal.word, told, close=closed.code) from None
+            raise Refused(None, None, closed.reason, close=closed.code) from None
         wire.session = wire.connected["client"]
         for topic in topics:
             await wire.subscribe(topic, since.get(topic))
@@ -341,6 +348,11 @@ class CentrifugeWire(Wire):
 
     async def sub_refresh(self, topic, token):
         return await self.command("sub_refresh", channel=topic, token=token)
+
+
+def refused(error, **more):
+    """What an error of the plain protocol says."""
+    return Refused(error["code"], error["error"], error["message"], error.get("hint"), retry_after_ms=error.get("retry_after_ms"), **more)
 
 
 def recover(place):

@@ -116,7 +116,13 @@ fn publish(fields: &Fields<'_>) -> Result<Publish, Refusal> {
 
 /// Who does not get it. An empty text is nobody, so that whoever has no session at hand need not leave the field out.
 fn except(value: &Value<'_>) -> Result<Except, Refusal> {
-    let fields = value.fields(&["user", "client", "session"])?;
+    const WHO: [&str; 3] = ["user", "client", "session"];
+    let fields = value.fields(&WHO)?;
+    let given = value.entries()?;
+    if !given.is_empty() && !given.iter().any(|(name, _)| WHO.contains(&name.as_str())) {
+        // A misspelt name would send it to those who must not get it.
+        return Err(value.refuse("names nobody").hint("except has user and session, each one text or a list of them"));
+    }
     let mut except = Except::nobody();
     for user in one_or_more(&fields, "user")? {
         except = except.user(&*user.text()?);
@@ -265,6 +271,7 @@ mod tests {
             check("publish", &format!(r#"{{"channel":"a","data":1,"except":{except}}}"#), message, Some(at));
         };
         refused(r#""a""#, "except must be an object, not a string", 33);
+        refused(r#"{"users":["a"]}"#, "except names nobody", 33);
         refused(r#"{"user":7}"#, "except.user must be a string or an array of strings, not a number", 41);
         refused(r#"{"user":["a",7]}"#, "except.user[1] must be a string, not a number", 46);
         refused(r#"{"session":"7"}"#, "except.session is no session: a session id is a UUID, as it was received", 44);

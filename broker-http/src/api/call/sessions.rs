@@ -191,6 +191,9 @@ fn moment(value: &Value<'_>) -> Result<SystemTime, Refusal> {
     SystemTime::UNIX_EPOCH.checked_add(since).ok_or_else(|| value.refuse("is further away than time is counted; it is in seconds"))
 }
 
+/// How far the clock of a backend may be ahead.
+const CLOCKS_MAX: Duration = Duration::from_secs(300);
+
 /// Whose credentials hold no more: those of one user, one token or one group.
 pub(super) fn revocation(arguments: &Value<'_>) -> Result<Revocation, Refusal> {
     let fields = arguments.fields(&["user", "token_id", "group", "before", "tenant"])?;
@@ -212,10 +215,13 @@ pub(super) fn revocation(arguments: &Value<'_>) -> Result<Revocation, Refusal> {
         (None, _) => return Err(arguments.refuse("names nobody").hint("send user, token_id or group")),
     };
     let revocation = Revocation::now(whose).tenant(tenant);
-    Ok(match fields.optional("before").map(moment).transpose()? {
-        Some(before) => revocation.before(before),
-        None => revocation,
-    })
+    let Some(value) = fields.optional("before") else { return Ok(revocation) };
+    let before = moment(value)?;
+    if before > SystemTime::now() + CLOCKS_MAX {
+        // Milliseconds taken for seconds would lock the user out for thousands of years.
+        return Err(value.refuse("is in the future; it is in seconds of Unix time").hint("leave it out for the present"));
+    }
+    Ok(revocation.before(before))
 }
 
 impl ConnectionsCall {
@@ -326,6 +332,7 @@ mod tests {
         check("revoke", r#"{"user":""}"#, "the request names nobody", Some(0));
         check("revoke", r#"{"user":"a","group":"g"}"#, "the request must name one of user, token_id and group", Some(0));
         check("revoke", r#"{"group":""}"#, "the request names nobody", Some(0));
+        check("revoke", r#"{"user":"a","before":1700000000000}"#, "before is in the future; it is in seconds of Unix time", Some(21));
         check("revoke", r#"{"user":"a","before":"now"}"#, "before must be a whole number, not a string", Some(21));
     }
 }
