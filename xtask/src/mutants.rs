@@ -26,7 +26,7 @@ const CASES: &str = "20000";
 const SCHEDULES: &str = "3000";
 
 /// A group of tests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Suite {
     /// Unit tests and properties of `broker-core` whose path contains this.
     Unit(&'static str),
@@ -56,7 +56,7 @@ pub(crate) fn run(filter: &str) -> Result<bool> {
     if chosen.is_empty() {
         bail!("no mutant's name contains {filter:?}");
     }
-    for suite in [Suite::Unit("hub::resume"), Suite::Simulation] {
+    for suite in suites_of(&chosen) {
         if !build(&source, suite)? || !passes(&source, suite)? {
             bail!("the tests fail without a planted bug: {suite:?}");
         }
@@ -75,6 +75,17 @@ pub(crate) fn run(filter: &str) -> Result<bool> {
     }
     println!("{} planted bugs, {} caught", chosen.len(), chosen.len() - bad);
     Ok(bad == 0)
+}
+
+/// Each suite that somebody needs, once.
+fn suites_of(mutants: &[&Mutant]) -> Vec<Suite> {
+    let mut suites = Vec::new();
+    for suite in mutants.iter().flat_map(|mutant| mutant.suites) {
+        if !suites.contains(suite) {
+            suites.push(*suite);
+        }
+    }
+    suites
 }
 
 fn fate(source: &Path, mutant: &Mutant) -> Result<Fate> {

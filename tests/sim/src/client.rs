@@ -271,7 +271,8 @@ impl Client {
                 self.say(Ask::Publish { topic, payload });
             }
             110..114 if promise != Promise::Bare => self.say(Ask::History { topic }),
-            114..118 => self.refresh(),
+            // One at a time: otherwise nobody could say whose answer it is.
+            114..118 if self.next_token.is_none() => self.refresh(),
             _ => {}
         }
     }
