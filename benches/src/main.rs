@@ -21,6 +21,7 @@ const HELP: &str = "\
 broker-benches [fanout | idle] [options]          without a word: both
 
   --server PATH        measure this binary `broker` instead of the embedded library
+  --events             subscribers over server-sent events in place of WebSockets
   --rounds N           rounds of the fan-out; at least 5 mean something (7)
   --subscribers N      subscribers of the fan-out (1000)
   --messages N         publications of a measurement, one at a time (160); bursts have four times as many
@@ -46,10 +47,17 @@ struct Options {
     fanout: bool,
     idle: bool,
     server: Option<PathBuf>,
+    events: bool,
     rounds: usize,
     subscribers: usize,
     messages: u64,
     connections: usize,
+}
+
+impl Options {
+    fn peer(&self, topic: &'static str) -> Peer<'static> {
+        if self.events { Peer::Events { topic } } else { Peer::Broker { topic } }
+    }
 }
 
 fn main() -> Result<()> {
@@ -69,7 +77,8 @@ fn main() -> Result<()> {
 }
 
 fn options() -> Result<Option<Options>> {
-    let mut options = Options { fanout: true, idle: true, server: None, rounds: 7, subscribers: 1000, messages: 160, connections: 10_000 };
+    let mut options =
+        Options { fanout: true, idle: true, server: None, events: false, rounds: 7, subscribers: 1000, messages: 160, connections: 10_000 };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
@@ -77,6 +86,7 @@ fn options() -> Result<Option<Options>> {
             "fanout" => options.idle = false,
             "idle" => options.fanout = false,
             "--server" => options.server = Some(value()?.into()),
+            "--events" => options.events = true,
             "--rounds" => options.rounds = value()?.parse()?,
             "--subscribers" => options.subscribers = value()?.parse()?,
             "--messages" => options.messages = value()?.parse()?,
@@ -142,7 +152,7 @@ fn fanout(options: &Options) -> Result<()> {
         let mut rows = tables.iter_mut();
         let mut sides = vec![Side::new("the floor", start_floor(options.subscribers)?, Peer::Floor, options.subscribers)?];
         for (topic, name) in TOPICS {
-            sides.push(Side::new(name, start_server(options)?, Peer::Broker { topic }, options.subscribers)?);
+            sides.push(Side::new(name, start_server(options)?, options.peer(topic), options.subscribers)?);
         }
         for (_, bursts, size) in modes {
             let mut before = measure(&mut sides, 0, bursts, size)?;
@@ -169,7 +179,7 @@ fn fanout(options: &Options) -> Result<()> {
 fn idle(options: &Options) -> Result<()> {
     let server = start_server(options)?;
     let before = server.rss_bytes()?;
-    let mut subscribers = Subscribers::connect(server.address, Peer::Broker { topic: TOPICS[0].0 }, options.connections)?;
+    let mut subscribers = Subscribers::connect(server.address, options.peer(TOPICS[0].0), options.connections)?;
     subscribers.idle(SETTLE)?;
     let after = server.rss_bytes()?;
     println!("\n# Idle: {} subscribed connections\n", subscribers.len());

@@ -283,6 +283,7 @@ impl Engine {
             answers_without_id: opening.protocol.answers_without_id(),
             awaits_connect: matches!(opening.start, Start::AwaitConnect),
             changes_user: opening.protocol.changes_user_in_place(),
+            answers_pings: opening.protocol.answers_pings(),
         };
         let now = Instant::now();
         let session = Session::new(id, hub.rules.clone(), manners, fastrand::f32(), now.into_std());

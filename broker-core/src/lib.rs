@@ -49,6 +49,7 @@ mod publication;
 mod rates;
 mod refusal;
 mod registry;
+mod selection;
 mod session;
 mod sessions;
 mod settings;
@@ -76,7 +77,7 @@ pub use hooks::{
 pub use hub::Start;
 pub use identity::{Identity, InvalidSessionId, ServerSubscription, SessionId, SessionInfo, UserId};
 pub use memory::{MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry};
-pub use namespace::{Namespace, Namespaces, Recovery, SlowConsumer};
+pub use namespace::{Namespace, Namespaces, Priority, Recovery, SlowConsumer};
 pub use outlet::Outlet;
 pub use pattern::{InvalidPattern, TopicPattern};
 pub use payload::{Payload, PayloadKind};
@@ -87,8 +88,9 @@ pub use publication::{Publication, Publish, Tags, unix_ms};
 pub use rates::{Rate, RateSet, Rates};
 pub use refusal::{Refusal, RefusalKind};
 pub use registry::{Member, Registry, Revocation, Revoked};
+pub use selection::{Filter, FilterNode, InvalidFilter, Selection};
 pub use session::{
-    Command, CommandId, Connect, Connected, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
+    Command, CommandId, Connect, Connected, Cursor, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
 };
 pub use sessions::{ControlError, GroupCount, Sent, Sessions, UserSessions};
 pub use settings::Settings;

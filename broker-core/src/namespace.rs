@@ -28,6 +28,10 @@ pub struct Namespace {
     pub join_leave: bool,
     /// What happens when a subscriber does not read fast enough. Default: [`SlowConsumer::Disconnect`].
     pub slow_consumer: SlowConsumer,
+    /// Whether subscribers may ask for a part of the publications by their tags. Default: no.
+    pub filter: bool,
+    /// Whether publications here overtake others that wait for the same connection. Default: [`Priority::Normal`].
+    pub priority: Priority,
     /// What everybody who is connected may do here. Default: nothing.
     pub allow: Verbs,
     /// Whether `allow` holds for anonymous sessions too. Default: no.
@@ -43,6 +47,8 @@ impl Default for Namespace {
             presence: false,
             join_leave: false,
             slow_consumer: SlowConsumer::Disconnect,
+            filter: false,
+            priority: Priority::Normal,
             allow: Verbs::NONE,
             allow_anonymous: false,
         }
@@ -94,6 +100,18 @@ impl Namespace {
         self
     }
 
+    /// Lets subscribers ask for a part of the publications by their tags.
+    pub fn filter(mut self) -> Self {
+        self.filter = true;
+        self
+    }
+
+    /// Sets whether publications overtake others that wait for the same connection.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
     /// Lets everybody who is connected with credentials do this.
     pub fn allow(mut self, verb: Verb) -> Self {
         self.allow = self.allow.with(verb);
@@ -104,6 +122,11 @@ impl Namespace {
     pub fn allow_anonymous(mut self) -> Self {
         self.allow_anonymous = true;
         self
+    }
+
+    /// The section of the configuration that a topic's options stand in.
+    pub(crate) fn section(topic: &Topic) -> String {
+        topic.namespace().map_or_else(|| "default".to_owned(), |name| format!("namespaces.{name}"))
     }
 
     /// Whether publications have positions here.
@@ -134,6 +157,23 @@ pub enum SlowConsumer {
     Disconnect,
     /// The oldest publications go, and a gap tells which.
     DropOldest,
+    /// Of what waits, only the newest of each key is kept, and the newest without a key: for topics whose publications say all there is to
+    /// know. That is no gap. Acts as soon as a connection does not keep up, long before the bound.
+    Latest,
+    /// What waits goes, and is read from the history once the connection has taken the rest; a gap only where the history does not reach back.
+    /// Without a history as [`SlowConsumer::DropOldest`].
+    CatchUp,
+}
+
+/// Whether publications overtake others that wait for the same connection. The order within a topic always holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Priority {
+    /// They wait for their turn.
+    #[default]
+    Normal,
+    /// They go before those of other topics: alarms, calls.
+    High,
 }
 
 /// Which topic has which options.

@@ -22,6 +22,11 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// Bytes that may wait for one connection before its namespace's slow-consumer policy acts. Default: 1 MiB.
     pub backlog_max_bytes: usize,
+    /// Bytes of publications that may wait for all connections of this node together, each counted once however many wait for it. Above it
+    /// those that most waits for are closed as slow consumers, and no backlog may pass 64 KiB. Default: 512 MiB.
+    pub backlogs_max_bytes: usize,
+    /// Time in which a connection must take something of what waits for it; a client that takes nothing is gone. Default: 30 s.
+    pub write_timeout: Duration,
     /// Bytes of one topic's publications that may wait for one shard. Default: 4 MiB.
     pub inbox_share_max_bytes: usize,
     /// Most publications in the answer to one history command. Default: 300.
@@ -66,6 +71,8 @@ impl Default for Settings {
             connections_max: 100_000,
             subscriptions_max: 128,
             backlog_max_bytes: 1 << 20,
+            backlogs_max_bytes: 512 << 20,
+            write_timeout: Duration::from_secs(30),
             inbox_share_max_bytes: 4 << 20,
             history_limit_max: 300,
             mistakes_per_minute: 60,

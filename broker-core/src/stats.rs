@@ -58,6 +58,10 @@ pub struct Stats {
     pub bytes_written: Count,
     /// Publications taken out of a backlog because its connection was too slow.
     pub dropped_slow_consumer: Count,
+    /// Publications taken out of a backlog because a newer one of their key took their place.
+    pub conflated: Count,
+    /// Times that a subscription let publications go by, to read them from the history later.
+    pub catch_ups: Count,
     /// Times that a topic left out a shard because the shard's inbox was full; each is closed by a refill or a gap.
     pub lags: Count,
     /// Gaps that subscribers were told.

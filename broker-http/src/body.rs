@@ -24,6 +24,11 @@ impl ResponseBody {
         Self::default()
     }
 
+    /// These bytes.
+    pub(crate) fn of(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes of the answer.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0

@@ -381,7 +381,8 @@ impl Forge {
                 ("publish", r#""topic":"a","data":{"a":{},"\u0062roker":1}"#),
                 ("subscribe", r#""topic":"a","since":"17""#),
                 ("subscribe", r#""topic":"a","since":"-1@e""#),
-                ("subscribe", r#""topic":"a","rate":4"#),
+                ("subscribe", r#""topic":"a","rate":-4"#),
+                ("subscribe", r#""topic":"a","filter":{"key":"a","cmp":"like"}"#),
                 ("history", r#""topic":"a","limit":-1"#),
             ]),
         };

@@ -35,11 +35,15 @@ pub struct WsLimits {
     pub connections_max: usize,
     /// How often one address may connect; `None`: as often as it likes. Default: 50 a second, 200 at once.
     pub connects_per_address: Option<ConnectRate>,
+    /// How often anybody may connect; those beyond it are told when to come back, one after the other. `None`: as often as they like.
+    /// Default: 5,000 a second, 20,000 at once.
+    pub connects_of_node: Option<ConnectRate>,
     /// Most connections of one address that have not said who they are. Default: 1,000.
     pub pending_max_per_address: usize,
     /// Most connections altogether that have not said who they are. Default: 20,000.
     pub pending_max: usize,
-    /// How long sent bytes may stay unacknowledged until the kernel gives the connection up, where it can (Linux). Default: 30 s.
+    /// How long a peer may take nothing of an HTTP answer, and how long sent bytes may stay unacknowledged until the kernel gives the connection up,
+    /// where it can (Linux). Default: 30 s.
     pub unacknowledged_timeout: Duration,
     /// Silence after which the kernel probes the peer. Default: 60 s.
     pub keepalive_interval: Duration,
@@ -57,6 +61,7 @@ impl Default for WsLimits {
             queue_max: 64 * 1024,
             connections_max: 100_000,
             connects_per_address: Some(ConnectRate::per_second(50).burst(200)),
+            connects_of_node: Some(ConnectRate::per_second(5_000).burst(20_000)),
             pending_max_per_address: 1_000,
             pending_max: 20_000,
             unacknowledged_timeout: Duration::from_secs(30),
@@ -105,6 +110,12 @@ impl WsLimits {
     /// Sets how often one address may connect; `None`: as often as it likes.
     pub fn connects_per_address(mut self, rate: impl Into<Option<ConnectRate>>) -> Self {
         self.connects_per_address = rate.into();
+        self
+    }
+
+    /// Sets how often anybody may connect; `None`: as often as they like.
+    pub fn connects_of_node(mut self, rate: impl Into<Option<ConnectRate>>) -> Self {
+        self.connects_of_node = rate.into();
         self
     }
 

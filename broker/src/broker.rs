@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     Builder, LocalClient, local,
-    service::{BrokerService, Opened, PeerFrom, Refused, as_frames, open, origin::Origins, routes::Routes},
+    service::{BrokerService, Opened, PeerFrom, Refused, Way, as_frames, open, origin::Origins, routes::Routes},
 };
 
 /// A broker inside the process. Cloning copies a pointer; when the last handle and service are gone, the engine ends.
@@ -206,7 +206,7 @@ impl Broker {
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let limits = Arc::clone(&self.shared.limits);
-        match open(&self.shared, head, None).await {
+        match open(&self.shared, head, None, Way::WebSocket).await {
             Ok(Opened { connection, protocol, .. }) => {
                 serve_io(io, connection, protocol, limits).await;
                 Ok(())

@@ -224,6 +224,7 @@ pub(crate) async fn history(
         None => None,
         Some(Since::Beginning) => (!reverse).then_some(0),
         Some(Since::Position(position)) => Some(position.offset),
+        Some(Since::Unreadable) => return Err(Refusal::bad_request("the position cannot be read").hint("ask without a position")),
     };
     let query = LogQuery { after, limit: Some(limit), reverse };
     let page = hub.backplane.history(topic, query, keep_of(namespace)).await;

@@ -1,55 +1,43 @@
 //! What waits for one connection, in order, until its outlet takes it.
 //!
-//! Publications wait as pointers into a batch that all members of the same variant share; only a partly written frame is the connection's own.
+//! Publications wait as runs of batches that all members of the same variant share (`batch`); only a partly written frame is the connection's own.
+//! Those of urgent topics overtake the others, up to the last frame whose place matters: the answer to a subscribe stays in front of what it announces.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
+use super::batch::{Batch, Held, Run, Waiting, merge};
 use crate::{Gap, GapReason, Position, Topic};
 
-/// The publications of one pass over a topic, encoded for one variant.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) topic: Topic,
-    /// All frames, one after the other.
-    pub(crate) bytes: Bytes,
-    /// Where each publication's frames end in `bytes`.
-    pub(crate) publications: Box<[Encoded]>,
-    /// The last publication could not be encoded, and the gap in its place ends the subscription.
-    pub(crate) ends: bool,
-}
-
-/// One publication in a [`Batch`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Encoded {
-    pub(crate) seq: u64,
-    pub(crate) position: Option<Position>,
-    pub(crate) end: u32,
-}
-
-impl Batch {
-    fn start(&self, from: u32) -> usize {
-        from.checked_sub(1).map_or(0, |before| self.publications[before as usize].end as usize)
-    }
-
-    fn rest(&self, from: u32) -> Bytes {
-        self.bytes.slice(self.start(from)..)
-    }
-
-    fn rest_len(&self, from: u32) -> usize {
-        self.bytes.len() - self.start(from)
-    }
-}
+/// Bytes that may wait before the newest replace older ones of their key.
+const CONFLATE_FROM: usize = 4 * 1024;
 
 #[derive(Debug)]
 enum Entry {
-    /// Publications of a batch, beginning with this one.
-    Batch(Arc<Batch>, u32),
+    /// Publications of one topic.
+    Run(Run),
     /// Frames that are never dropped: replies and signals.
     Frames(Bytes),
     /// Publications that were dropped here; grows with further ones of its topic.
-    Gap(Topic, Gap, Bytes),
+    Gap(Box<GapEntry>),
+}
+
+impl Entry {
+    /// Takes a whole batch behind what it holds. False: it belongs elsewhere.
+    fn extend(&mut self, batch: &Arc<Batch>) -> bool {
+        match self {
+            Self::Run(run) => run.extend(batch),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct GapEntry {
+    topic: Topic,
+    gap: Gap,
+    frames: Bytes,
 }
 
 /// What waits for one connection.
@@ -59,6 +47,10 @@ pub(crate) struct Backlog {
     partial: Option<Bytes>,
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// What is urgent goes here: behind so many entries, which are urgent themselves or must stay in front.
+    urgent_at: u32,
+    /// Bytes at which it is looked again for what newer publications replace.
+    conflate_at: u32,
 }
 
 impl Backlog {
@@ -76,32 +68,73 @@ impl Backlog {
         let len = batch.rest_len(from);
         if len > 0 {
             self.bytes += len;
-            self.entries.push_back(Entry::Batch(batch.clone(), from));
+            let goes_on = self.entries.back_mut().is_some_and(|entry| from == 0 && entry.extend(batch));
+            if !goes_on {
+                self.entries.push_back(Entry::Run(Run::new(batch, from)));
+            }
         }
     }
 
-    /// Adds frames that are never dropped.
+    /// The same before everything that is less urgent.
+    pub(crate) fn push_urgent_batch(&mut self, batch: &Arc<Batch>, from: u32) {
+        let len = batch.rest_len(from);
+        if len > 0 {
+            self.bytes += len;
+            let before = (self.urgent_at as usize).checked_sub(1).and_then(|at| self.entries.get_mut(at));
+            let goes_on = before.is_some_and(|entry| from == 0 && entry.extend(batch));
+            if !goes_on {
+                self.insert_urgent(Entry::Run(Run::new(batch, from)));
+            }
+        }
+    }
+
+    /// Adds frames that are never dropped, and that nothing overtakes.
     pub(crate) fn push_frames(&mut self, frames: Bytes) {
+        if !frames.is_empty() {
+            self.push_loose(frames);
+            self.urgent_at = self.entries.len() as u32;
+        }
+    }
+
+    /// Adds frames that are never dropped; what is urgent may overtake them.
+    pub(crate) fn push_loose(&mut self, frames: Bytes) {
         if !frames.is_empty() {
             self.bytes += frames.len();
             self.entries.push_back(Entry::Frames(frames));
         }
     }
 
+    /// Adds frames before everything else that waits: signs of life, which have no place in any order.
+    pub(crate) fn push_first(&mut self, frames: Bytes) {
+        if !frames.is_empty() {
+            self.bytes += frames.len();
+            self.entries.push_front(Entry::Frames(frames));
+            self.urgent_at += 1;
+        }
+    }
+
     /// Adds all that waits in another one, of which nothing is written.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.bytes += other.bytes;
+        if other.urgent_at > 0 {
+            self.urgent_at = self.entries.len() as u32 + other.urgent_at;
+        }
         self.entries.append(&mut other.entries);
     }
 
-    /// Adds what is to be written first, up to `max` entries, to `chunks`.
+    /// Adds what is to be written first, up to `max` pieces, to `chunks`.
     pub(crate) fn chunks(&self, max: usize, chunks: &mut Vec<Bytes>) {
         chunks.extend(self.partial.iter().cloned());
-        for entry in self.entries.iter().take(max) {
-            chunks.push(match entry {
-                Entry::Batch(batch, from) => batch.rest(*from),
-                Entry::Frames(frames) | Entry::Gap(_, _, frames) => frames.clone(),
-            });
+        let max = chunks.len().saturating_add(max);
+        for entry in &self.entries {
+            if chunks.len() >= max {
+                return;
+            }
+            match entry {
+                Entry::Run(run) => run.chunks(max - chunks.len(), chunks),
+                Entry::Frames(frames) => chunks.push(frames.clone()),
+                Entry::Gap(gap) => chunks.push(gap.frames.clone()),
+            }
         }
     }
 
@@ -117,50 +150,50 @@ impl Backlog {
             }
         }
         while len > 0 {
-            let Some(entry) = self.entries.pop_front() else { break };
-            len = self.written_of(entry, len);
-        }
-        if self.entries.is_empty() && self.entries.capacity() > 4 {
-            // An idle connection keeps nothing of a busy time.
-            self.entries = VecDeque::new();
-        }
-    }
-
-    /// Takes `len` bytes of the entry; puts back what is left of it. Gives what is left of `len`.
-    fn written_of(&mut self, entry: Entry, len: usize) -> usize {
-        match entry {
-            Entry::Frames(frames) | Entry::Gap(_, _, frames) if len >= frames.len() => len - frames.len(),
-            Entry::Frames(frames) | Entry::Gap(_, _, frames) => {
-                self.partial = Some(frames.slice(len..));
-                0
+            let Some(entry) = self.entries.front_mut() else { break };
+            let (frames, is_empty) = match entry {
+                Entry::Run(run) => match run.written(len) {
+                    Ok(written) => {
+                        self.partial = written.partial;
+                        len = 0;
+                        (None, written.is_empty)
+                    }
+                    Err(left) => {
+                        len = left;
+                        (None, true)
+                    }
+                },
+                Entry::Frames(frames) => (Some(frames), true),
+                Entry::Gap(gap) => (Some(&mut gap.frames), true),
+            };
+            if let Some(frames) = frames {
+                let taken = len.min(frames.len());
+                self.partial = (taken < frames.len()).then(|| frames.slice(taken..));
+                len -= taken;
             }
-            Entry::Batch(batch, from) => {
-                let rest = batch.rest_len(from);
-                if len >= rest {
-                    return len - rest;
-                }
-                let reached = batch.start(from) + len;
-                let current = batch.publications.partition_point(|publication| publication.end as usize <= reached);
-                let start = batch.start(current as u32);
-                let next = if start < reached {
-                    let end = batch.publications[current].end as usize;
-                    self.partial = Some(batch.bytes.slice(reached..end));
-                    current + 1
-                } else {
-                    current
-                };
-                if next < batch.publications.len() {
-                    self.entries.push_front(Entry::Batch(batch, next as u32));
-                }
-                0
+            if is_empty {
+                self.entries.pop_front();
+                self.urgent_at = self.urgent_at.saturating_sub(1);
+            }
+        }
+        if self.bytes == 0 {
+            self.conflate_at = 0;
+            if self.entries.capacity() > 4 {
+                // An idle connection keeps nothing of a busy time.
+                self.entries = VecDeque::new();
             }
         }
     }
 
     /// Adds a signal that publications of a topic are missing. Never dropped, but it may grow.
-    pub(crate) fn push_gap(&mut self, topic: &Topic, gap: Gap, frames: Bytes) {
+    pub(crate) fn push_gap(&mut self, topic: &Topic, gap: Gap, frames: Bytes, urgent: bool) {
         self.bytes += frames.len();
-        self.entries.push_back(Entry::Gap(topic.clone(), gap, frames));
+        let entry = Entry::Gap(Box::new(GapEntry { topic: topic.clone(), gap, frames }));
+        if urgent {
+            self.insert_urgent(entry);
+        } else {
+            self.entries.push_back(entry);
+        }
     }
 
     /// Takes the oldest publications of a topic out until at least `excess` bytes are gone or none is left; one gap takes their place, and
@@ -171,13 +204,75 @@ impl Backlog {
         let Some(dropped) = self.take_oldest(topic, excess) else { return 0 };
         let frames = encode(dropped.gap);
         self.bytes += frames.len();
-        self.entries.insert(dropped.at, Entry::Gap(topic.clone(), dropped.gap, frames));
+        if dropped.at < self.urgent_at as usize {
+            self.urgent_at += 1;
+        }
+        self.entries.insert(dropped.at, Entry::Gap(Box::new(GapEntry { topic: topic.clone(), gap: dropped.gap, frames })));
         dropped.count
+    }
+
+    /// The position of the first publication of a topic that waits; `None` also where a gap of it waits.
+    pub(crate) fn first_of(&self, topic: &Topic) -> Option<Position> {
+        let mut first = None;
+        for entry in &self.entries {
+            match entry {
+                Entry::Gap(gap) if gap.topic == *topic => return None,
+                Entry::Run(run) if first.is_none() && run.topic() == topic => first = run.publications().next()?.encoded().position,
+                _ => {}
+            }
+        }
+        first
     }
 
     /// Takes every waiting publication of a topic out, and says what is missing then.
     pub(crate) fn drop_all(&mut self, topic: &Topic) -> Option<Dropped> {
         self.take_oldest(topic, usize::MAX)
+    }
+
+    /// Whether it is time to look for what newer publications replace: each look costs what waits, so the next is due when that has doubled.
+    pub(crate) fn wants_conflation(&self) -> bool {
+        self.bytes > (self.conflate_at as usize).max(CONFLATE_FROM)
+    }
+
+    /// Of a topic, leaves the newest publication of each key, and the newest without a key, and says how many went. They stand together then, where
+    /// the first of them stood.
+    pub(crate) fn conflate(&mut self, topic: &Topic, held: &Held) -> u64 {
+        let runs = || {
+            self.entries.iter().enumerate().filter_map(|(at, entry)| match entry {
+                Entry::Run(run) if run.topic() == topic => Some((at, run)),
+                _ => None,
+            })
+        };
+        let waiting: Vec<Waiting<'_>> = runs().flat_map(|(_, run)| run.publications()).collect();
+        let places: Vec<usize> = runs().map(|(at, _)| at).collect();
+        let mut seen = std::collections::HashSet::new();
+        let mut kept: Vec<Waiting<'_>> = Vec::new();
+        let before = waiting.len();
+        for waiting in waiting.into_iter().rev() {
+            // What is not known cannot be replaced.
+            if waiting.source().is_none_or(|source| seen.insert(source.key.clone())) {
+                kept.push(waiting);
+            }
+        }
+        kept.reverse();
+        let gone = (before - kept.len()) as u64;
+        if gone > 0
+            && let Some(first) = places.first().copied()
+        {
+            let merged = Arc::new(merge(topic, &kept, held));
+            let bytes = |entry: &Entry| match entry {
+                Entry::Run(run) => run.publications().map(|waiting| waiting.frames().len()).sum(),
+                _ => 0,
+            };
+            let freed: usize = places.iter().map(|at| bytes(&self.entries[*at])).sum();
+            self.bytes = self.bytes - freed + merged.rest_len(0);
+            for at in places.into_iter().skip(1).rev() {
+                self.remove(at);
+            }
+            self.entries[first] = Entry::Run(Run::new(&merged, 0));
+        }
+        self.conflate_at = u32::try_from(self.bytes * 2).unwrap_or(u32::MAX);
+        gone
     }
 
     fn take_oldest(&mut self, topic: &Topic, excess: usize) -> Option<Dropped> {
@@ -186,28 +281,20 @@ impl Backlog {
         let mut at = 0;
         while at < self.entries.len() && gone < excess {
             match &mut self.entries[at] {
-                Entry::Batch(batch, from) if batch.topic == *topic => {
-                    let first = *from;
-                    let start = batch.start(first);
-                    let mut next = first;
-                    while (next as usize) < batch.publications.len() && gone < excess {
-                        gone += batch.publications[next as usize].end as usize - batch.start(next);
-                        next += 1;
-                    }
-                    let last = batch.publications[next as usize - 1];
-                    self.bytes -= last.end as usize - start;
-                    let gap = Gap { from: batch.publications[first as usize].position, to: last.position, reason: GapReason::SlowConsumer };
-                    Dropped::add(&mut dropped, at, gap, u64::from(next - first));
-                    if (next as usize) < batch.publications.len() {
-                        *from = next;
-                    } else {
-                        self.entries.remove(at);
+                Entry::Run(run) if run.topic() == topic => {
+                    let (taken, is_empty) = run.take(excess - gone);
+                    gone += taken.bytes;
+                    self.bytes -= taken.bytes;
+                    let gap = Gap { from: taken.first.position, to: taken.last.position, reason: GapReason::SlowConsumer };
+                    Dropped::add(&mut dropped, at, gap, taken.count);
+                    if is_empty {
+                        self.remove(at);
                     }
                 }
-                Entry::Gap(of, gap, frames) if of == topic => {
-                    Dropped::add(&mut dropped, at, *gap, 0);
-                    self.bytes -= frames.len();
-                    self.entries.remove(at);
+                Entry::Gap(entry) if entry.topic == *topic => {
+                    Dropped::add(&mut dropped, at, entry.gap, 0);
+                    self.bytes -= entry.frames.len();
+                    self.remove(at);
                 }
                 _ => at += 1,
             }
@@ -218,7 +305,20 @@ impl Backlog {
     /// Takes everything out but the rest of a partly written frame.
     pub(crate) fn clear(&mut self) {
         self.entries = VecDeque::new();
+        self.urgent_at = 0;
         self.bytes = self.partial.as_ref().map_or(0, Bytes::len);
+    }
+
+    fn insert_urgent(&mut self, entry: Entry) {
+        self.entries.insert(self.urgent_at as usize, entry);
+        self.urgent_at += 1;
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.entries.remove(at);
+        if at < self.urgent_at as usize {
+            self.urgent_at -= 1;
+        }
     }
 }
 
@@ -250,6 +350,7 @@ impl Dropped {
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch::Encoded;
     use super::*;
     use crate::Epoch;
 
@@ -259,7 +360,8 @@ mod tests {
             end += frame.len() as u32;
             Encoded { seq: offset, position: Some(Position { offset, epoch: Epoch::from_random(1) }), end }
         });
-        Arc::new(Batch { topic: topic.parse().unwrap(), publications: publications.collect(), bytes: frames.concat().into(), ends: false })
+        let publications = publications.collect();
+        Arc::new(Batch::new(topic.parse().unwrap(), frames.concat().into(), publications, Box::default(), &Held::default()))
     }
 
     fn text(backlog: &Backlog) -> String {
@@ -292,7 +394,7 @@ mod tests {
         let a: Topic = "a".parse().unwrap();
         let next = Position { offset: 5, epoch: Epoch::from_random(2) };
         backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
-        backlog.push_gap(&a, Gap { from: None, to: Some(next), reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"));
+        backlog.push_gap(&a, Gap { from: None, to: Some(next), reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"), false);
         backlog.push_batch(&batch("a", 6, &["[six]"]), 0);
         let mut told = Vec::new();
         let mut encode = |gap: Gap| {

@@ -17,6 +17,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     backlog::Backlog,
     members::{Codec, Variant},
+    slow::CatchUp,
 };
 use crate::{Command, Connect, Head, Outlet, Refusal, Subscribe, Topic, UserId, session::Session, stream::Feed};
 
@@ -122,6 +123,10 @@ pub(crate) struct Conn {
     pub(crate) closing_until: Option<Instant>,
     /// Nothing is written until the session is welcome.
     pub(crate) holding: bool,
+    /// Subscriptions that let go by what is published, until everything else is taken.
+    pub(crate) catching_up: Vec<CatchUp>,
+    /// The outlet is blocked; when it has taken nothing until then, the client is gone.
+    pub(crate) stuck_until: Option<Instant>,
 }
 
 impl Conn {

@@ -150,7 +150,16 @@ impl Shard {
             Reply::Subscribed(subscribed) => self.count_resume(subscribed),
             _ => {}
         }
-        self.encode(conn, |conn, out| conn.codec.protocol.encode_reply(id, reply, out));
+        let place = match reply {
+            Reply::Pong { .. } => Place::First,
+            Reply::Published { .. }
+            | Reply::Presence { .. }
+            | Reply::PresenceStats { .. }
+            | Reply::History { .. }
+            | Reply::CallResult(_) => Place::Loose,
+            _ => Place::Firm,
+        };
+        self.encode(conn, place, |conn, out| conn.codec.protocol.encode_reply(id, reply, out));
     }
 
     /// Answers the connect before everything that was held back.
@@ -159,7 +168,7 @@ impl Shard {
             self.count_resume(subscribed);
         }
         let held = std::mem::take(&mut conn.backlog);
-        self.encode(conn, |conn, out| conn.codec.protocol.encode_reply(id, &Reply::Connected(connected), out));
+        self.encode(conn, Place::Firm, |conn, out| conn.codec.protocol.encode_reply(id, &Reply::Connected(connected), out));
         conn.backlog.append(held);
         conn.holding = false;
     }
@@ -190,16 +199,26 @@ impl Shard {
     }
 
     pub(super) fn push(&mut self, conn: &mut Conn, push: &Push) {
-        self.encode(conn, |conn, out| conn.codec.protocol.encode_push(push, out));
+        let place = match push {
+            Push::Ping => Place::First,
+            Push::Join { .. } | Push::Leave { .. } | Push::Message(_) | Push::Expiring { .. } | Push::Refreshed { .. } => Place::Loose,
+            _ => Place::Firm,
+        };
+        self.encode(conn, place, |conn, out| conn.codec.protocol.encode_push(push, out));
     }
 
-    fn encode(&mut self, conn: &mut Conn, encode: impl FnOnce(&Conn, &mut FrameWriter<'_>)) {
+    fn encode(&mut self, conn: &mut Conn, place: Place, encode: impl FnOnce(&Conn, &mut FrameWriter<'_>)) {
         self.frames.clear();
         let mut out = FrameWriter::new(&*conn.codec.framing, &mut self.frames);
         if panics::catch(&self.hub.stats, "codec", || encode(conn, &mut out)).is_ok() {
             let written = out.frames() as u32;
             conn.life.frames_out = conn.life.frames_out.saturating_add(written);
-            conn.backlog.push_frames(Bytes::copy_from_slice(&self.frames));
+            let frames = Bytes::copy_from_slice(&self.frames);
+            match place {
+                Place::First => conn.backlog.push_first(frames),
+                Place::Loose => conn.backlog.push_loose(frames),
+                Place::Firm => conn.backlog.push_frames(frames),
+            }
         }
         if self.frames.capacity() > 1 << 20 {
             self.frames = Vec::new();
@@ -265,13 +284,16 @@ impl Shard {
         if !leave.keeps_backlog {
             conn.backlog.drop_all(&leave.topic);
         }
-        let Some(entry) = self.remove_member(conn.variant, at.slot, &leave.topic) else { return };
-        entry.leave(&self.hub.ports, self.index);
+        if !self.left_behind(at, conn, &leave) {
+            let Some((entry, _)) = self.remove_member(conn.variant, at.slot, &leave.topic) else { return };
+            entry.leave(&self.hub.ports, self.index);
+        }
         self.hub.goes(&leave.topic, &leave.namespace, leave.who, leave.closed);
     }
 
     /// The hub counts a new member here: it becomes one, or the hub is left at once (J9).
     pub(super) fn joined(&mut self, joined: Joined, now: Instant) {
+        let Some(joined) = self.caught_up(joined, now) else { return };
         let Joined { entry, member, join_leave, last, position, resume, missed, snapshot } = joined;
         let at = member.at;
         if let Some(slot) = self.slots.get(at.slot as usize).filter(|slot| slot.generation == at.generation)
@@ -284,13 +306,15 @@ impl Shard {
             for publication in missed {
                 occupant.feed(StreamItem::Publication(publication));
             }
-            return self.add_member(&entry, super::members::Variant::STREAM, None, Member { slot: at.slot, join_leave: false, last });
+            let member = Member { slot: at.slot, join_leave: false, chooses: false, last };
+            return self.add_member(&entry, super::members::Variant::STREAM, None, member, None);
         }
         let refused = resume.is_some_and(|resume| !resume.recovered);
-        let (variant, codec, info, refused) = match self.conn(at) {
+        let (variant, codec, info, refused, selection) = match self.conn(at) {
             Some(conn) if conn.session.awaits(&entry.topic, member.subscription) => {
                 let refused = refused && conn.session.refuses_unrecovered(&entry.topic);
-                (conn.variant, conn.codec.clone(), conn.session.info_in(&entry.topic), refused)
+                let selection = conn.session.selection(&entry.topic).cloned();
+                (conn.variant, conn.codec.clone(), conn.session.info_in(&entry.topic), refused, selection)
             }
             _ => {
                 entry.leave(&self.hub.ports, self.index);
@@ -306,7 +330,7 @@ impl Shard {
         let namespace = entry.namespace.clone();
         let coming = self.hub.comes(&entry.topic, &namespace, &info);
         self.hub.stats.subscriptions.add(u64::from(!entry.topic.is_of_a_user()));
-        self.add_member(&entry, variant, Some(codec), Member { slot: at.slot, join_leave, last });
+        self.add_member(&entry, variant, Some(codec), Member { slot: at.slot, join_leave, chooses: selection.is_some(), last }, selection);
         let subscribed = Subscribed {
             topic: entry.topic.clone(),
             position,
@@ -331,6 +355,17 @@ impl Shard {
             let _ = panics::guard(&hub.stats, async { hook(notice).await }, hub.rules.settings.hook_timeout).await;
         }));
     }
+}
+
+/// Where frames of the broker's own stand among what waits.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Before everything: signs of life.
+    First,
+    /// Behind everything; urgent publications may overtake them.
+    Loose,
+    /// Behind everything, and nothing overtakes them.
+    Firm,
 }
 
 /// An input to a session may call foreign code, as the authorizer: a panic of it costs the connection.

@@ -1,21 +1,25 @@
 //! How a shard passes publications and signals to the members of a topic: in turns over topics, in bounded portions, encoded once per variant.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    backlog::{Batch, Encoded},
+    batch::{Batch, Encoded},
     conn::Occupant,
     inbox::{Job, SlotRef},
     members::{Codec, Cursor, Group, Member, Members, Variant},
+    selecting::Choice,
     shard::{Shard, WRITES_MAX},
     topic_entry::TopicEntry,
-    writing::write,
 };
 use crate::{
-    CloseReason, Except, FrameWriter, Gap, GapReason, Publication, Push, SlowConsumer, Topic,
+    CloseReason, Except, FrameWriter, Gap, GapReason, Priority, Publication, Push, Selection, SlowConsumer, Topic,
     backplane::Announcement,
     panics,
     session::{Answer, AskId},
@@ -29,8 +33,10 @@ const PASS_BYTES_MAX: usize = 256 * 1024;
 
 /// One topic in one shard.
 pub(super) struct ShardTopic {
-    entry: Arc<TopicEntry>,
+    pub(super) entry: Arc<TopicEntry>,
     members: Members,
+    /// What those members chose that do not want everything at once, by slot.
+    pub(super) choices: HashMap<u32, Choice>,
     queue: VecDeque<Task>,
     pass: Option<Pass>,
     active: bool,
@@ -83,25 +89,38 @@ impl Shard {
         self.names.get(topic).copied()
     }
 
-    pub(super) fn add_member(&mut self, entry: &Arc<TopicEntry>, variant: Variant, codec: Option<Codec>, member: Member) {
+    pub(super) fn add_member(
+        &mut self,
+        entry: &Arc<TopicEntry>,
+        variant: Variant,
+        codec: Option<Codec>,
+        member: Member,
+        selection: Option<Arc<Selection>>,
+    ) {
         let id = entry.incarnation;
         self.names.insert(entry.topic.clone(), id);
         let topic = self.topics.entry(id).or_insert_with(|| Box::new(ShardTopic::new(entry.clone())));
+        if let Some(selection) = selection {
+            topic.choices.insert(member.slot, Choice::new(selection, self.now));
+        }
         topic.members.add(variant, codec, member);
     }
 
     /// Takes a member out; the caller leaves the hub with the entry that is given.
-    pub(super) fn remove_member(&mut self, variant: Variant, slot: u32, topic: &Topic) -> Option<Arc<TopicEntry>> {
+    pub(super) fn remove_member(&mut self, variant: Variant, slot: u32, topic: &Topic) -> Option<(Arc<TopicEntry>, Member)> {
         let id = self.topic_of(topic)?;
         let topic = self.topics.get_mut(&id)?;
         let cursor = topic.pass.as_mut().map(|pass| &mut pass.cursor);
-        let entry = topic.members.remove(variant, slot, cursor).then(|| topic.entry.clone());
+        let removed = topic.members.remove(variant, slot, cursor).map(|member| (topic.entry.clone(), member));
+        if removed.as_ref().is_some_and(|(_, member)| member.chooses) {
+            topic.choices.remove(&slot);
+        }
         self.forget_if_empty(id);
-        entry
+        removed
     }
 
     pub(super) fn leave_stream(&mut self, at: SlotRef, topic: &Topic) {
-        if let Some(entry) = self.remove_member(Variant::STREAM, at.slot, topic) {
+        if let Some((entry, _)) = self.remove_member(Variant::STREAM, at.slot, topic) {
             entry.leave(&self.hub.ports, self.index);
         }
         self.hub.run_errands();
@@ -140,7 +159,10 @@ impl Shard {
         if let Some(topic) = self.topics.get_mut(&id)
             && !mem::replace(&mut topic.active, true)
         {
-            self.active.push_back(id);
+            match topic.entry.namespace.priority {
+                Priority::High => self.active.push_front(id),
+                Priority::Normal => self.active.push_back(id),
+            }
         }
     }
 
@@ -187,7 +209,19 @@ impl Shard {
                 }
             }
             while let Some((at, member)) = topic.members.next(&mut pass.cursor) {
-                self.visit(topic.members.group(at), at, member, &mut pass.what, &topic.entry);
+                let group = topic.members.group(at);
+                match (&mut pass.what, topic.choices.get_mut(&member.slot).filter(|_| member.chooses)) {
+                    (Passed::Publications { publications, except, .. }, Some(choice)) => {
+                        self.visit_choosing(group, member, publications, except.as_deref(), choice, &topic.entry);
+                    }
+                    (what, choice) => {
+                        if let (Some(choice), Passed::Gap { .. }, Some(codec)) = (choice, &what, &group.codec) {
+                            // What waits for its time was published before.
+                            self.release(member.slot, group.variant, codec, choice, &topic.entry);
+                        }
+                        self.visit(group, at, member, what, &topic.entry);
+                    }
+                }
                 visited += 1;
                 if visited == QUANTUM {
                     return Vec::new();
@@ -197,7 +231,7 @@ impl Shard {
             let answers = mem::take(&mut pass.answers);
             topic.pass = None;
             topic.entry.give_back(self.index, weight);
-            if !answers.is_empty() || !self.ended.is_empty() || !self.slow.is_empty() {
+            if !answers.is_empty() || !self.ended.is_empty() || !self.slow.is_empty() || !self.behind.is_empty() {
                 // Those must be out, and the answers in the backlogs, before the next pass visits anybody.
                 return answers;
             }
@@ -205,7 +239,8 @@ impl Shard {
     }
 
     /// What a turn has put off because it concerns whole sessions.
-    fn settle(&mut self, answers: Vec<Due>, now: Instant) {
+    pub(super) fn settle(&mut self, answers: Vec<Due>, now: Instant) {
+        self.settle_behind();
         for (slot, topic) in mem::take(&mut self.ended) {
             let at = self.at(slot);
             self.converse(at, now, |session, _, effects| session.forget_subscription(&topic, effects));
@@ -228,7 +263,7 @@ impl Shard {
                 }
                 let batch = match per_group(batches, at) {
                     Some(batch) => batch,
-                    empty => empty.insert(self.encode_batch(codec, &entry.topic, publications)),
+                    empty => empty.insert(self.encode_batch(codec, entry, publications)),
                 };
                 let from = batch.publications.partition_point(|publication| publication.seq <= member.last);
                 self.push_batch(member.slot, batch, from as u32, entry);
@@ -258,7 +293,7 @@ impl Shard {
                         per_group(frames, at).get_or_insert_with(|| self.encode_shared(codec, push(gap))).clone()
                     };
                     self.hub.stats.gaps.add(1);
-                    self.push_gap(member.slot, &entry.topic, gap, frames);
+                    self.push_gap(member.slot, entry, gap, frames);
                     if codec.protocol.gap_ends_subscription() {
                         self.ended.push((member.slot, entry.topic.clone()));
                     }
@@ -268,7 +303,7 @@ impl Shard {
     }
 
     /// Whether a connection's session is one of those who do not get something.
-    fn is_meant(&self, slot: u32, except: &Except) -> bool {
+    pub(super) fn is_meant(&self, slot: u32, except: &Except) -> bool {
         let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant else { return false };
         except.means(conn.session.info())
     }
@@ -288,17 +323,24 @@ impl Shard {
         }
     }
 
-    fn push_batch(&mut self, slot: u32, batch: &Arc<Batch>, from: u32, entry: &Arc<TopicEntry>) {
+    pub(super) fn push_batch(&mut self, slot: u32, batch: &Arc<Batch>, from: u32, entry: &Arc<TopicEntry>) {
         let count = batch.publications.len() as u32 - from;
+        let max = self.backlog_max();
         let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { return };
-        conn.backlog.push_batch(batch, from);
+        match entry.namespace.priority {
+            Priority::Normal => conn.backlog.push_batch(batch, from),
+            Priority::High => conn.backlog.push_urgent_batch(batch, from),
+        }
+        if conn.blocked && entry.namespace.slow_consumer == SlowConsumer::Latest && conn.backlog.wants_conflation() {
+            self.hub.stats.conflated.add(conn.backlog.conflate(&entry.topic, &self.hub.held));
+        }
         conn.life.frames_out = conn.life.frames_out.saturating_add(count);
         self.tally.deliveries += u64::from(count);
         if !conn.dirty {
             conn.dirty = true;
             self.dirty.push_back(slot);
         }
-        if conn.backlog.bytes() > self.hub.rules.settings.backlog_max_bytes {
+        if conn.backlog.bytes() > max {
             self.overflow(slot, entry);
         }
     }
@@ -309,55 +351,22 @@ impl Shard {
         if let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant
             && conn.backlog.bytes() <= max
         {
-            conn.backlog.push_frames(frames);
+            conn.backlog.push_loose(frames);
             conn.life.frames_out = conn.life.frames_out.saturating_add(1);
             self.mark_dirty(slot);
         }
     }
 
-    fn push_gap(&mut self, slot: u32, topic: &Topic, gap: Gap, frames: Bytes) {
+    pub(super) fn push_gap(&mut self, slot: u32, entry: &TopicEntry, gap: Gap, frames: Bytes) {
         if let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant {
-            conn.backlog.push_gap(topic, gap, frames);
+            conn.backlog.push_gap(&entry.topic, gap, frames, entry.namespace.priority == Priority::High);
             conn.life.frames_out = conn.life.frames_out.saturating_add(1);
             self.mark_dirty(slot);
         }
     }
 
-    /// The backlog is over its bound: what can be written is, then the namespace's policy acts.
-    fn overflow(&mut self, slot: u32, entry: &Arc<TopicEntry>) {
-        let max = self.hub.rules.settings.backlog_max_bytes;
-        let Some(Occupant::Connection(mut conn)) = self.slots[slot as usize].occupant.take() else { return };
-        write(&mut conn, &mut self.chunks, &mut self.tally);
-        if conn.backlog.bytes() > max {
-            let ends = conn.codec.protocol.gap_ends_subscription();
-            let dropped = match entry.namespace.slow_consumer {
-                SlowConsumer::Disconnect => 0,
-                SlowConsumer::DropOldest if ends => {
-                    let dropped = conn.backlog.drop_all(&entry.topic);
-                    dropped.map_or(0, |dropped| {
-                        self.push(&mut conn, &Push::Gap { topic: entry.topic.clone(), gap: dropped.gap });
-                        self.ended.push((slot, entry.topic.clone()));
-                        dropped.count
-                    })
-                }
-                SlowConsumer::DropOldest => {
-                    let excess = conn.backlog.bytes() - max;
-                    let codec = conn.codec.clone();
-                    let mut encode = |gap| self.encode_shared(&codec, Push::Gap { topic: entry.topic.clone(), gap });
-                    conn.backlog.drop_oldest(&entry.topic, excess, &mut encode)
-                }
-            };
-            self.hub.stats.dropped_slow_consumer.add(dropped);
-            self.hub.stats.gaps.add(u64::from(dropped > 0));
-            // What is left is replies, signals and other topics: nothing of this topic can make room.
-            if conn.backlog.bytes() > max + max / 4 || dropped == 0 {
-                self.slow.push((slot, conn.backlog.bytes()));
-            }
-        }
-        self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
-    }
-
-    fn encode_batch(&mut self, codec: &Codec, topic: &Topic, publications: &[(u64, Arc<Publication>)]) -> Arc<Batch> {
+    pub(super) fn encode_batch(&mut self, codec: &Codec, entry: &TopicEntry, publications: &[(u64, Arc<Publication>)]) -> Arc<Batch> {
+        let topic = &entry.topic;
         let mut frames = mem::take(&mut self.frames);
         frames.clear();
         let mut encoded = Vec::with_capacity(publications.len());
@@ -385,10 +394,16 @@ impl Shard {
         }
         let bytes = Bytes::copy_from_slice(&frames);
         self.frames = frames;
-        Arc::new(Batch { topic: topic.clone(), bytes, publications: encoded.into(), ends })
+        let sources = match entry.namespace.slow_consumer {
+            SlowConsumer::Latest => publications.iter().take(encoded.len()).map(|(_, publication)| publication.clone()).collect(),
+            _ => Box::default(),
+        };
+        let mut batch = Batch::new(topic.clone(), bytes, encoded.into(), sources, &self.hub.held);
+        batch.ends = ends;
+        Arc::new(batch)
     }
 
-    fn encode_shared(&self, codec: &Codec, push: Push) -> Bytes {
+    pub(super) fn encode_shared(&self, codec: &Codec, push: Push) -> Bytes {
         let mut frames = Vec::new();
         let mut out = FrameWriter::new(&*codec.framing, &mut frames);
         match panics::catch(&self.hub.stats, "codec", || codec.protocol.encode_push(&push, &mut out)) {
@@ -423,7 +438,15 @@ impl ShardTopic {
     }
 
     fn new(entry: Arc<TopicEntry>) -> Self {
-        Self { entry, members: Members::default(), queue: VecDeque::new(), pass: None, active: false, lagged: false }
+        Self {
+            entry,
+            members: Members::default(),
+            choices: HashMap::new(),
+            queue: VecDeque::new(),
+            pass: None,
+            active: false,
+            lagged: false,
+        }
     }
 
     /// Begins a pass with what waits: as many publications for everybody as stand together, or one that is not for all, or one signal.

@@ -27,6 +27,8 @@ impl Variant {
 pub(crate) struct Member {
     pub(crate) slot: u32,
     pub(crate) join_leave: bool,
+    /// Does not want everything at once.
+    pub(crate) chooses: bool,
     /// Gets what has a greater number.
     pub(crate) last: u64,
 }
@@ -67,7 +69,7 @@ impl Group {
     }
 
     /// Moves the last member to `place`.
-    fn swap_remove(&mut self, place: usize) {
+    fn swap_remove(&mut self, place: usize) -> Member {
         let removed = self.members.swap_remove(place);
         if let Some(places) = &mut self.places {
             places.remove(&removed.slot);
@@ -75,6 +77,7 @@ impl Group {
                 places.insert(moved.slot, place as u32);
             }
         }
+        removed
     }
 
     fn swap(&mut self, a: usize, b: usize) {
@@ -121,18 +124,17 @@ impl Members {
     }
 
     /// Takes a member out; `cursor` is the running pass's, and stays right. Groups stay, so that cursors keep their meaning.
-    pub(crate) fn remove(&mut self, variant: Variant, slot: u32, cursor: Option<&mut Cursor>) -> bool {
-        let Some(at) = self.groups.iter().position(|group| group.variant == variant) else { return false };
+    pub(crate) fn remove(&mut self, variant: Variant, slot: u32, cursor: Option<&mut Cursor>) -> Option<Member> {
+        let at = self.groups.iter().position(|group| group.variant == variant)?;
         let group = &mut self.groups[at];
-        let Some(mut place) = group.place_of(slot) else { return false };
+        let mut place = group.place_of(slot)?;
         if let Some(cursor) = cursor.filter(|cursor| cursor.group == at && place < cursor.place) {
             cursor.place -= 1;
             group.swap(place, cursor.place);
             place = cursor.place;
         }
-        group.swap_remove(place);
         self.len -= 1;
-        true
+        Some(group.swap_remove(place))
     }
 
     /// The next member of a pass, with the number of its group; moves the cursor.
@@ -165,7 +167,7 @@ mod tests {
     fn members(slots: u32) -> Members {
         let mut members = Members::default();
         for slot in 0..slots {
-            members.add(Variant::STREAM, None, Member { slot, join_leave: false, last: 0 });
+            members.add(Variant::STREAM, None, Member { slot, join_leave: false, chooses: false, last: 0 });
         }
         members
     }
@@ -177,7 +179,7 @@ mod tests {
         let mut cursor = Cursor::default();
         let mut visited: Vec<u32> = (0..visited_before).filter_map(|_| members.next(&mut cursor)).map(|(_, member)| member.slot).collect();
         for slot in removed {
-            assert!(members.remove(Variant::STREAM, *slot, Some(&mut cursor)));
+            assert!(members.remove(Variant::STREAM, *slot, Some(&mut cursor)).is_some());
         }
         while let Some((_, member)) = members.next(&mut cursor) {
             assert!(!removed.contains(&member.slot), "a removed member was visited");
@@ -208,8 +210,8 @@ mod tests {
     #[test]
     fn removing_a_stranger_changes_nothing() {
         let mut members = members(3);
-        assert!(!members.remove(Variant::STREAM, 9, None));
-        assert!(!members.remove(Variant(1), 1, None));
+        assert_eq!(members.remove(Variant::STREAM, 9, None), None);
+        assert_eq!(members.remove(Variant(1), 1, None), None);
         assert_eq!(members.len(), 3);
     }
 }

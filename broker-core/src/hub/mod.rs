@@ -6,6 +6,7 @@
 mod asks;
 mod attendance;
 mod backlog;
+mod batch;
 mod conn;
 pub(crate) mod control;
 mod converse;
@@ -23,8 +24,10 @@ mod ports;
 mod rates;
 mod recent;
 mod resume;
+mod selecting;
 mod shard;
 mod slots;
+mod slow;
 mod snapshots;
 mod topic_entry;
 mod writing;
@@ -80,6 +83,8 @@ pub(crate) struct Hub {
     in_order: InOrder,
     departures: Departures,
     users_spent: rates::Users,
+    /// Bytes of encoded publications in memory.
+    held: batch::Held,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
     incarnations: AtomicU64,
@@ -135,6 +140,7 @@ impl Hub {
             in_order: InOrder::default(),
             departures: Departures::default(),
             users_spent: rates::Users::default(),
+            held: batch::Held::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),

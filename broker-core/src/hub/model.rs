@@ -25,7 +25,7 @@ use crate::{
     Sink, SlowConsumer, Subscribe, Topic, Unavailable, hooks::Hooks, session::Rules, sync::Mutex, testing::ModelClient,
 };
 
-const TOPICS: [&str; 3] = ["cut:a", "drop:a", "plain:a"];
+const TOPICS: [&str; 4] = ["cut:a", "drop:a", "catch:a", "plain:a"];
 const SHARDS: usize = 2;
 const HISTORY: usize = 3;
 
@@ -252,6 +252,7 @@ impl World {
         let mut namespaces = Namespaces::new();
         namespaces.set("cut", open(HISTORY, SlowConsumer::Disconnect));
         namespaces.set("drop", open(HISTORY, SlowConsumer::DropOldest));
+        namespaces.set("catch", open(HISTORY, SlowConsumer::CatchUp));
         namespaces.set("plain", open(0, SlowConsumer::DropOldest));
         let settings =
             Settings { anonymous: true, inbox_share_max_bytes: 450, backlog_max_bytes: 160, shards: SHARDS, ..Settings::default() };

@@ -72,6 +72,10 @@ pub(super) fn resume(
         });
     }
     let (after, everything_kept) = match since {
+        Since::Unreadable => {
+            let to = Some(log.position).filter(|top| top.offset > 0);
+            return Some((Vec::new(), told(false, Some(Gap { from: None, to, reason: GapReason::Unreadable }))));
+        }
         Since::Beginning => (Position { offset: 0, epoch: log.position.epoch }, true),
         Since::Position(position) => (position, false),
     };
@@ -164,6 +168,8 @@ mod tests {
         let foreign = Since::Position(Position { offset: 1, epoch: Epoch::from_random(8) });
         check(&[1, 2], 2, &[], foreign, &[], false, Some((None, Some(2))));
         check(&[], 0, &[], foreign, &[], false, Some((None, None)));
+        check(&[1, 2], 2, &[3], Since::Unreadable, &[], false, Some((None, Some(3))));
+        check(&[], 0, &[], Since::Unreadable, &[], false, Some((None, None)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `converse` talks with sessions, `deliver` passes publications to members, `writing` hands bytes to outlets.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -20,6 +20,8 @@ use super::{
     life_log::LifeLog,
     members::Variant,
     orders::Whose,
+    selecting::{Due, Shared},
+    slow::Behind,
     writing::Tally,
 };
 use crate::{
@@ -65,6 +67,17 @@ pub(crate) struct Shard {
     pub(super) ended: Vec<(u32, Topic)>,
     /// Connections that are to be closed as too slow, with what waited, while a topic has its turn.
     pub(super) slow: Vec<(u32, usize)>,
+    /// Subscriptions that have to catch up, while a topic has its turn.
+    pub(super) behind: Vec<Behind>,
+    /// The present tick's time.
+    pub(super) now: Instant,
+    /// Members whose time comes at which the newest is sent; soonest first.
+    pub(super) paced: BinaryHeap<Due>,
+    /// What members chose in this tick, encoded.
+    pub(super) shared: Vec<Shared>,
+    /// More waits on this node than may.
+    pub(super) is_full: bool,
+    pub(super) relieved_at: Option<Instant>,
     /// Topics that have something to deliver, in turn.
     pub(super) active: VecDeque<u64>,
     /// Connections that have something to write.
@@ -93,6 +106,12 @@ impl Shard {
             whose: Whose::default(),
             ended: Vec::new(),
             slow: Vec::new(),
+            behind: Vec::new(),
+            now: Instant::now(),
+            paced: BinaryHeap::new(),
+            shared: Vec::new(),
+            is_full: false,
+            relieved_at: None,
             active: VecDeque::new(),
             dirty: VecDeque::new(),
             log: LifeLog::new(lines),
@@ -137,6 +156,9 @@ impl Shard {
 
     /// Takes what waits, and does a bounded portion of what is to do.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick {
+        self.now = now;
+        self.shared.clear();
+        self.relieve(now);
         let mut items = std::mem::take(&mut self.items);
         let took = self.inbox().take(&mut items, self.active.is_empty() && self.dirty.is_empty());
         for item in items.drain(..) {
@@ -149,6 +171,9 @@ impl Shard {
         if self.next_sweep.is_some_and(|at| at <= now) {
             self.sweep(now);
         }
+        if self.paced.peek().is_some_and(|due| due.0.0 <= now) {
+            self.release_due();
+        }
         let written = self.flush_dirty(WRITES_MAX, now);
         self.deliver(WRITES_MAX.saturating_sub(written), now);
         self.tally.add_to(&self.hub.stats);
@@ -156,7 +181,8 @@ impl Shard {
             return Tick::More;
         }
         self.log.flush(now);
-        Tick::Sleep(self.next_sweep)
+        let next_paced = self.paced.peek().map(|due| due.0.0);
+        Tick::Sleep(self.next_sweep.into_iter().chain(next_paced).min())
     }
 
     fn inbox(&self) -> &Inbox {
@@ -209,6 +235,9 @@ impl Shard {
                     && *generation == member.at.generation
                 {
                     return feed.end();
+                }
+                if self.catch_up_failed(member, &entry.topic, now) {
+                    return;
                 }
                 self.converse(member.at, now, |session, now, effects| {
                     if session.awaits(&entry.topic, member.subscription) {
@@ -263,6 +292,8 @@ impl Shard {
             credit,
             held: VecDeque::new(),
             spent: None,
+            catching_up: Vec::new(),
+            stuck_until: None,
             dirty: false,
             blocked: false,
             pong: None,
@@ -334,7 +365,7 @@ impl Shard {
     pub(super) fn note_deadline(&mut self, slot: u32) {
         let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant else { return };
         let of_session = conn.session.next_timeout().map(Instant::from_std);
-        let deadline = of_session.into_iter().chain(conn.closing_until).min();
+        let deadline = of_session.into_iter().chain(conn.closing_until).chain(conn.stuck_until).min();
         self.deadlines[slot as usize] = deadline;
         self.sweep_by(deadline);
     }
@@ -376,6 +407,11 @@ impl Shard {
             conn.closing_until = None;
             conn.outlet = None;
             conn.backlog.clear();
+        }
+        if conn.stuck_until.is_some_and(|until| until <= now) {
+            conn.stuck_until = None;
+            let backlog_bytes = conn.backlog.bytes();
+            return self.converse(at, now, |session, _, effects| session.close(CloseReason::SlowConsumer { backlog_bytes }, effects));
         }
         self.converse(at, now, Session::handle_timeout);
     }

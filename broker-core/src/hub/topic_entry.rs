@@ -644,8 +644,10 @@ impl TopicEntry {
         while let Some(joiner) = state.joiners.pop_front() {
             match joiner.who {
                 Who::Member { .. } => {
-                    let gap = Gap { from: None, to: None, reason: GapReason::Trimmed };
-                    let resume = joiner.since.map(|since| Resume { since, recovered: false, gap: Some(gap) });
+                    let resume = joiner.since.map(|since| {
+                        let reason = if since == Since::Unreadable { GapReason::Unreadable } else { GapReason::Trimmed };
+                        Resume { since, recovered: false, gap: Some(Gap { from: None, to: None, reason }) }
+                    });
                     self.admit(state, ports, joiner, Vec::new(), resume);
                 }
                 Who::Shard(shard) => self.close_lag(state, ports, shard, None),
@@ -757,11 +759,12 @@ impl TopicEntry {
 fn read_query(state: &State, recovery: Recovery) -> LogQuery {
     let own = state.position.map(|position| position.offset);
     let lags = state.lags.iter().flatten().filter_map(|lag| lag.position).map(|position| position.offset);
-    let asked = state.joiners.iter().filter_map(|joiner| joiner.since).map(|since| match since {
+    let asked = state.joiners.iter().filter_map(|joiner| joiner.since).filter_map(|since| match since {
         // The newest one may stand before a position of another epoch.
-        _ if recovery == Recovery::Cache => 0,
-        Since::Beginning => 0,
-        Since::Position(position) => position.offset,
+        _ if recovery == Recovery::Cache => Some(0),
+        Since::Beginning => Some(0),
+        Since::Position(position) => Some(position.offset),
+        Since::Unreadable => None,
     });
     match own.into_iter().chain(lags).chain(asked).min() {
         Some(after) => LogQuery { after: Some(after), limit: None, reverse: false },

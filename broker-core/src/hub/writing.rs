@@ -25,7 +25,16 @@ impl Shard {
             let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
             conn.dirty = false;
             written += 1;
+            let waited = conn.backlog.bytes();
             let broken = write(conn, &mut self.chunks, &mut self.tally);
+            if conn.blocked || conn.stuck_until.is_some() {
+                self.watch(slot, waited, now);
+            }
+            let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
+            if conn.backlog.is_empty() && conn.wants_catch_up() {
+                self.read_on(self.at(slot));
+            }
+            let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
             if !conn.held.is_empty() {
                 self.handle_held(self.at(slot), now);
             }
@@ -35,6 +44,20 @@ impl Shard {
             }
         }
         written
+    }
+
+    /// Gives a connection that does not take everything its time to take something; `waited`: what had waited for it before the write.
+    fn watch(&mut self, slot: u32, waited: usize, now: Instant) {
+        let timeout = self.hub.rules.settings.write_timeout;
+        let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { return };
+        if !conn.blocked || conn.session.is_closed() {
+            conn.stuck_until = None;
+        } else if conn.stuck_until.is_none() || conn.backlog.bytes() < waited {
+            conn.stuck_until = Some(now + timeout);
+        } else {
+            return;
+        }
+        self.note_deadline(slot);
     }
 
     /// The session has ended: says so to the client, the log and the application, and lets the outlet end.
@@ -130,7 +153,7 @@ pub(super) fn write(conn: &mut Conn, chunks: &mut Vec<Bytes>, tally: &mut Tally)
         if let Some(payload) = conn.pong.take() {
             let mut frame = Vec::with_capacity(payload.len() + 4);
             conn.codec.framing.frame(FrameKind::Pong, &payload, &mut frame);
-            conn.backlog.push_frames(frame.into());
+            conn.backlog.push_first(frame.into());
         }
         while !conn.backlog.is_empty() && !conn.blocked {
             conn.backlog.chunks(CHUNKS_MAX, chunks);

@@ -103,7 +103,10 @@ impl Session {
             Answer::Published(topic, published) => Some(Reply::Published { topic, position: published?.position }),
             Answer::History(topic, page) => {
                 let LogPage { top, mut publications } = page?;
-                publications.retain(|publication| publication.is_for(&self.subject));
+                let selection = self.selection(&topic);
+                publications.retain(|publication| {
+                    publication.is_for(&self.subject) && selection.is_none_or(|selection| selection.wants(publication))
+                });
                 Some(Reply::History { topic, position: top, publications })
             }
             Answer::Presence(topic, sessions) => Some(Reply::Presence { topic, sessions: sessions? }),

@@ -1,6 +1,8 @@
 //! What a client asks, in words that no protocol owns.
 
-use crate::{CloseReason, Payload, Refusal, Since, Topic};
+use std::{fmt, sync::Arc};
+
+use crate::{CloseReason, Payload, Refusal, Selection, Since, Topic};
 
 /// One command of a client: what it asks, and the id its answer carries.
 #[derive(Clone, Debug)]
@@ -121,6 +123,14 @@ pub struct Connect {
     pub version: Option<String>,
     /// From where to resume topics that the server subscribes the session to.
     pub resume: Vec<(Topic, Since)>,
+    /// From where to resume such topics that `resume` does not name.
+    pub cursor: Option<Arc<dyn Cursor>>,
+}
+
+/// Positions that a client kept, asked by topic: for clients that do not know which topics the server will choose.
+pub trait Cursor: fmt::Debug + Send + Sync {
+    /// Where a topic resumes from, given by its name without a tenant; `None`: from now on.
+    fn since(&self, topic: &str) -> Option<Since>;
 }
 
 /// The arguments of [`Request::Subscribe`].
@@ -139,17 +149,25 @@ pub struct Subscribe {
     pub token: Option<String>,
     /// The application's own data, for the subscribe hook.
     pub data: Option<Payload>,
+    /// What of the topic is wanted, and how often.
+    pub selection: Selection,
 }
 
 impl Subscribe {
     /// Listen to a topic from now on.
     pub fn new(topic: Topic) -> Self {
-        Self { topic, since: None, join_leave: true, refuse_unrecovered: false, token: None, data: None }
+        Self { topic, since: None, join_leave: true, refuse_unrecovered: false, token: None, data: None, selection: Selection::ALL }
     }
 
     /// Resume from here.
     pub fn since(mut self, since: Since) -> Self {
         self.since = Some(since);
+        self
+    }
+
+    /// Only this of the topic, and this often.
+    pub fn selection(mut self, selection: Selection) -> Self {
+        self.selection = selection;
         self
     }
 }

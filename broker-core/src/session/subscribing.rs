@@ -9,7 +9,8 @@ use super::{
     subscription::{Origin, Pending, Subscription},
 };
 use crate::{
-    CloseReason, CommandId, Push, Refusal, RefusalKind, Reply, SessionInfo, Subscribe, Subscribed, Topic, UnsubscribeReason, Verb,
+    CloseReason, CommandId, Namespace, Push, Refusal, RefusalKind, Reply, Selection, SessionInfo, Subscribe, Subscribed, Topic,
+    UnsubscribeReason, Verb,
 };
 
 impl Session {
@@ -19,6 +20,11 @@ impl Session {
             Ok(admitted) => admitted,
             Err(refusal) => return self.refuse(id, refusal, now, effects),
         };
+        if subscribe.selection.has_filter() && !namespace.filter {
+            let refusal = Refusal::new(RefusalKind::NotAvailable, format!("{} cannot be filtered by tags", subscribe.topic.local()));
+            let rule = format!("set {}.filter = true", Namespace::section(&subscribe.topic));
+            return self.refuse(id, refusal.hint("subscribe without a filter").rule(rule), now, effects);
+        }
         let generation = self.next_generation();
         let asks = authorize || by_token || self.rules.hears_subscribe;
         let since = subscribe.since;
@@ -40,6 +46,7 @@ impl Session {
             topic_info: None,
             origin: Origin::Client,
             expires_at: None,
+            selection: (!subscribe.selection.is_all()).then(|| std::sync::Arc::new(subscribe.selection.clone())),
         });
         if asks {
             let topic = subscribe.topic.clone();
@@ -119,6 +126,21 @@ impl Session {
         self.subscriptions.find(topic).and_then(|found| found.pending.as_ref()).is_some_and(|pending| pending.refuse_unrecovered)
     }
 
+    /// What of a topic the session wants, where that is not everything.
+    pub(crate) fn selection(&self, topic: &Topic) -> Option<&std::sync::Arc<Selection>> {
+        self.subscriptions.find(topic)?.selection.as_ref()
+    }
+
+    /// Whether this subscription is live.
+    pub(crate) fn is_live(&self, topic: &Topic, generation: Generation) -> bool {
+        self.subscriptions.find(topic).is_some_and(|found| found.generation == generation && found.pending.is_none())
+    }
+
+    /// The number of the subscription to a topic.
+    pub(crate) fn generation(&self, topic: &Topic) -> Option<Generation> {
+        self.subscriptions.find(topic).map(|found| found.generation)
+    }
+
     /// The session as others see it in this topic.
     pub(crate) fn info_in(&self, topic: &Topic) -> std::sync::Arc<SessionInfo> {
         self.info_with(self.subscriptions.find(topic).and_then(|found| found.topic_info.clone()))
@@ -147,6 +169,9 @@ impl Session {
             expires_at = None;
         }
         subscribed.missed.retain(|publication| publication.is_for(&who));
+        if let Some(selection) = subscription.and_then(|live| live.selection.as_ref()) {
+            selection.apply(&mut subscribed.missed);
+        }
         subscribed.data = pending.data;
         subscribed.ttl =
             expires_at.map(|at| advertised(at.saturating_duration_since(now).saturating_sub(self.rules.settings.expiry_leeway)));
@@ -272,6 +297,14 @@ impl Session {
         self.leave(subscription, true, effects);
         if matches!(origin, Origin::Identity | Origin::Server) {
             self.close(CloseReason::InsufficientState, effects);
+        }
+    }
+
+    /// Ends a subscription whose state cannot be had again: its client begins anew.
+    pub(crate) fn lose_subscription(&mut self, topic: &Topic, effects: &mut Vec<Effect>) {
+        match self.subscriptions.find(topic).map(|found| found.origin) {
+            Some(Origin::Identity | Origin::Server) => self.close(CloseReason::InsufficientState, effects),
+            _ => self.end_subscription(topic, UnsubscribeReason::InsufficientState, effects),
         }
     }
 

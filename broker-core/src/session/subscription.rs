@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::effect::{Completion, Generation};
-use crate::{CommandId, Namespace, Payload, Since, Topic};
+use crate::{CommandId, Namespace, Payload, Selection, Since, Topic};
 
 /// One session listening to one topic, or about to.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Subscription {
     pub(crate) origin: Origin,
     /// When its own credentials end, leeway included.
     pub(crate) expires_at: Option<Instant>,
+    /// What of the topic is wanted, where that is not everything.
+    pub(crate) selection: Option<Arc<Selection>>,
 }
 
 /// Who made a subscription.

@@ -16,6 +16,8 @@ use crate::{
 pub struct LineProtocol {
     /// Whether a gap ends the subscription, as for the Centrifuge protocol.
     pub gap_ends: bool,
+    /// Whether clients cannot answer pings, as over server-sent events.
+    pub only_listens: bool,
     /// Data whose encoding panics; `close` panics when the connection closes.
     pub poison: Option<&'static str>,
 }
@@ -26,7 +28,7 @@ impl Protocol for LineProtocol {
     }
 
     fn encoding(&self) -> u8 {
-        200 + u8::from(self.gap_ends) + 2 * u8::from(self.poison.is_some())
+        200 + u8::from(self.gap_ends) + 2 * u8::from(self.poison.is_some()) + 4 * u8::from(self.only_listens)
     }
 
     fn decode(&self, _message: Inbound<'_>, _commands: &mut Vec<Command>) {}
@@ -108,6 +110,10 @@ impl Protocol for LineProtocol {
 
     fn changes_user_in_place(&self) -> bool {
         !self.gap_ends
+    }
+
+    fn answers_pings(&self) -> bool {
+        !self.only_listens
     }
 
     fn close_frame(&self, reason: &CloseReason) -> CloseFrame {

@@ -5,6 +5,7 @@ mod health;
 mod hostile;
 mod over_a_socket;
 mod requests;
+mod script;
 mod server;
 mod sessions;
 mod transcripts;

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use broker_core::{Command, CommandId, Inbound, Payload, Refusal, RefusalKind, Request, Since, Subscribe};
 use bytes::Bytes;
 
-use super::{RESERVED, holds_reserved_key};
-use crate::json::{Frame, Object, check_depth, id_token, json_payload, kind_name, quoted, starts_with_key, syntax};
+use super::{RESERVED, holds_reserved_key, update_interval};
+use crate::json::{Frame, Object, check_depth, filter, id_token, json_payload, kind_name, quoted, starts_with_key, syntax};
 
 /// Every key that a command may have.
-const COMMAND: [&str; 12] =
-    [RESERVED, "id", "topic", "data", "since", "rate", "key", "idempotency_key", "limit", "reverse", "token", "method"];
+const COMMAND: [&str; 13] =
+    [RESERVED, "id", "topic", "data", "since", "rate", "filter", "key", "idempotency_key", "limit", "reverse", "token", "method"];
 
 /// The longest key under which a retry is stored once, in bytes.
 const IDEMPOTENCY_KEY_MAX_LEN: usize = 255;
@@ -88,11 +88,13 @@ fn request(object: &CommandObject<'_>) -> Result<Request, Refusal> {
         "subscribe" => {
             let mut subscribe = Subscribe::new(object.topic("topic")?);
             subscribe.since = since(object)?;
-            if object.value("rate").is_some() {
-                // Who asks for fewer updates must not get all of them without a word.
-                let mut refusal = object.refuse("rate", "is not available here");
-                refusal.kind = RefusalKind::NotAvailable;
-                return Err(refusal);
+            if let Some(filter) = filter(object, "filter")? {
+                subscribe.selection = subscribe.selection.filter(filter);
+            }
+            if let Some(rate) = object.value("rate") {
+                let interval = update_interval(rate);
+                let interval = interval.ok_or_else(|| object.refuse("rate", "must be a number of updates per second, at most 1000"))?;
+                subscribe.selection = subscribe.selection.pace(interval);
             }
             Ok(Request::Subscribe(subscribe))
         }

@@ -1,7 +1,10 @@
 //! The plain protocol, for clients without an SDK. Its contract stands in `docs/protocols/plain.md`.
 
 mod decode;
-mod encode;
+pub(crate) mod encode;
+mod rate;
+
+pub use rate::update_interval;
 
 use broker_core::{CloseFrame, CloseReason, Command, CommandId, FrameWriter, Inbound, Protocol, Push, Reply};
 

@@ -90,7 +90,7 @@ fn subscribe_knows_its_flags_and_ignores_others() {
     );
     check(
         r#"{"id":2,"subscribe":{"channel":"news","tf":{"op":"eq"}}}"#,
-        "#2 mistake bad_request: subscribe.tf is not allowed: publications are not filtered by tags here at=43",
+        "#2 mistake bad_request: subscribe.tf is no filter: a filter knows the operators \"and\", \"or\" and \"not\", not \"eq\" at=43",
     );
 }
 

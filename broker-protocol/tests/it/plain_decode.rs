@@ -113,8 +113,23 @@ fn positions_and_keys_are_checked() {
 }
 
 #[test]
-fn a_rate_that_would_not_be_kept_is_refused() {
-    check(r#"{"broker":"subscribe","id":1,"topic":"a","rate":4}"#, "#1 mistake not_available: rate is not available here at=48");
+fn a_subscribe_may_choose_by_tags_and_set_a_rate() {
+    check(
+        r#"{"broker":"subscribe","id":1,"topic":"a","rate":4,"filter":{"key":"k","cmp":"eq","val":"v"}}"#,
+        r#"#1 subscribe a join_leave=true selection=Selection { filter: Some(Filter(Test { key: "k", test: Is("v") })), pace: Some(250ms) }"#,
+    );
+    let rate = "rate must be a number of updates per second, at most 1000 at=48";
+    for bad in ["0", "-1", "1001", "\"4\"", "[]"] {
+        check(&format!(r#"{{"broker":"subscribe","id":1,"topic":"a","rate":{bad}}}"#), &format!("#1 mistake bad_request: {rate}"));
+    }
+    check(
+        r#"{"broker":"subscribe","id":1,"topic":"a","filter":"x"}"#,
+        "#1 mistake bad_request: filter is no filter: an object with key, cmp and val or vals, or with op and nodes, all of them text at=50",
+    );
+    check(
+        r#"{"broker":"subscribe","id":1,"topic":"a","filter":{"key":"k","cmp":"like"}}"#,
+        "#1 mistake bad_request: filter is no filter: a filter compares by eq, neq, in, nin, ex, nex, sw, ew, ct, lt, lte, gt or gte, not by \"like\" at=50",
+    );
 }
 
 #[test]

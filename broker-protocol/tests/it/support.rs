@@ -87,6 +87,7 @@ fn request(request: &Request) -> String {
             push_some(&mut line, "refuse_unrecovered", subscribe.refuse_unrecovered.then_some(true));
             push_some(&mut line, "token", subscribe.token.as_ref());
             push_some(&mut line, "data", subscribe.data.as_ref().map(data));
+            push_some(&mut line, "selection", (!subscribe.selection.is_all()).then(|| format!("{:?}", subscribe.selection)));
             line
         }
         Request::Unsubscribe { topic } => format!("unsubscribe {topic}"),
@@ -131,6 +132,7 @@ fn since(since: Since) -> String {
     match since {
         Since::Beginning => "beginning".to_owned(),
         Since::Position(position) => position.to_string(),
+        Since::Unreadable => "unreadable".to_owned(),
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::Context;
 use broker::{Broker, Builder, Tls, WsLimits};
 use broker_auth::{HmacTokens, Hook, HttpHooks, Jwks, SubscriptionTokens, Tickets};
 use broker_core::{ByNamespace, MemoryRegistry, Registry};
-use broker_http::{Api, ApiKeys, ApiOptions, Origins};
+use broker_http::{Api, ApiKeys, ApiOptions, Origins, Script};
 use broker_ws::ServerOptions;
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{info, warn};
@@ -72,15 +72,16 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
     let pages_that_may = sockets.clone();
+    let origins = Origins::by(move |origin| pages_that_may.allows_origin(origin));
     let api = ApiOptions::default()
         .keys(ApiKeys::one(api_key.expose()))
-        .origins(Origins::by(move |origin| pages_that_may.allows_origin(origin)))
+        .origins(origins.clone())
         .body_max_bytes(config.api.body_max)
         .tickets(tickets)
         .dev(config.is_dev);
     let api = Api::new(broker.engine().clone(), api);
     let pages = config.is_dev.then(|| Pages::new(if api_key.expose() == "dev" { "dev" } else { "YOUR-API-KEY" }));
-    let public = Public::new(&broker, sockets, api, pages);
+    let public = Public::new(&broker, sockets, api, Script::new().origins(origins), pages);
     let internal = Internal::new(broker.clone(), hooks.clone());
 
     let (stop, stopped) = watch::channel(false);

@@ -30,6 +30,10 @@ pub struct Addresses {
     pub connects_per_address: Option<Rate>,
     /// How often it may connect at once. Default: 200.
     pub connects_burst: usize,
+    /// How often anybody may connect to this node; `None`: as often as they like. Default: 5,000 a second.
+    pub connects_of_node: Option<Rate>,
+    /// How many may connect to it at once. Default: 20,000.
+    pub connects_of_node_burst: usize,
     /// Most connections of one address that have not said who they are. Default: 1,000.
     pub pending_max_per_address: usize,
     /// Most connections altogether that have not said who they are. Default: 20,000.
@@ -43,6 +47,8 @@ impl Default for Addresses {
             proxy_headers: HEADERS.map(|(name, _)| name.to_owned()).to_vec(),
             connects_per_address: Some(Rate { count: 50, per: Duration::from_secs(1) }),
             connects_burst: 200,
+            connects_of_node: Some(Rate { count: 5_000, per: Duration::from_secs(1) }),
+            connects_of_node_burst: 20_000,
             pending_max_per_address: 1_000,
             pending_max: 20_000,
         }
@@ -52,9 +58,12 @@ impl Default for Addresses {
 impl Addresses {
     /// Sets what a listener takes of these.
     pub fn apply(&self, limits: WsLimits) -> WsLimits {
-        let burst = u32::try_from(self.connects_burst).unwrap_or(u32::MAX);
+        let rate = |rate: Option<Rate>, burst: usize| {
+            rate.map(|rate| ConnectRate::new(rate.count, rate.per).burst(u32::try_from(burst).unwrap_or(u32::MAX)))
+        };
         limits
-            .connects_per_address(self.connects_per_address.map(|rate| ConnectRate::new(rate.count, rate.per).burst(burst)))
+            .connects_per_address(rate(self.connects_per_address, self.connects_burst))
+            .connects_of_node(rate(self.connects_of_node, self.connects_of_node_burst))
             .pending_max_per_address(self.pending_max_per_address)
             .pending_max(self.pending_max)
     }
@@ -97,6 +106,16 @@ impl Addresses {
             &mut rate(&mut self.connects_per_address),
         );
         keys.key("connects_burst", "How often it may connect at once.", &mut count(&mut self.connects_burst, 1..=1_000_000));
+        keys.key(
+            "connects_of_node",
+            "How many clients may connect to this node, in the long run; those beyond are told when to come back, one after the other.",
+            &mut rate(&mut self.connects_of_node),
+        );
+        keys.key(
+            "connects_of_node_burst",
+            "How many may connect to it at once.",
+            &mut count(&mut self.connects_of_node_burst, 1..=10_000_000),
+        );
     }
 }
 

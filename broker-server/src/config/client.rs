@@ -29,6 +29,10 @@ pub struct Client {
     pub connections_max: usize,
     /// Most bytes that wait for one client; more makes it a slow consumer. Default: 1 MiB.
     pub backlog_max: usize,
+    /// Most bytes that wait for all clients together, each publication counted once. Default: 512 MiB.
+    pub backlogs_max: usize,
+    /// Time in which a client must take something of what waits for it. Default: 30 s.
+    pub write_timeout: Duration,
     /// Most mistakes of one session in a minute; more closes it. Default: 60.
     pub mistakes_per_minute: usize,
     /// Whether a client may connect without a token. Default: no.
@@ -55,6 +59,8 @@ impl Default for Client {
             subscriptions_max: 128,
             connections_max: 100_000,
             backlog_max: 1 << 20,
+            backlogs_max: 512 << 20,
+            write_timeout: Duration::from_secs(30),
             mistakes_per_minute: 60,
             anonymous: false,
             allowed_origins: Vec::new(),
@@ -75,6 +81,8 @@ impl Client {
         settings.subscriptions_max = self.subscriptions_max;
         settings.connections_max = self.connections_max;
         settings.backlog_max_bytes = self.backlog_max;
+        settings.backlogs_max_bytes = self.backlogs_max;
+        settings.write_timeout = self.write_timeout;
         settings.mistakes_per_minute = u32::try_from(self.mistakes_per_minute).unwrap_or(u32::MAX);
         settings.anonymous = self.anonymous;
         settings.rates = self.rates.rates();
@@ -109,6 +117,16 @@ impl Client {
             "backlog_max",
             "Most bytes that wait for one client; a client that reads slower is a slow consumer.",
             &mut size(&mut self.backlog_max, 16 << 10..=1 << 30),
+        );
+        keys.key(
+            "backlogs_max",
+            "Most bytes of publications that wait for all clients together, each counted once; above it, clients that most waits for are closed.",
+            &mut size(&mut self.backlogs_max, 1 << 20..=1 << 40),
+        );
+        keys.key(
+            "write_timeout",
+            "Time in which a client must take something of what waits for it; one that takes nothing is closed.",
+            &mut duration(&mut self.write_timeout, second..=minutes(60)),
         );
         keys.key(
             "mistakes_per_minute",

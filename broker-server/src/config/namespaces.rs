@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use broker_core::{Namespace, Recovery, SlowConsumer, Verbs};
+use broker_core::{Namespace, Priority, Recovery, SlowConsumer, Verbs};
 
 use super::{
     field::{asked, choice, count, duration, switch, verbs},
@@ -52,15 +52,24 @@ fn visit_keys(namespace: &mut Namespace, hooks: &mut Verbs, keys: &mut dyn Visit
     keys.key("join_leave", "Whether subscribers are told who comes and goes.", &mut switch(&mut namespace.join_leave));
     keys.key(
         "slow_consumer",
-        "What happens to a client that reads too slowly: it is closed and resumes, or loses the oldest and is told.",
+        "What happens to a client that reads too slowly: it is closed and resumes; loses the oldest and is told; gets only the newest, of each \
+         key; or gets what it let go by from the history, once it has read the rest.",
         &mut choice(
             &mut namespace.slow_consumer,
-            &[("disconnect", SlowConsumer::Disconnect), ("drop_oldest", SlowConsumer::DropOldest)],
             &[
-                ("latest", "write \"drop_oldest\" until then"),
-                ("catch_up", "write \"disconnect\" until then: the client resumes from history"),
+                ("disconnect", SlowConsumer::Disconnect),
+                ("drop_oldest", SlowConsumer::DropOldest),
+                ("latest", SlowConsumer::Latest),
+                ("catch_up", SlowConsumer::CatchUp),
             ],
+            &[],
         ),
+    );
+    keys.key("filter", "Whether clients may ask for a part of the publications, by their tags.", &mut switch(&mut namespace.filter));
+    keys.key(
+        "priority",
+        "Whether publications overtake those of other topics that wait for the same client.",
+        &mut choice(&mut namespace.priority, &[("normal", Priority::Normal), ("high", Priority::High)], &[]),
     );
     keys.key(
         "allow",
@@ -75,9 +84,7 @@ fn visit_keys(namespace: &mut Namespace, hooks: &mut Verbs, keys: &mut dyn Visit
     keys.key("allow_anonymous", "Whether `allow` holds for clients without a token too.", &mut switch(&mut namespace.allow_anonymous));
     for (name, help) in [
         ("delta", "remove the key: publications go out whole"),
-        ("filter", "remove the key: clients get every publication of their topics"),
         ("keyed", "remove the key, or set recovery = \"cache\" for the newest publication of a topic"),
-        ("priority", "remove the key: all topics have the same priority"),
     ] {
         keys.later(name, help);
     }

@@ -279,23 +279,12 @@ error: `backplane.url` is not in this version yet
    = it belongs to the Redis backplane: remove it, and run one node with kind = "memory"
 "#,
     );
-    for later in ["delta = [\"fossil\"]", "filter = false", "keyed = false", "priority = \"normal\""] {
+    for later in ["delta = [\"fossil\"]", "keyed = false"] {
         let loaded = load(&format!("[namespaces.orders]\n{later}\n"), |_| {});
         let messages: Vec<&str> = loaded.report.mistakes.iter().map(broker_server::config::Mistake::message).collect();
         let key = later.split(' ').next().unwrap();
         assert_eq!(messages, [format!("`namespaces.orders.{key}` is not in this version yet")]);
     }
-    check(
-        "[namespaces.orders]\nslow_consumer = \"catch_up\"\n",
-        r#"
-error: `namespaces.orders.slow_consumer` must be "disconnect" or "drop_oldest"
-  --> broker.toml:2:17
-   |
- 2 | slow_consumer = "catch_up"
-   |                 ^^^^^^^^^^ "catch_up" is not in this version yet
-   = write "disconnect" until then: the client resumes from history
-"#,
-    );
 }
 
 #[test]

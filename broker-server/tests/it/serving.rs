@@ -80,6 +80,21 @@ fn outside_dev_mode_there_is_no_page_and_secrets_are_random_and_told_once() {
 }
 
 #[test]
+fn the_client_for_browsers_is_served_in_every_mode_and_to_allowed_pages() {
+    let server = Running::start("[client]\nallowed_origins = [\"https://app.example.com\"]\n", &[]);
+    let module = get(server.listen, "/broker.js");
+    assert!(module.starts_with("HTTP/1.1 200") && module.contains("content-type: text/javascript"), "{module}");
+    assert!(module.contains("export const connect") && module.contains("cache-control: no-cache"), "{module}");
+    assert!(get(server.listen, "/broker.d.ts").contains("export declare function connect"));
+    let tag = module.split("etag: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+    let with = |header: String| ask(server.listen, &format!("GET /broker.js HTTP/1.1\r\nHost: x\r\n{header}\r\nConnection: close\r\n\r\n"));
+    assert!(with(format!("If-None-Match: {tag}")).starts_with("HTTP/1.1 304"));
+    let allowed = with("Origin: https://app.example.com".to_owned());
+    assert!(allowed.contains("access-control-allow-origin: https://app.example.com") && allowed.contains("vary: Origin"), "{allowed}");
+    assert!(!with("Origin: https://other.example.com".to_owned()).contains("access-control-allow-origin"));
+}
+
+#[test]
 fn a_configured_secret_is_never_printed() {
     let secret = "hunter2-a1B2c3D4e5F6g7H8i9J0k1L2m3N4";
     let mut server = Running::start(&format!("[client.token]\nhmac_secret = \"{secret}\"\n[api]\nkey = \"{secret}\"\n"), &[]);

@@ -5,6 +5,7 @@ mod address;
 mod pending;
 mod proxies;
 mod rate;
+mod storm;
 
 use std::{
     net::SocketAddr,
@@ -22,7 +23,7 @@ pub use self::{
     proxies::{ForwardedHeader, InvalidProxy, TrustedProxies},
     rate::ConnectRate,
 };
-use self::{pending::Places, rate::Rates};
+use self::{pending::Places, rate::Rates, storm::Storm};
 use crate::WsLimits;
 
 /// When somebody who was refused for want of places may try again.
@@ -39,6 +40,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 pub struct Gate {
     proxies: TrustedProxies,
     rates: Option<Rates>,
+    storm: Option<Storm>,
     places: Places,
     told: Mutex<Option<Instant>>,
     /// Refusals since the last line of the log.
@@ -50,6 +52,7 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct Counts {
     rate: AtomicU64,
+    storm: AtomicU64,
     address_crowded: AtomicU64,
     crowded: AtomicU64,
 }
@@ -64,6 +67,12 @@ pub enum NotAdmitted {
         /// When the next one is let in.
         retry_after: Duration,
     },
+    /// More clients connect to this node than it lets in at a time.
+    #[error("too many clients connect at once")]
+    Storm {
+        /// When this one is let in.
+        retry_after: Duration,
+    },
     /// Too many connections of the address have not said who they are.
     #[error("too many connections from this address have not said who they are")]
     AddressCrowded,
@@ -76,7 +85,7 @@ impl NotAdmitted {
     /// When trying again can help.
     pub fn retry_after(self) -> Duration {
         match self {
-            Self::TooFast { retry_after } => retry_after,
+            Self::TooFast { retry_after } | Self::Storm { retry_after } => retry_after,
             Self::AddressCrowded | Self::Crowded => PLACES_AFTER,
         }
     }
@@ -85,6 +94,7 @@ impl NotAdmitted {
     pub fn rule(self) -> &'static str {
         match self {
             Self::TooFast { .. } => "over client.rate.connects_per_address",
+            Self::Storm { .. } => "over client.rate.connects_of_node",
             Self::AddressCrowded => "over client.pending_max_per_address",
             Self::Crowded => "over client.pending_max",
         }
@@ -93,8 +103,11 @@ impl NotAdmitted {
 
 impl From<NotAdmitted> for Refusal {
     fn from(why: NotAdmitted) -> Self {
-        // Where the whole node is crowded, no one client is to blame.
-        let kind = if why == NotAdmitted::Crowded { RefusalKind::Unavailable } else { RefusalKind::TooManyRequests };
+        let kind = match why {
+            // Where the whole node is crowded, no one client is to blame.
+            NotAdmitted::Crowded | NotAdmitted::Storm { .. } => RefusalKind::Unavailable,
+            NotAdmitted::TooFast { .. } | NotAdmitted::AddressCrowded => RefusalKind::TooManyRequests,
+        };
         Self::new(kind, why.to_string()).retry_after(why.retry_after()).rule(why.rule())
     }
 }
@@ -105,6 +118,7 @@ impl Gate {
         Self {
             proxies,
             rates: limits.connects_per_address.map(Rates::new),
+            storm: limits.connects_of_node.map(Storm::new),
             places: Places::new(limits.pending_max, limits.pending_max_per_address),
             told: Mutex::default(),
             refused: AtomicU64::new(0),
@@ -130,10 +144,10 @@ impl Gate {
     }
 
     /// Connections that were refused since the start, by cause.
-    pub fn refusals(&self) -> [(&'static str, u64); 3] {
-        let Counts { rate, address_crowded, crowded } = &self.counts;
+    pub fn refusals(&self) -> [(&'static str, u64); 4] {
+        let Counts { rate, storm, address_crowded, crowded } = &self.counts;
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        [("rate", count(rate)), ("pending_per_address", count(address_crowded)), ("pending", count(crowded))]
+        [("rate", count(rate)), ("storm", count(storm)), ("pending_per_address", count(address_crowded)), ("pending", count(crowded))]
     }
 
     /// Lets a request in that asks for a connection: counts it, and gives it its place until it has said who it is.
@@ -145,6 +159,8 @@ impl Gate {
             (Some(rates), Some(bucket)) => rates.count(bucket, Instant::now()),
             _ => Ok(()),
         };
+        let of_node = || self.storm.as_ref().map_or(Ok(()), |storm| storm.count(Instant::now()));
+        let admitted = admitted.and_then(|()| of_node().map_err(|retry_after| NotAdmitted::Storm { retry_after }));
         let admitted = admitted.and_then(|()| match entered {
             Some(pending) if pending.bucket() == bucket => Ok(pending),
             other => {
@@ -158,6 +174,7 @@ impl Gate {
     fn refused(&self, client: Option<ClientAddress>, why: NotAdmitted) {
         let counter = match why {
             NotAdmitted::TooFast { .. } => &self.counts.rate,
+            NotAdmitted::Storm { .. } => &self.counts.storm,
             NotAdmitted::AddressCrowded => &self.counts.address_crowded,
             NotAdmitted::Crowded => &self.counts.crowded,
         };
@@ -178,7 +195,9 @@ impl Gate {
         *told = Some(now);
         drop(told);
         self.refused.fetch_sub(refused, Ordering::Relaxed);
-        let hint = if client.is_proxy() {
+        let hint = if matches!(why, NotAdmitted::Storm { .. } | NotAdmitted::Crowded) {
+            "clients come back by themselves; raise the setting if this node can take more at once"
+        } else if client.is_proxy() {
             "the proxy names no client: let it set X-Forwarded-For"
         } else {
             "where this address is a proxy, add it to client.trusted_proxies; else raise the setting if its clients are welcome"
@@ -240,7 +259,7 @@ mod tests {
         let _second = gate.admit(client("203.0.113.8"), None).unwrap();
         let third = gate.enter(proxy).unwrap();
         assert_eq!(gate.enter(proxy).unwrap_err(), NotAdmitted::Crowded);
-        assert_eq!((gate.pending(), gate.refusals()), (3, [("rate", 0), ("pending_per_address", 1), ("pending", 1)]));
+        assert_eq!((gate.pending(), gate.refusals()), (3, [("rate", 0), ("storm", 0), ("pending_per_address", 1), ("pending", 1)]));
         drop((first, third));
         assert_eq!(gate.pending(), 1);
         assert!(gate.admit(client("203.0.113.7"), None).is_ok());

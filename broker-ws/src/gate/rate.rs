@@ -11,7 +11,7 @@ use super::{NotAdmitted, address::Bucket};
 /// one that is in debt is forgotten early only where so many others came within seconds.
 const GENERATION_MAX: usize = 1 << 16;
 
-/// The most connects of one address: so many in a time, and a burst of them at once.
+/// The most connects of one address, or of all: so many in a time, and a burst of them at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,6 +36,11 @@ impl ConnectRate {
     /// So many connects a second, one at a time. Zero counts as one.
     pub fn per_second(connects: u32) -> Self {
         Self::new(connects, Duration::from_secs(1))
+    }
+
+    /// Time after which one more may come, and the time in which a whole burst comes back.
+    pub(super) fn interval_and_burst(self) -> (Duration, Duration) {
+        (self.interval, self.interval * self.burst)
     }
 
     /// Sets how many may come at once after a silence. Zero counts as one.
@@ -66,11 +71,10 @@ impl Rates {
 
     /// Takes one token, or says when there will be one.
     pub(super) fn count(&self, bucket: Bucket, now: Instant) -> Result<(), NotAdmitted> {
-        let ConnectRate { interval, burst } = self.rate;
+        let (interval, tolerated) = self.rate.interval_and_burst();
         let mut addresses = self.addresses.lock();
         let full_at = addresses.full_at(bucket).map_or(now, |at| at.max(now)) + interval;
         let ahead = full_at - now;
-        let tolerated = interval * burst;
         if ahead > tolerated {
             return Err(NotAdmitted::TooFast { retry_after: ahead.saturating_sub(tolerated) });
         }

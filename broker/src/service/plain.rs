@@ -2,8 +2,8 @@
 //!
 //! spec: the plain protocol, "Connecting"
 
-use broker_core::{Refusal, RefusalKind, Since, Subscribe, Topic};
-use broker_protocol::{Format, Plain};
+use broker_core::{Refusal, Selection, Since, Subscribe, Topic};
+use broker_protocol::{Format, Plain, update_interval};
 
 use super::query::Query;
 
@@ -17,23 +17,27 @@ pub(crate) struct PlainRequest {
 impl PlainRequest {
     /// Reads the query of a path that means `topics` and this format.
     pub(crate) fn read(topics: Vec<Topic>, format: Format, query: &Query, dev: bool) -> Result<Self, Refusal> {
-        let mut topics = topics;
-        for name in query.all("topic") {
-            let topic: Topic = name.parse().map_err(|error| Refusal::bad_request(format!("the parameter `topic`: {error}")))?;
-            if !topics.contains(&topic) {
-                topics.push(topic);
-            }
-        }
-        if query.first("rate").is_some() {
-            return Err(Refusal::new(RefusalKind::NotAvailable, "the parameter `rate` is not available here"));
-        }
+        let topics = names(topics, query)?;
+        let selection = selection(query)?;
         let since = since(query, topics.len())?;
-        let mut subscriptions: Vec<Subscribe> = topics.into_iter().map(Subscribe::new).collect();
+        let mut subscriptions: Vec<Subscribe> =
+            topics.into_iter().map(|topic| Subscribe::new(topic).selection(selection.clone())).collect();
         if let [subscription] = subscriptions.as_mut_slice() {
             subscription.since = since;
         }
         Ok(Self { protocol: protocol(format, query, dev)?, subscriptions })
     }
+}
+
+/// The topics of the path, and those that the query adds.
+pub(crate) fn names(mut topics: Vec<Topic>, query: &Query) -> Result<Vec<Topic>, Refusal> {
+    for name in query.all("topic") {
+        let topic: Topic = name.parse().map_err(|error| Refusal::bad_request(format!("the parameter `topic`: {error}")))?;
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    Ok(topics)
 }
 
 /// How the client wants to be spoken to; `format` is what the path means where the query does not say it.
@@ -50,6 +54,15 @@ pub(crate) fn protocol(format: Format, query: &Query, dev: bool) -> Result<Plain
         Some(_) => return Err(Refusal::bad_request("the parameter `notices` is `on` or `off`")),
     };
     Ok(Plain { format, notices, dev })
+}
+
+/// How often every topic of the URL may be told about.
+pub(crate) fn selection(query: &Query) -> Result<Selection, Refusal> {
+    let Some(rate) = query.first("rate") else { return Ok(Selection::ALL) };
+    let interval = update_interval(rate);
+    let interval =
+        interval.ok_or_else(|| Refusal::bad_request("the parameter `rate` must be a number of updates per second, at most 1000"))?;
+    Ok(Selection::ALL.pace(interval))
 }
 
 fn since(query: &Query, topics: usize) -> Result<Option<Since>, Refusal> {
@@ -72,6 +85,7 @@ mod tests {
         check("format=envelope&notices=off", Ok("Envelope false []"));
         check("topic=b&topic=c&topic=b", Ok("Raw true [b, c]"));
         check("topic=b&since=0", Ok("Raw true [b since Beginning]"));
+        check("topic=b&rate=4", Ok("Raw true [b Selection { filter: None, pace: Some(250ms) }]"));
     }
 
     #[test]
@@ -82,7 +96,7 @@ mod tests {
         check("topic=a&since=17", Err("the parameter `since`: a position has the form offset@epoch, as it was received"));
         check("topic=a&topic=b&since=0", Err("the parameter `since` needs exactly one topic, there are 2"));
         check("since=0", Err("the parameter `since` needs exactly one topic, there are 0"));
-        check("rate=4", Err("the parameter `rate` is not available here"));
+        check("rate=0", Err("the parameter `rate` must be a number of updates per second, at most 1000"));
     }
 
     #[track_caller]
@@ -93,6 +107,7 @@ mod tests {
                 .iter()
                 .map(|subscribe| match subscribe.since {
                     Some(since) => format!("{} since {since:?}", subscribe.topic),
+                    None if !subscribe.selection.is_all() => format!("{} {:?}", subscribe.topic, subscribe.selection),
                     None => subscribe.topic.to_string(),
                 })
                 .collect();

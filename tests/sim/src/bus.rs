@@ -44,6 +44,8 @@ pub(crate) struct Line {
 /// Where the memory backplane delivers, under the lock of its log.
 struct Tap {
     is_reliable: bool,
+    /// Whether something may be lost. Otherwise nobody is told to read again: what is doubled and out of order must be enough.
+    loses: bool,
     truth: Arc<Truth>,
     sink: Mutex<Option<Weak<dyn Sink>>>,
     flying: Mutex<BTreeMap<Topic, VecDeque<Arc<Publication>>>>,
@@ -102,6 +104,7 @@ impl Bus {
     pub(crate) fn new(truth: Arc<Truth>, is_reliable: bool, mut rng: Rng) -> Arc<Self> {
         let tap = Arc::new(Tap {
             is_reliable,
+            loses: rng.u8(0..3) > 0,
             truth,
             sink: Mutex::default(),
             flying: Mutex::default(),
@@ -137,6 +140,11 @@ impl Bus {
         self.is_reliable
     }
 
+    /// Whether something may be lost on the way.
+    pub(crate) fn loses(&self) -> bool {
+        !self.is_reliable && self.tap.loses
+    }
+
     /// The position of the newest publication.
     pub(crate) async fn top(&self, topic: &Topic) -> Option<broker_core::Position> {
         let query = LogQuery { after: None, limit: Some(0), reverse: false };
@@ -146,6 +154,9 @@ impl Bus {
 
     /// Loses the link for a while: nothing arrives, nothing is answered.
     pub(crate) async fn lose_link(&self, time: Duration) {
+        if !self.loses() {
+            return;
+        }
         self.tap.is_cut.store(true, Relaxed);
         sleep(time).await;
         self.tap.is_cut.store(false, Relaxed);
@@ -154,7 +165,7 @@ impl Bus {
 
     /// Comes back with the log as it was a few publications ago, and a new epoch; notices it a little later.
     pub(crate) async fn roll_back(&self) {
-        if self.is_reliable {
+        if !self.loses() {
             return;
         }
         let lost = self.rng.lock().usize(0..4);
@@ -186,7 +197,9 @@ impl Bus {
         self.tap.is_calm.store(true, Relaxed);
         self.tap.is_cut.store(false, Relaxed);
         self.tap.something.notify_one();
-        self.tap.link_restored();
+        if self.loses() {
+            self.tap.link_restored();
+        }
     }
 
     /// Whether a fault of this likeliness happens.
@@ -311,7 +324,7 @@ async fn deliver(tap: Weak<Tap>, mut rng: Rng) {
             let topics = flying.len();
             let chosen = if topics == 0 { None } else { flying.values_mut().nth(rng.usize(0..topics)) };
             chosen.and_then(|waiting| {
-                let out_of_order = !is_calm && rng.f32() < 0.05;
+                let out_of_order = !is_calm && rng.f32() < if tap.loses { 0.05 } else { 0.3 };
                 let at = if out_of_order { rng.usize(0..waiting.len()) } else { 0 };
                 // Without positions nothing can put it right, so there the order holds.
                 let at = if waiting.iter().take(at + 1).any(|publication| publication.position.is_none()) { 0 } else { at };
@@ -332,7 +345,7 @@ async fn deliver(tap: Weak<Tap>, mut rng: Rng) {
         let chance = if is_calm { 1.0 } else { rng.f32() };
         let times = match chance {
             _ if tap.is_cut.load(Relaxed) || !is_heard => 0,
-            low if low < 0.08 && publication.position.is_some() => 0,
+            low if low < 0.08 && tap.loses && publication.position.is_some() => 0,
             low if low < 0.16 && publication.position.is_some() => 2,
             _ => 1,
         };

@@ -70,13 +70,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("cancel_leaves_the_count_served", ENTRY, "*served -= 1;", "*served += 0;", MODEL),
     mutant("held_is_forgotten", ENTRY, "state.again |= !state.pending.is_empty();", "", SIM),
     mutant(
-        "held_overflow_is_forgotten",
-        ENTRY,
-        "state.pending.push(publication);\n        } else {\n            state.again = true;\n        }",
-        "state.pending.push(publication);\n        }",
-        MODEL,
-    ),
-    mutant(
         "nothing_is_recorded",
         ENTRY,
         "state.recording = true;\n        ports.queue(Errand::Read",

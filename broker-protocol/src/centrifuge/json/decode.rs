@@ -6,7 +6,7 @@ use broker_core::{
     CloseReason, Command, CommandId, Connect, Epoch, Inbound, Payload, Position, Refusal, RefusalKind, Request, Since, Subscribe, Topic,
 };
 
-use crate::json::{Frame, Object, check_depth, entries, id_token, quoted};
+use crate::json::{Frame, Object, check_depth, entries, filter, id_token, quoted};
 
 /// The id, then the requests, in the order in which the first one that is there counts.
 const COMMAND: [&str; 13] = [
@@ -203,6 +203,7 @@ fn connect(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
         name: owned(connect.text("name")?),
         version: owned(connect.text("version")?),
         ticket: None,
+        cursor: None,
         resume: connect.value("subs").map_or_else(|| Ok(Vec::new()), |subs| resumes(frame, subs))?,
     }))
 }
@@ -241,9 +242,6 @@ fn subscribe(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
         refusal.kind = RefusalKind::NotAvailable;
         return Err(refusal);
     }
-    if object.value("tf").is_some() {
-        return Err(object.refuse("tf", "is not allowed: publications are not filtered by tags here"));
-    }
     let (offset, epoch) = (object.number("offset")?.unwrap_or_default(), object.text("epoch")?.unwrap_or_default());
     let mut subscribe = Subscribe::new(object.topic("channel")?);
     subscribe.since = object.flag("recover")?.then(|| since(offset, &epoch));
@@ -251,6 +249,9 @@ fn subscribe(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
     subscribe.join_leave = object.flag("join_leave")?;
     subscribe.token = object.text("token")?.map(Cow::into_owned).filter(|token| !token.is_empty());
     subscribe.data = object.value("data").and_then(|_| object.payload("data"));
+    if let Some(filter) = filter(&object, "tf")? {
+        subscribe.selection = subscribe.selection.filter(filter);
+    }
     Ok(Request::Subscribe(subscribe))
 }
 

@@ -149,7 +149,7 @@ fn write_subscribed(mut result: ObjectWriter<'_>, subscribed: &Subscribed, answe
     // What was recovered moves the client's position itself, so it gets back the one it sent; otherwise it starts at the top.
     let offset = match recovered.map(|resume| resume.since) {
         Some(Since::Position(position)) => position.offset,
-        Some(Since::Beginning) => 0,
+        Some(Since::Beginning | Since::Unreadable) => 0,
         None => subscribed.position.map_or(0, |position| position.offset),
     };
     if offset > 0 {

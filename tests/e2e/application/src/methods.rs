@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use broker::{Broker, CallRequest, Payload, Publish, Refusal, RefusalKind, Target};
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 /// What `disconnect` takes.
 #[derive(Deserialize)]
@@ -13,11 +14,15 @@ struct Disconnect {
 }
 
 /// Answers one call.
-pub(crate) async fn answer(host: Arc<OnceLock<Broker>>, call: CallRequest) -> Result<Payload, Refusal> {
+pub(crate) async fn answer(host: Arc<OnceLock<Broker>>, released: Arc<Notify>, call: CallRequest) -> Result<Payload, Refusal> {
     let broker = host.get().ok_or_else(|| Refusal::unavailable("the application starts"))?;
     let caller = broker.sessions(Target::Session(call.subject.session));
     let acted = match call.method.as_str() {
         "echo" => return Ok(call.data),
+        "release" => {
+            released.notify_one();
+            return Ok(call.data);
+        }
         "send" => caller.send(Publish::new(call.data)).await.map(|sent| sent.sessions),
         "disconnect" => {
             let Disconnect { code, reason } = read(&call.data)?;

@@ -21,13 +21,14 @@ const FLAGS = [
   '--disable-sync',
 ];
 
-/** Opens Chromium with an empty profile. `hosts` maps names to 127.0.0.1. */
-export async function openBrowser({ hosts = [] } = {}) {
+/** Opens Chromium with an empty profile. `hosts` maps names to 127.0.0.1; without `backForwardCache` each visit to a page is a new one. */
+export async function openBrowser({ hosts = [], backForwardCache = false } = {}) {
   const profile = await mkdtemp(join(tmpdir(), 'broker-e2e-'));
   const rules = hosts.map((host) => `MAP ${host} 127.0.0.1`).join(', ');
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
+    ignoreDefaultArgs: backForwardCache ? ['--disable-back-forward-cache'] : [],
     args: rules ? [...FLAGS, `--host-resolver-rules=${rules}`] : FLAGS,
     viewport: { width: 1200, height: 800 },
   });

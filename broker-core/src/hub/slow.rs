@@ -1,0 +1,253 @@
+//! What happens when connections do not keep up: the policies of namespaces, catching up from the history, and the bound of the node.
+
+use std::{mem, sync::Arc};
+
+use tokio::time::{Duration, Instant};
+
+use super::{
+    conn::{Conn, Occupant},
+    inbox::{Joined, MemberRef, SlotRef},
+    members::Member,
+    shard::Shard,
+    topic_entry::{TopicEntry, Wants},
+    writing::write,
+};
+use crate::{
+    CloseReason, GapReason, Namespace, Position, Push, Since, SlowConsumer, Topic,
+    session::{Generation, Leave},
+};
+
+/// What one connection may let wait while the node is over its bound.
+const BACKLOG_MAX_WHEN_FULL: usize = 64 * 1024;
+/// Time between two looks for what most waits for, while the node is over its bound.
+const RELIEF_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A subscription that lets go by what is published, to read it from the history once its connection has taken everything else (S2).
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    topic: Topic,
+    namespace: Arc<Namespace>,
+    generation: Generation,
+    join_leave: bool,
+    /// The last publication that was sent.
+    since: Position,
+    /// Whether the hub was asked to join.
+    joining: bool,
+}
+
+/// A subscription that has to catch up from here, found out while its topic has its turn.
+pub(super) struct Behind {
+    slot: u32,
+    entry: Arc<TopicEntry>,
+    since: Position,
+}
+
+impl Shard {
+    /// What may wait for one connection.
+    pub(super) fn backlog_max(&self) -> usize {
+        let max = self.hub.rules.settings.backlog_max_bytes;
+        if self.is_full { max.min(BACKLOG_MAX_WHEN_FULL) } else { max }
+    }
+
+    /// The backlog is over its bound: what can be written is, then the namespace's policy acts.
+    pub(super) fn overflow(&mut self, slot: u32, entry: &Arc<TopicEntry>) {
+        let max = self.backlog_max();
+        let Some(Occupant::Connection(mut conn)) = self.slots[slot as usize].occupant.take() else { return };
+        write(&mut conn, &mut self.chunks, &mut self.tally);
+        if conn.backlog.bytes() > max {
+            let dropped = match entry.namespace.slow_consumer {
+                SlowConsumer::Disconnect => 0,
+                SlowConsumer::Latest => {
+                    let conflated = conn.backlog.conflate(&entry.topic, &self.hub.held);
+                    self.hub.stats.conflated.add(conflated);
+                    conflated
+                }
+                SlowConsumer::CatchUp => {
+                    self.fall_behind(slot, &mut conn, entry).unwrap_or_else(|| self.drop_oldest(slot, &mut conn, entry))
+                }
+                SlowConsumer::DropOldest => self.drop_oldest(slot, &mut conn, entry),
+            };
+            // What is left is replies, signals and other topics: nothing of this topic can make room.
+            if conn.backlog.bytes() > max + max / 4 || dropped == 0 {
+                self.slow.push((slot, conn.backlog.bytes()));
+            }
+        }
+        self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
+    }
+
+    fn drop_oldest(&mut self, slot: u32, conn: &mut Conn, entry: &Arc<TopicEntry>) -> u64 {
+        let dropped = if conn.codec.protocol.gap_ends_subscription() {
+            conn.backlog.drop_all(&entry.topic).map_or(0, |dropped| {
+                self.push(conn, &Push::Gap { topic: entry.topic.clone(), gap: dropped.gap });
+                self.ended.push((slot, entry.topic.clone()));
+                dropped.count
+            })
+        } else {
+            let excess = conn.backlog.bytes() - self.backlog_max();
+            let codec = conn.codec.clone();
+            let mut encode = |gap| self.encode_shared(&codec, Push::Gap { topic: entry.topic.clone(), gap });
+            conn.backlog.drop_oldest(&entry.topic, excess, &mut encode)
+        };
+        self.hub.stats.dropped_slow_consumer.add(dropped);
+        self.hub.stats.gaps.add(u64::from(dropped > 0));
+        dropped
+    }
+
+    /// Takes out what waits of the topic, to be read again later. `None`: what waits has no positions, or something is missing in it already.
+    fn fall_behind(&mut self, slot: u32, conn: &mut Conn, entry: &Arc<TopicEntry>) -> Option<u64> {
+        let first = conn.backlog.first_of(&entry.topic).filter(|_| entry.keeps_log)?;
+        let since = Position { offset: first.offset.checked_sub(1)?, epoch: first.epoch };
+        let dropped = conn.backlog.drop_all(&entry.topic)?;
+        debug_assert_eq!(dropped.gap.reason, GapReason::SlowConsumer, "nothing but publications was taken out");
+        self.hub.stats.catch_ups.add(1);
+        self.behind.push(Behind { slot, entry: entry.clone(), since });
+        Some(dropped.count)
+    }
+
+    /// Takes subscriptions that fell behind out of their topics.
+    pub(super) fn settle_behind(&mut self) {
+        for Behind { slot, entry, since } in mem::take(&mut self.behind) {
+            let at = self.at(slot);
+            let Some(conn) = self.conn(at) else { continue };
+            let (variant, generation) = (conn.variant, conn.session.generation(&entry.topic));
+            let Some(generation) = generation.filter(|generation| conn.session.is_live(&entry.topic, *generation)) else { continue };
+            let Some((_, member)) = self.remove_member(variant, slot, &entry.topic) else { continue };
+            entry.leave(&self.hub.ports, self.index);
+            let catch_up = CatchUp {
+                topic: entry.topic.clone(),
+                namespace: entry.namespace.clone(),
+                generation,
+                join_leave: member.join_leave,
+                since,
+                joining: false,
+            };
+            if let Some(conn) = self.conn(at) {
+                conn.catching_up.push(catch_up);
+            }
+            // It may have taken everything meanwhile.
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// The connection has taken everything: what it let go by is read.
+    pub(super) fn read_on(&mut self, at: SlotRef) {
+        let hub = self.hub.clone();
+        let Some(conn) = self.conn(at).filter(|conn| !conn.session.is_closed()) else { return };
+        for catch_up in conn.catching_up.iter_mut().filter(|catch_up| !catch_up.joining) {
+            catch_up.joining = true;
+            let member = MemberRef { at, subscription: catch_up.generation };
+            let wants = Wants { join_leave: catch_up.join_leave, snapshot: false };
+            hub.join(&catch_up.topic, &catch_up.namespace, member, Some(Since::Position(catch_up.since)), wants);
+        }
+        hub.run_errands();
+    }
+
+    /// The hub made a member again of one that caught up. Gives back what was another kind of join.
+    pub(super) fn caught_up(&mut self, joined: Joined, now: Instant) -> Option<Joined> {
+        let at = joined.member.at;
+        let found = self.conn(at).and_then(|conn| conn.take_catch_up(&joined.entry.topic, Some(joined.member.subscription)));
+        if found.is_none() {
+            return Some(joined);
+        }
+        let Joined { entry, member, join_leave, last, resume, mut missed, .. } = joined;
+        let Some(conn) = self.conn(at).filter(|conn| conn.session.is_live(&entry.topic, member.subscription)) else {
+            entry.leave(&self.hub.ports, self.index);
+            self.hub.run_errands();
+            return None;
+        };
+        let (variant, codec, selection) = (conn.variant, conn.codec.clone(), conn.session.selection(&entry.topic).cloned());
+        missed.retain(|publication| publication.is_for(conn.session.info()));
+        if let Some(selection) = &selection {
+            selection.apply(&mut missed);
+        }
+        self.add_member(
+            &entry,
+            variant,
+            Some(codec.clone()),
+            Member { slot: at.slot, join_leave, chooses: selection.is_some(), last },
+            selection,
+        );
+        if let Some(gap) = resume.and_then(|resume| resume.gap) {
+            let frames = self.encode_shared(&codec, Push::Gap { topic: entry.topic.clone(), gap });
+            self.hub.stats.gaps.add(1);
+            self.push_gap(at.slot, &entry, gap, frames);
+            if codec.protocol.gap_ends_subscription() {
+                self.ended.push((at.slot, entry.topic.clone()));
+                missed.clear();
+            }
+        }
+        if !missed.is_empty() {
+            let first = last + 1 - missed.len() as u64;
+            let publications: Vec<_> = (first..).zip(missed).collect();
+            self.push_selected(at.slot, variant, &codec, &entry, &publications);
+        }
+        self.settle(Vec::new(), now);
+        None
+    }
+
+    /// A subscription cannot catch up: it ends, and its client is told to begin anew. False: it was another kind of join.
+    pub(super) fn catch_up_failed(&mut self, member: MemberRef, topic: &Topic, now: Instant) -> bool {
+        let found = self.conn(member.at).and_then(|conn| conn.take_catch_up(topic, Some(member.subscription)));
+        if found.is_none() {
+            return false;
+        }
+        self.converse(member.at, now, |session, _, effects| session.lose_subscription(topic, effects));
+        true
+    }
+
+    /// A subscription ends while it catches up. False: it does not.
+    pub(super) fn left_behind(&mut self, at: SlotRef, conn: &mut Conn, leave: &Leave) -> bool {
+        let Some(catch_up) = conn.take_catch_up(&leave.topic, None) else { return false };
+        if catch_up.joining {
+            // J9: not found means that `Joined` is in the inbox; whoever handles it finds nobody who catches up, and leaves.
+            self.hub.cancel(&leave.topic, MemberRef { at, subscription: catch_up.generation });
+        }
+        true
+    }
+
+    /// Looks whether more waits on this node than may; then those go that most waits for.
+    pub(super) fn relieve(&mut self, now: Instant) {
+        let max = self.hub.rules.settings.backlogs_max_bytes;
+        self.is_full = self.hub.held.bytes() > max;
+        if !self.is_full || self.relieved_at.is_some_and(|at| now < at + RELIEF_INTERVAL) {
+            return;
+        }
+        self.relieved_at = Some(now);
+        let mut waiting: Vec<(usize, u32)> = Vec::new();
+        for (slot, occupant) in self.slots.iter().zip(0..).map(|(slot, at)| (at, &slot.occupant)) {
+            if let Some(Occupant::Connection(conn)) = occupant
+                && conn.backlog.bytes() > BACKLOG_MAX_WHEN_FULL
+                && !conn.session.is_closed()
+            {
+                waiting.push((conn.backlog.bytes(), slot));
+            }
+        }
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        for (backlog_bytes, slot) in waiting {
+            if self.hub.held.bytes() <= max {
+                break;
+            }
+            let at = self.at(slot);
+            self.converse(at, now, |session, _, effects| session.close(CloseReason::SlowConsumer { backlog_bytes }, effects));
+        }
+    }
+}
+
+impl Conn {
+    /// Takes the subscription out of those that catch up; of this number, where one is given.
+    fn take_catch_up(&mut self, topic: &Topic, generation: Option<Generation>) -> Option<CatchUp> {
+        let is_meant =
+            |catch_up: &CatchUp| catch_up.topic == *topic && generation.is_none_or(|generation| catch_up.generation == generation);
+        let at = self.catching_up.iter().position(is_meant)?;
+        let found = self.catching_up.swap_remove(at);
+        if self.catching_up.is_empty() {
+            self.catching_up = Vec::new();
+        }
+        Some(found)
+    }
+
+    /// Whether something is to be read once everything is taken.
+    pub(super) fn wants_catch_up(&self) -> bool {
+        self.catching_up.iter().any(|catch_up| !catch_up.joining)
+    }
+}
