@@ -29,7 +29,7 @@ cargo xtask <command>
   sim [SEEDS]           simulated clients, node and faults, one run for each seed (10,000 seeds by default)
   sim --seed N          one of them, with what happened in it
   properties [CASES]    the property tests of session and resume (1,000,000 generated cases each by default)
-  mutants [FILTER]      plants bugs in a copy of the source and says which tests catch them
+  mutants [WORD,..]     plants bugs in a copy of the source and says which tests catch them
   bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
 

@@ -70,6 +70,7 @@ impl Conversation {
             answers_without_id: at_once,
             awaits_connect: !at_once,
             changes_user: at_once || kind & 32 > 0,
+            answers_pings: kind & 4 > 0,
             transport: "test",
             protocol: "test",
         };

@@ -14,6 +14,8 @@ pub(crate) enum Promise {
     Stream,
     /// After a resume the newest; then everything, or a signal.
     Cache,
+    /// In order, and the newest in the end: what a slow client goes without is no loss.
+    Latest,
     /// No positions: everything while subscribed, or a signal.
     Bare,
 }
@@ -93,7 +95,7 @@ impl Follower {
         self.may_jump = self.promise == Promise::Cache && answer.recovered == Some(true);
         self.at = Some(match (answer.recovered, answer.since) {
             (Some(true), Some(Since::Position(since))) if since.epoch == top.epoch => since,
-            (Some(true), Some(Since::Position(since))) if self.promise == Promise::Stream => {
+            (Some(true), Some(Since::Position(since))) if self.promise != Promise::Cache => {
                 return Err(format!("recovered from {since} although the epoch is {}", top.epoch));
             }
             (Some(true), _) => Position { offset: 0, epoch: top.epoch },
@@ -134,7 +136,7 @@ impl Follower {
             }
             // What follows is compared with this one, also where something before it is missing.
             self.at = Some(position);
-            if !std::mem::take(&mut self.may_jump) {
+            if !std::mem::take(&mut self.may_jump) && self.promise != Promise::Latest {
                 return self.may_skip_until(truth, who, at, position.offset);
             }
         }
@@ -158,7 +160,9 @@ impl Follower {
             if from.epoch != at.epoch || from.offset <= at.offset {
                 return Err(format!("a gap from {from} came after {at}"));
             }
-            self.may_skip_until(truth, who, at, from.offset)?;
+            if self.promise != Promise::Latest {
+                self.may_skip_until(truth, who, at, from.offset)?;
+            }
         }
         self.at = to;
         Ok(())
@@ -181,6 +185,10 @@ impl Follower {
         match (self.at, top) {
             (Some(at), Some(top)) if at.epoch != top.epoch => Err(format!("stands at {at}, the top is {top}")),
             (Some(at), Some(top)) if at.offset > top.offset => Err(format!("stands at {at} beyond the top {top}")),
+            // Of a resumed cache, and of one that may be behind, only the newest is promised.
+            (Some(at), Some(top)) if (self.may_jump || self.promise == Promise::Latest) && at.offset < top.offset => {
+                self.may_skip_until(truth, who, Position { offset: top.offset - 1, ..top }, top.offset + 1)
+            }
             (Some(at), Some(top)) => self.may_skip_until(truth, who, at, top.offset + 1),
             (at, top) => Err(format!("stands at {at:?}, the top is {top:?}")),
         }

@@ -58,6 +58,8 @@ pub struct Paths {
     pub gaps: u64,
     /// Publications dropped because a client was slow.
     pub dropped: u64,
+    /// Times that a slow subscription was let go to catch up.
+    pub catch_ups: u64,
     /// Topics that left out a shard.
     pub lags: u64,
     /// Panics that were caught.
@@ -74,6 +76,7 @@ impl Paths {
         self.refused += other.refused;
         self.gaps += other.gaps;
         self.dropped += other.dropped;
+        self.catch_ups += other.catch_ups;
         self.lags += other.lags;
         self.panics += other.panics;
         self.connections += other.connections;
@@ -86,6 +89,7 @@ impl Paths {
             refused: stats.resumes_failed.value(),
             gaps: stats.gaps.value(),
             dropped: stats.dropped_slow_consumer.value(),
+            catch_ups: stats.catch_ups.value(),
             lags: stats.lags.value(),
             panics: stats.panics.value(),
             connections: stats.connections_opened.value(),

@@ -18,10 +18,12 @@ use tokio::time::Instant;
 use crate::{application::Application, bus::Bus, follower::Promise, truth::Truth};
 
 /// Every topic, with what is promised of it.
-pub(crate) const TOPICS: [(&str, Promise); 6] = [
+pub(crate) const TOPICS: [(&str, Promise); 8] = [
     ("cut:a", Promise::Stream),
     ("cut:b", Promise::Stream),
     ("drop:a", Promise::Stream),
+    ("catch:a", Promise::Stream),
+    ("latest:a", Promise::Latest),
     ("brief:a", Promise::Stream),
     ("cache:a", Promise::Cache),
     ("bare:a", Promise::Bare),
@@ -258,13 +260,15 @@ fn settings(rng: &mut Rng) -> Settings {
     settings
 }
 
-fn namespaces() -> [(&'static str, Namespace); 5] {
+fn namespaces() -> [(&'static str, Namespace); 7] {
     let open = |size: usize, ttl_secs: u64| Namespace::open().history(size, Duration::from_secs(ttl_secs));
     let mut bare = open(0, 0).slow_consumer(SlowConsumer::DropOldest);
     bare.presence = false;
     [
         ("cut", open(8, 600)),
         ("drop", open(8, 600).slow_consumer(SlowConsumer::DropOldest)),
+        ("catch", open(8, 600).slow_consumer(SlowConsumer::CatchUp)),
+        ("latest", open(8, 600).slow_consumer(SlowConsumer::Latest)),
         ("brief", open(5, 1)),
         ("cache", open(4, 600).recovery(Recovery::Cache)),
         ("bare", bare),

@@ -16,8 +16,8 @@ fn clients_that_go_through_every_fault_lose_nothing_in_silence() {
         assert!(outcome.violations.is_empty(), "seed {seed} (`cargo xtask sim --seed {seed}` shows what led to it):\n{broken}");
         paths.add(&outcome.paths);
     }
-    let Paths { recovered, refused, gaps, dropped, lags, panics, .. } = paths;
-    assert!([recovered, refused, gaps, dropped, lags, panics].iter().all(|times| *times > 0), "every path is taken: {paths:?}");
+    let Paths { recovered, refused, gaps, dropped, catch_ups, lags, panics, .. } = paths;
+    assert!([recovered, refused, gaps, dropped, catch_ups, lags, panics].iter().all(|times| *times > 0), "every path is taken: {paths:?}");
 }
 
 #[test]

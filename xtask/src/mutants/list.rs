@@ -23,6 +23,7 @@ const ENTRY: &str = "hub/topic_entry.rs";
 const RESUME: &str = "hub/resume.rs";
 const BACKLOG: &str = "hub/backlog.rs";
 const DELIVER: &str = "hub/deliver.rs";
+const SLOW: &str = "hub/slow.rs";
 const CONVERSE: &str = "hub/converse.rs";
 const SESSION: &str = "session/machine.rs";
 const SUBSCRIBING: &str = "session/subscribing.rs";
@@ -149,11 +150,17 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "drop_takes_other_topics",
         BACKLOG,
-        "Entry::Batch(batch, from) if batch.topic == *topic => {",
-        "Entry::Batch(batch, from) => {",
+        "Entry::Run(run) if run.topic() == topic => {\n                    let (taken, is_empty)",
+        "Entry::Run(run) => {\n                    let (taken, is_empty)",
         BACKLOGS,
     ),
-    mutant("partial_frame_is_sent_again", BACKLOG, "                    current + 1\n", "                    current\n", BACKLOGS),
+    mutant(
+        "partial_frame_is_sent_again",
+        "hub/batch.rs",
+        "self.from = current + u32::from(partial.is_some());",
+        "self.from = current;",
+        BACKLOGS,
+    ),
     // ---- delivery ----
     mutant(
         "member_gets_what_it_has",
@@ -171,10 +178,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "slow_client_is_not_closed",
-        DELIVER,
+        SLOW,
         "if conn.backlog.bytes() > max + max / 4 || dropped == 0 {",
         "if conn.backlog.bytes() == usize::MAX {",
         &[Integration("slow")],
+    ),
+    mutant("catch_up_begins_one_late", SLOW, "offset: first.offset.checked_sub(1)?,", "offset: first.offset,", SIM),
+    mutant(
+        "catch_up_never_reads",
+        SLOW,
+        "conn.catching_up.iter_mut().filter(|catch_up| !catch_up.joining)",
+        "conn.catching_up.iter_mut().filter(|catch_up| catch_up.joining)",
+        SIM,
     ),
     mutant(
         "void_join_is_not_released",
@@ -184,7 +199,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         SIM,
     ),
     // ---- sessions ----
-    mutant("generation_is_ignored", SUBSCRIBING, "found.generation == generation && found.pending", "found.pending", SESSIONS),
+    mutant(
+        "generation_is_ignored",
+        SUBSCRIBING,
+        "found.generation == generation && found.pending.as_ref()",
+        "found.pending.as_ref()",
+        SESSIONS,
+    ),
     mutant(
         "pointless_subscribe_is_not_answered",
         SUBSCRIBING,

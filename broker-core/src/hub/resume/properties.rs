@@ -47,6 +47,7 @@ fn scenes() -> impl Strategy<Value = Scene> {
             0 => None,
             1 => Some(Since::Beginning),
             2 => Some(Since::Position(at(offset, OLD_EPOCH))),
+            3 => Some(Since::Unreadable),
             _ => Some(Since::Position(at(offset, EPOCH))),
         };
         let recovery = match recovery {
@@ -105,6 +106,11 @@ fn check(scene: &Scene) -> Result<(), TestCaseError> {
 /// `recovered` exactly where every offset behind the position is known and sent.
 fn stream(scene: &Scene, since: Since, missed: &[u64], told: Resume, known: &BTreeSet<u64>) -> Result<(), TestCaseError> {
     let (after, is_same_epoch) = match since {
+        Since::Unreadable => {
+            prop_assert!(!told.recovered && missed.is_empty());
+            prop_assert_eq!(told.gap.map(|gap| (gap.from, gap.reason)), Some((None, GapReason::Unreadable)));
+            return Ok(());
+        }
         Since::Beginning => (0, true),
         Since::Position(position) => (position.offset, position.epoch == Epoch::from_random(EPOCH)),
     };

@@ -10,7 +10,7 @@ pub(super) fn say(id: u64, ask: &Ask) -> String {
         Ask::Subscribe { topic, since } => match since {
             Some(Since::Position(since)) => json!({"broker": "subscribe", "id": id, "topic": topic.as_str(), "since": since.to_string()}),
             Some(Since::Beginning) => json!({"broker": "subscribe", "id": id, "topic": topic.as_str(), "since": "0"}),
-            None => json!({"broker": "subscribe", "id": id, "topic": topic.as_str()}),
+            Some(Since::Unreadable) | None => json!({"broker": "subscribe", "id": id, "topic": topic.as_str()}),
         },
         Ask::Unsubscribe { topic } => json!({"broker": "unsubscribe", "id": id, "topic": topic.as_str()}),
         Ask::Publish { topic, payload } => {
