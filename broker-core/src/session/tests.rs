@@ -52,9 +52,7 @@ impl Conversation {
         namespaces.set_default(open.clone());
         namespaces.set("open", open);
         namespaces.set("shut", Namespace::default());
-        let mut settings = Settings::default();
-        settings.subscriptions_max = 4;
-        settings.mistakes_per_minute = 20;
+        let settings = Settings { subscriptions_max: 4, mistakes_per_minute: 20, ..Settings::default() };
         let rules = Rules {
             settings,
             namespaces,
@@ -132,7 +130,7 @@ impl Conversation {
                 _ => Request::Mistake(Refusal::bad_request("planted")),
             }),
             15 => self.without_id(with),
-            16..22 => self.answer(with)?,
+            16..22 => self.answer(with),
             22..27 => self.hub_answers(with)?,
             27 => {
                 self.now += Duration::from_millis(u64::from(with % 20_000));
@@ -145,7 +143,7 @@ impl Conversation {
                     self.session.forget_subscription(&topic, &mut self.effects);
                 }
             }
-            _ if with % 16 == 0 => self.session.close(CloseReason::ForceDisconnect, &mut self.effects),
+            _ if with.is_multiple_of(16) => self.session.close(CloseReason::ForceDisconnect, &mut self.effects),
             _ => self.session.heard(),
         }
         self.settle()
@@ -166,8 +164,8 @@ impl Conversation {
     fn without_id(&mut self, with: u32) {
         let request = match with % 5 {
             0 => Request::Message { data: Payload::json("1") },
-            1 if with % 7 == 0 => Request::Unreadable(CloseReason::BadRequest("planted".into())),
-            2 if with % 7 == 0 => Request::Pong,
+            1 if with.is_multiple_of(7) => Request::Unreadable(CloseReason::BadRequest("planted".into())),
+            2 if with.is_multiple_of(7) => Request::Pong,
             _ => Request::Ping { bare: true },
         };
         self.session.handle_command(Command { id: CommandId::None, request }, self.now, &mut self.effects);
@@ -193,30 +191,26 @@ impl Conversation {
     }
 
     /// Somebody answers one of the open questions.
-    fn answer(&mut self, with: u32) -> Checked {
+    fn answer(&mut self, with: u32) {
         if self.questions.is_empty() {
-            return Ok(());
+            return;
         }
         let at = with as usize % self.questions.len();
         let (id, question) = self.questions.swap_remove(at);
         let answer = self.answer_to(question, with / 64);
         self.session.handle_answer(id, answer, self.now, &mut self.effects);
-        Ok(())
     }
 
     fn answer_to(&self, question: Question, with: u32) -> Answer {
         let refusal = match with % 8 {
             0 => Some(Refusal::unavailable("planted")),
             1 => Some(Refusal::permission_denied("planted")),
-            2 if with % 5 == 0 => Some(Refusal::unauthorized("planted")),
-            3 if with % 11 == 0 => Some(Refusal::new(RefusalKind::Close(4001), "planted")),
+            2 if with.is_multiple_of(5) => Some(Refusal::unauthorized("planted")),
+            3 if with.is_multiple_of(11) => Some(Refusal::new(RefusalKind::Close(4001), "planted")),
             _ => None,
         };
         let top = Position { offset: 1, epoch: Epoch::from_random(1) };
         let ttl = (with & 16 > 0).then(|| Duration::from_secs(u64::from(with % 100)));
-        fn or<T>(refusal: Option<Refusal>, value: T) -> Result<T, Refusal> {
-            refusal.map_or(Ok(value), Err)
-        }
         match question {
             Question::Identify(_) => {
                 let identity = identity(with / 8);
@@ -257,7 +251,7 @@ impl Conversation {
         let at = with as usize % self.joins.len();
         let join = self.joins.swap_remove(at);
         prop_assert!(self.session.awaits(&join.topic, join.generation), "a join that nobody took back is awaited");
-        if with / 64 % 8 == 0 {
+        if (with / 64).is_multiple_of(8) {
             self.session.join_failed(&join.topic, Refusal::unavailable("planted"), self.now, &mut self.effects);
             return Ok(());
         }
@@ -394,7 +388,7 @@ impl Conversation {
                 break;
             }
             // 5: no refusal, and nobody is asked anew for ever.
-            self.answer(5 * 64)?;
+            self.answer(5 * 64);
             self.settle()?;
             self.hub_answers(64)?;
             self.settle()?;
@@ -404,6 +398,11 @@ impl Conversation {
         self.session.close(CloseReason::ForceDisconnect, &mut self.effects);
         self.settle()
     }
+}
+
+/// The refusal, where there is one.
+fn or<T>(refusal: Option<Refusal>, value: T) -> Result<T, Refusal> {
+    refusal.map_or(Ok(value), Err)
 }
 
 fn topic(with: u32) -> Topic {
@@ -430,7 +429,7 @@ fn actions(with: u32) -> Vec<crate::Action> {
 fn what_waits_for_a_subscription_goes_on_when_the_server_ends_it() {
     let mut conversation = Conversation::new(0);
     conversation.begin().unwrap();
-    conversation.answer(5 * 64).unwrap();
+    conversation.answer(5 * 64);
     conversation.settle().unwrap();
     conversation.hub_answers(64).unwrap();
     conversation.settle().unwrap();
@@ -447,7 +446,7 @@ fn what_waits_for_a_subscription_goes_on_when_the_server_ends_it() {
 fn a_subscribe_that_nobody_has_decided_is_answered_when_a_new_identity_brings_the_topic() {
     let mut conversation = Conversation::new(1);
     conversation.begin().unwrap();
-    conversation.answer(5 * 64).unwrap();
+    conversation.answer(5 * 64);
     conversation.settle().unwrap();
     conversation.hub_answers(64).unwrap();
     conversation.settle().unwrap();

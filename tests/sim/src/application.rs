@@ -14,7 +14,7 @@ use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::world;
+use crate::world::moment;
 
 /// A user that may not listen to [`FORBIDDEN`].
 pub(crate) const STRANGER: &str = "u0";
@@ -63,11 +63,6 @@ impl Application {
         self.is_calm.store(true, Relaxed);
     }
 
-    /// A moment of the simulation on the clock of credentials.
-    pub(crate) fn moment(&self, ms: u64) -> SystemTime {
-        world::moment(ms)
-    }
-
     /// Gives a node its hooks.
     pub(crate) fn hook_into(self: Arc<Self>, builder: EngineBuilder) -> EngineBuilder {
         let (connect, subscribe, publish) = (self.clone(), self.clone(), self.clone());
@@ -108,7 +103,7 @@ impl Application {
     }
 
     fn identity(&self, token: &Token) -> Result<Identity, Refusal> {
-        let identity = Identity::user(token.user.clone()).issued_at(self.moment(token.issued_ms)).group("all");
+        let identity = Identity::user(token.user.clone()).issued_at(moment(token.issued_ms)).group("all");
         if token.ttl_ms == 0 {
             return Ok(identity);
         }
@@ -131,7 +126,7 @@ impl Application {
             (rng.u32(0..100), rng.u64(1..40))
         };
         match draw / percent {
-            0 | 1 | 2 => sleep(Duration::from_millis(wait_ms)).await,
+            0..=2 => sleep(Duration::from_millis(wait_ms)).await,
             3 => std::future::pending().await,
             // As a panic, without its message.
             4 => resume_unwind(Box::new("planted")),

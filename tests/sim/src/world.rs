@@ -163,7 +163,7 @@ impl World {
     pub(crate) async fn revoke(&self, user: &str) {
         let Some(engine) = self.engine() else { return };
         let before = self.now_ms();
-        let revocation = Revocation::now(Revoked::User(user.into())).before(self.application.moment(before));
+        let revocation = Revocation::now(Revoked::User(user.into())).before(moment(before));
         if engine.revoke(revocation).await.is_ok() {
             let serial = self.truth.serial();
             self.state.lock().revoked.push((user.to_owned(), before, serial));
