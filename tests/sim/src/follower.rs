@@ -164,7 +164,8 @@ impl Follower {
                 self.may_skip_until(truth, who, at, from.offset)?;
             }
         }
-        self.at = to;
+        // Without an end nothing that has a position is missing.
+        self.at = to.or(self.at);
         Ok(())
     }
 

@@ -146,7 +146,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let _ = encode;\n        let frames = Bytes::new();",
         BACKLOGS,
     ),
-    mutant("dropped_gap_does_not_grow", BACKLOG, "so_far.gap.to = gap.to;", "", BACKLOGS),
+    mutant("dropped_gap_does_not_grow", BACKLOG, "so_far.gap.to = gap.to.or(so_far.gap.to);", "", BACKLOGS),
     mutant(
         "drop_takes_other_topics",
         BACKLOG,
