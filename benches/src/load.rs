@@ -213,7 +213,31 @@ impl<'a> Publisher<'a> {
 
 /// Connects; with a broker, asks for a WebSocket or a stream of events that listens to the topic. Gives what came behind the answer, too.
 fn open(address: SocketAddr, peer: Peer<'_>) -> Result<(net::TcpStream, Vec<u8>)> {
-    let mut stream = net::TcpStream::connect(address)?;
+    let (stream, rest) = ask(net::TcpStream::connect(address)?, address, peer)?;
+    stream.set_nonblocking(true)?;
+    Ok((stream, rest))
+}
+
+/// A blocking WebSocket that listens to the topic, whose client holds no more than so many bytes (as the kernel counts them).
+pub(crate) fn open_small(address: SocketAddr, topic: &str, receive_buffer: Option<usize>) -> Result<net::TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt::set_socket_recv_buffer_size};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    if let Some(bytes) = receive_buffer {
+        set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    connect(&socket, &address)?;
+    let (stream, rest) = ask(socket.into(), address, Peer::Broker { topic })?;
+    ensure!(rest.is_empty(), "nobody has published yet");
+    Ok(stream)
+}
+
+/// A blocking WebSocket that listens to the topic, with what it was sent already.
+pub(crate) fn open_reading(address: SocketAddr, topic: &str) -> Result<(net::TcpStream, Vec<u8>)> {
+    ask(net::TcpStream::connect(address)?, address, Peer::Broker { topic })
+}
+
+/// Asks for what the peer serves. Gives what came behind the answer, too.
+fn ask(mut stream: net::TcpStream, address: SocketAddr, peer: Peer<'_>) -> Result<(net::TcpStream, Vec<u8>)> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     if let Peer::Broker { topic } = peer {
@@ -242,7 +266,6 @@ fn open(address: SocketAddr, peer: Peer<'_>) -> Result<(net::TcpStream, Vec<u8>)
         if let Some(at) = answer.windows(end.len()).position(|window| window == end) {
             let rest = answer.split_off(at + end.len());
             ensure!(answer.starts_with(granted), "refused: {}", String::from_utf8_lossy(&answer));
-            stream.set_nonblocking(true)?;
             return Ok((stream, rest));
         }
     }

@@ -6,6 +6,7 @@ mod figures;
 mod frames;
 mod load;
 mod process;
+mod slow;
 
 use std::env;
 use std::path::PathBuf;
@@ -18,14 +19,14 @@ use load::{Peer, Publisher, Subscribers};
 use process::Server;
 
 const HELP: &str = "\
-broker-benches [fanout | idle] [options]          without a word: both
+broker-benches [fanout | idle | stuck | crowd | storm] [options]          without a word: fanout and idle
 
   --server PATH        measure this binary `broker` instead of the embedded library
   --events             subscribers over server-sent events in place of WebSockets
   --rounds N           rounds of the fan-out; at least 5 mean something (7)
   --subscribers N      subscribers of the fan-out (1000)
   --messages N         publications of a measurement, one at a time (160); bursts have four times as many
-  --idle N             idle connections (10000)
+  --idle N             idle connections, stuck ones, and those that come back (10000); a crowd has half as many
 ";
 
 /// Publications that arrive together in a burst.
@@ -46,6 +47,9 @@ const TOPICS: [(&str, &str); 2] = [("bench", "without history"), ("kept:bench", 
 struct Options {
     fanout: bool,
     idle: bool,
+    stuck: bool,
+    crowd: bool,
+    storm: bool,
     server: Option<PathBuf>,
     events: bool,
     rounds: usize,
@@ -73,18 +77,41 @@ fn main() -> Result<()> {
     if options.idle {
         idle(&options)?;
     }
+    if options.stuck {
+        slow::stuck(|| start_server(&options), options.connections, options.rounds)?;
+    }
+    if options.storm {
+        slow::storm(|| start_server(&options), options.connections, options.rounds)?;
+    }
+    if options.crowd {
+        slow::crowd(|| start_server(&options), options.connections / 2, options.rounds)?;
+    }
     Ok(())
 }
 
 fn options() -> Result<Option<Options>> {
-    let mut options =
-        Options { fanout: true, idle: true, server: None, events: false, rounds: 7, subscribers: 1000, messages: 160, connections: 10_000 };
+    let mut options = Options {
+        fanout: true,
+        idle: true,
+        stuck: false,
+        crowd: false,
+        storm: false,
+        server: None,
+        events: false,
+        rounds: 7,
+        subscribers: 1000,
+        messages: 160,
+        connections: 10_000,
+    };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "fanout" => options.idle = false,
             "idle" => options.fanout = false,
+            "stuck" => (options.fanout, options.idle, options.stuck) = (false, false, true),
+            "storm" => (options.fanout, options.idle, options.storm) = (false, false, true),
+            "crowd" => (options.fanout, options.idle, options.crowd) = (false, false, true),
             "--server" => options.server = Some(value()?.into()),
             "--events" => options.events = true,
             "--rounds" => options.rounds = value()?.parse()?,

@@ -30,6 +30,9 @@ cargo xtask <command>
   sim --seed N          one of them, with what happened in it
   properties [CASES]    the property tests of session and resume (1,000,000 generated cases each by default)
   mutants [WORD,..]     plants bugs in a copy of the source and says which tests catch them
+  bench-stuck [...]     what 10,000 subscribers that take nothing cost, and what a healthy one notices of them
+  bench-storm [...]     how long until 10,000 subscribers are back that come at once, each with what it missed
+  bench-crowd [...]     what a subscriber notices of 5,000 others at 10 messages a second
   bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
 
@@ -68,6 +71,9 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["mutants"] => mutants::run(""),
         ["mutants", filter] => mutants::run(filter),
         ["bench-fanout", options @ ..] => bench::fanout(options),
+        ["bench-stuck", options @ ..] => bench::fanout(&[&["stuck"], options].concat()),
+        ["bench-storm", options @ ..] => bench::fanout(&[&["storm"], options].concat()),
+        ["bench-crowd", options @ ..] => bench::fanout(&[&["crowd"], options].concat()),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }
 }
