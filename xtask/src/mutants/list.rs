@@ -69,7 +69,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant("new_epoch_in_silence", ENTRY, "return self.signal(state, ports, gap, current);", "let _ = gap;\n            return;", SIM),
     mutant("read_serves_later_joiners", ENTRY, "state.reading = Some(state.joiners.len());", "state.reading = Some(usize::MAX);", MODEL),
     mutant("cancel_leaves_the_count_served", ENTRY, "*served -= 1;", "*served += 0;", MODEL),
-    mutant("held_is_forgotten", ENTRY, "state.again |= !state.pending.is_empty();", "", SIM),
     mutant(
         "nothing_is_recorded",
         ENTRY,
