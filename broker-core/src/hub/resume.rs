@@ -43,19 +43,24 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(read: &ReadAnswer, ring: &VecDeque<Arc<Publication>>, ring_overflowed: bool, position: Position) -> Self {
-        let mut last = 0;
-        let mut kept = Vec::new();
         let now = Instant::now();
-        for publication in read.page.publications.iter().chain(ring) {
-            let Some(at) = publication.position else { continue };
-            if at.epoch == position.epoch && at.offset > last && at.offset <= position.offset && !publication.is_expired(now) {
-                last = at.offset;
-                kept.push(publication.clone());
-            }
-        }
+        let is_here = |publication: &&Arc<Publication>| {
+            publication.position.is_some_and(|at| at.epoch == position.epoch && at.offset <= position.offset)
+                && !publication.is_expired(now)
+        };
+        // What was recorded may begin before the answer does: a log that is trimmed faster than it is read is whole only with both.
+        let mut kept: Vec<Arc<Publication>> = read.page.publications.iter().chain(ring).filter(is_here).cloned().collect();
+        let offset = |publication: &Arc<Publication>| publication.position.map_or(0, |at| at.offset);
+        kept.sort_by_key(offset);
+        kept.dedup_by_key(|publication| offset(publication));
         // Where the ring overflowed, nobody knows what is missing; a read of another epoch says nothing of this one.
         let is_known = !ring_overflowed && read.page.top.epoch == position.epoch;
-        let complete_from = if is_known { read.page.kept_from.max(read.after) } else { position.offset };
+        let mut complete_from = if is_known { read.page.kept_from.max(read.after) } else { position.offset };
+        for recorded in ring.iter().rev().filter(|_| is_known).filter_map(|publication| publication.position) {
+            if recorded.epoch == position.epoch && recorded.offset == complete_from {
+                complete_from -= 1;
+            }
+        }
         let kept = if kept.is_empty() { Arc::default() } else { kept.into() };
         Self { kept, complete_from, ring_overflowed, position }
     }
@@ -142,6 +147,9 @@ pub(super) fn resume(log: &Log, since: Option<Since>, recovery: Recovery, last_t
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Epoch, Payload, Publish};
@@ -185,6 +193,7 @@ mod tests {
         check(&[1, 2, 3], 3, &[], since(1), &[2, 3], true, None);
         check(&[1, 2, 3], 3, &[4, 5], since(1), &[2, 3, 4, 5], true, None);
         check(&[3, 4], 4, &[3, 4, 5], since(3), &[4, 5], true, None);
+        check(&[6], 6, &[4, 5, 6, 7], since(3), &[4, 5, 6, 7], true, None);
         check(&[1, 2, 3], 3, &[], since(3), &[], true, None);
         check(&[], 0, &[], since(0), &[], true, None);
         check(&[3, 4], 4, &[], since(1), &[], false, Some((Some(2), Some(4))));
