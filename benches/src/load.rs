@@ -231,6 +231,11 @@ pub(crate) fn open_small(address: SocketAddr, topic: &str, receive_buffer: Optio
     Ok(stream)
 }
 
+/// A blocking WebSocket that listens to the topic, with what it was sent already.
+pub(crate) fn open_reading(address: SocketAddr, topic: &str) -> Result<(net::TcpStream, Vec<u8>)> {
+    ask(net::TcpStream::connect(address)?, address, Peer::Broker { topic })
+}
+
 /// Asks for what the peer serves. Gives what came behind the answer, too.
 fn ask(mut stream: net::TcpStream, address: SocketAddr, peer: Peer<'_>) -> Result<(net::TcpStream, Vec<u8>)> {
     stream.set_nodelay(true)?;

@@ -19,14 +19,14 @@ use load::{Peer, Publisher, Subscribers};
 use process::Server;
 
 const HELP: &str = "\
-broker-benches [fanout | idle | stuck | crowd] [options]          without a word: fanout and idle
+broker-benches [fanout | idle | stuck | crowd | storm] [options]          without a word: fanout and idle
 
   --server PATH        measure this binary `broker` instead of the embedded library
   --events             subscribers over server-sent events in place of WebSockets
   --rounds N           rounds of the fan-out; at least 5 mean something (7)
   --subscribers N      subscribers of the fan-out (1000)
   --messages N         publications of a measurement, one at a time (160); bursts have four times as many
-  --idle N             idle connections, and stuck ones (10000); a crowd has half as many
+  --idle N             idle connections, stuck ones, and those that come back (10000); a crowd has half as many
 ";
 
 /// Publications that arrive together in a burst.
@@ -49,6 +49,7 @@ struct Options {
     idle: bool,
     stuck: bool,
     crowd: bool,
+    storm: bool,
     server: Option<PathBuf>,
     events: bool,
     rounds: usize,
@@ -79,6 +80,9 @@ fn main() -> Result<()> {
     if options.stuck {
         slow::stuck(|| start_server(&options), options.connections, options.rounds)?;
     }
+    if options.storm {
+        slow::storm(|| start_server(&options), options.connections, options.rounds)?;
+    }
     if options.crowd {
         slow::crowd(|| start_server(&options), options.connections / 2, options.rounds)?;
     }
@@ -91,6 +95,7 @@ fn options() -> Result<Option<Options>> {
         idle: true,
         stuck: false,
         crowd: false,
+        storm: false,
         server: None,
         events: false,
         rounds: 7,
@@ -105,6 +110,7 @@ fn options() -> Result<Option<Options>> {
             "fanout" => options.idle = false,
             "idle" => options.fanout = false,
             "stuck" => (options.fanout, options.idle, options.stuck) = (false, false, true),
+            "storm" => (options.fanout, options.idle, options.storm) = (false, false, true),
             "crowd" => (options.fanout, options.idle, options.crowd) = (false, false, true),
             "--server" => options.server = Some(value()?.into()),
             "--events" => options.events = true,

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::{
     frames,
-    load::{Peer, Publisher, Subscribers, open_small},
+    load::{Peer, Publisher, Subscribers, open_reading, open_small},
     process::Server,
 };
 
@@ -190,6 +190,98 @@ pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, rounds: us
         );
     }
     Ok(())
+}
+
+/// Publications that everybody missed.
+const MISSED: usize = 50;
+/// Threads that bring the crowd back.
+const RETURNING: usize = 4;
+
+/// How long it takes until everybody is back after the death of a node, each with what it missed.
+pub(crate) fn storm(start: impl Fn() -> Result<Server>, count: usize, rounds: usize) -> Result<()> {
+    println!("\n# {count} subscribers that come back at once, each with {MISSED} publications that it missed\n");
+    println!("| all back after | healthy p50 | p99 | highest |");
+    println!("|---|---|---|---|");
+    for _ in 0..rounds {
+        let server = start()?;
+        let address = server.address;
+        let mut publisher = open_small(address, "", None)?;
+        let mut publish = |count: usize| -> Result<()> {
+            for number in 1..=count {
+                publisher.write_all(&frames::publish("kept:storm", number as u64))?;
+                read_frame(&mut publisher)?;
+            }
+            Ok(())
+        };
+        publish(1)?;
+        let since = format!("kept:storm?since={}", position(address)?);
+        publish(MISSED)?;
+        let mut canary = Canary::connect(address)?;
+        let started = Instant::now();
+        let returning: Vec<_> = (0..RETURNING)
+            .map(|_| {
+                let since = since.clone();
+                std::thread::spawn(move || -> Result<Vec<TcpStream>> { (0..count / RETURNING).map(|_| resume(address, &since)).collect() })
+            })
+            .collect();
+        let mut latencies = Vec::new();
+        while returning.iter().any(|thread| !thread.is_finished()) {
+            latencies.push(canary.probe()?);
+            std::thread::sleep(PROBE_INTERVAL);
+        }
+        let mut back = Vec::new();
+        for thread in returning {
+            back.push(thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??);
+        }
+        let took = started.elapsed();
+        latencies.sort_unstable();
+        let highest = latencies.last().copied().unwrap_or_default();
+        println!(
+            "| **{:.2} s** | {:.2} ms | **{:.2} ms** | {:.2} ms |",
+            took.as_secs_f64(),
+            millis(latencies[latencies.len() / 2]),
+            millis(p99(&latencies)),
+            millis(highest)
+        );
+    }
+    Ok(())
+}
+
+/// Where the topic stands.
+fn position(address: SocketAddr) -> Result<String> {
+    let (mut stream, mut heard) = open_reading(address, "kept:storm?format=envelope")?;
+    loop {
+        let text = String::from_utf8_lossy(&heard);
+        if let Some((_, rest)) = text.split_once("\"position\":\"") {
+            return Ok(rest.split('"').next().unwrap_or_default().to_owned());
+        }
+        let mut part = [0; 1024];
+        let len = stream.read(&mut part)?;
+        ensure!(len > 0, "disconnected after {text:?}");
+        heard.extend(&part[..len]);
+    }
+}
+
+/// Comes back, and reads what was missed.
+fn resume(address: SocketAddr, since: &str) -> Result<TcpStream> {
+    let (mut stream, mut heard) = open_reading(address, since)?;
+    let mut missed = 0;
+    loop {
+        while let Some(frame) = frames::first(&heard) {
+            if frame.opcode == frames::TEXT {
+                missed += 1;
+                frames::check(frame.payload, missed as u64)?;
+            }
+            heard.drain(..frame.len);
+        }
+        if missed == MISSED {
+            return Ok(stream);
+        }
+        let mut part = [0; 16 * 1024];
+        let len = stream.read(&mut part)?;
+        ensure!(len > 0, "disconnected after {missed} of {MISSED}");
+        heard.extend(&part[..len]);
+    }
 }
 
 /// What a subscriber notices of a crowd in another topic.

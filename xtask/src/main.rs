@@ -25,6 +25,7 @@ cargo xtask <command>
   hostile [--cases N]   generated hostile input over real sockets beside a healthy client (10,000 cases by default)
   model [SCHEDULES]     the hub's ordering and joining under shuttle's scheduler (20,000 random schedules and as many with few preemptions)
   bench-stuck [...]     what 10,000 subscribers that take nothing cost, and what a healthy one notices of them
+  bench-storm [...]     how long until 10,000 subscribers are back that come at once, each with what it missed
   bench-crowd [...]     what a subscriber notices of 5,000 others at 10 messages a second
   bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
@@ -59,6 +60,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["model", schedules] => check::model(schedules.parse()?),
         ["bench-fanout", options @ ..] => bench::fanout(options),
         ["bench-stuck", options @ ..] => bench::fanout(&[&["stuck"], options].concat()),
+        ["bench-storm", options @ ..] => bench::fanout(&[&["storm"], options].concat()),
         ["bench-crowd", options @ ..] => bench::fanout(&[&["crowd"], options].concat()),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }

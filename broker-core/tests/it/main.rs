@@ -6,6 +6,7 @@ mod conversing;
 mod delivering;
 mod edges;
 mod except;
+mod failing_hooks;
 mod groups;
 mod identity;
 mod keeping;
