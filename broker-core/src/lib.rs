@@ -43,6 +43,8 @@ mod pattern;
 mod payload;
 mod position;
 mod presence;
+#[cfg(test)]
+mod properties;
 mod protocol;
 mod publication;
 mod rates;

@@ -3,10 +3,7 @@
 //! Publications wait as runs of batches that all members of the same variant share (`batch`); only a partly written frame is the connection's own.
 //! Those of urgent topics overtake the others, up to the last frame whose place matters: the answer to a subscribe stays in front of what it announces.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 
@@ -217,13 +214,18 @@ impl Backlog {
         dropped.count
     }
 
-    /// The position of the first publication of a topic that waits; `None` also where a gap of it waits.
+    /// The position of the first publication of a topic that waits; `None` also where a gap of it waits, or one that no history can bring again.
     pub(crate) fn first_of(&self, topic: &Topic) -> Option<Position> {
         let mut first = None;
         for entry in &self.entries {
             match entry {
                 Entry::Gap(gap) if gap.topic == *topic => return None,
-                Entry::Run(run) if first.is_none() && run.topic() == topic => first = run.publications().next()?.encoded().position,
+                Entry::Run(run) if run.topic() == topic => {
+                    for waiting in run.publications() {
+                        let position = waiting.encoded().position?;
+                        first.get_or_insert(position);
+                    }
+                }
                 _ => {}
             }
         }
@@ -241,48 +243,46 @@ impl Backlog {
     }
 
     /// Of a topic, leaves the newest publication of each key, and the newest without a key, and says how many went. They stand together then, where
-    /// the first of them stood; but none passes a gap of the topic.
+    /// the first of them stood.
     pub(crate) fn conflate(&mut self, topic: &Topic, held: &Held) -> u64 {
-        let mut places: Vec<Vec<usize>> = vec![Vec::new()];
-        for (at, entry) in self.entries.iter().enumerate() {
-            match entry {
-                Entry::Run(run) if run.topic() == topic => places.last_mut().into_iter().for_each(|places| places.push(at)),
-                Entry::Gap(gap) if gap.topic == *topic => places.push(Vec::new()),
-                _ => {}
+        let is_gap = |entry: &Entry| matches!(entry, Entry::Gap(gap) if gap.topic == *topic);
+        // What follows a gap stays behind it: it may be of another epoch.
+        let after_gap = self.entries.iter().rposition(is_gap).map_or(0, |at| at + 1);
+        let runs = || {
+            self.entries.iter().enumerate().skip(after_gap).filter_map(|(at, entry)| match entry {
+                Entry::Run(run) if run.topic() == topic => Some((at, run)),
+                _ => None,
+            })
+        };
+        let waiting: Vec<Waiting<'_>> = runs().flat_map(|(_, run)| run.publications()).collect();
+        let places: Vec<usize> = runs().map(|(at, _)| at).collect();
+        let mut seen = std::collections::HashSet::new();
+        let mut kept: Vec<Waiting<'_>> = Vec::new();
+        let before = waiting.len();
+        for waiting in waiting.into_iter().rev() {
+            // What is not known cannot be replaced.
+            if waiting.source().is_none_or(|source| seen.insert(source.key.clone())) {
+                kept.push(waiting);
             }
         }
-        let mut seen = HashSet::new();
-        // The newest first: what is taken out moves nothing of what is still to be looked at.
-        let gone = places.iter().rev().map(|places| self.conflate_runs(places, topic, &mut seen, held)).sum();
-        self.conflate_at = u32::try_from(self.bytes * 2).unwrap_or(u32::MAX);
-        gone
-    }
-
-    /// The same for the runs at these places; `seen` are the keys of newer publications.
-    fn conflate_runs(&mut self, places: &[usize], topic: &Topic, seen: &mut HashSet<Option<Box<str>>>, held: &Held) -> u64 {
-        let run = |at: &usize| match &self.entries[*at] {
-            Entry::Run(run) => Some(run),
-            _ => None,
-        };
-        let waiting: Vec<Waiting<'_>> = places.iter().filter_map(run).flat_map(Run::publications).collect();
-        let (before, freed) = (waiting.len(), waiting.iter().map(Waiting::len).sum::<usize>());
-        // What is not known cannot be replaced.
-        let is_newest = |waiting: &Waiting<'_>| waiting.source().is_none_or(|source| seen.insert(source.key.clone()));
-        let mut kept: Vec<Waiting<'_>> = waiting.into_iter().rev().filter(is_newest).collect();
         kept.reverse();
         let gone = (before - kept.len()) as u64;
-        if gone > 0 {
-            let merged = (!kept.is_empty()).then(|| Arc::new(merge(topic, &kept, held)));
-            self.bytes -= freed;
-            let merged_places = usize::from(merged.is_some());
-            for at in places.iter().skip(merged_places).rev() {
-                self.remove(*at);
+        if gone > 0
+            && let Some(first) = places.first().copied()
+        {
+            let merged = Arc::new(merge(topic, &kept, held));
+            let bytes = |entry: &Entry| match entry {
+                Entry::Run(run) => run.publications().map(|waiting| waiting.frames().len()).sum(),
+                _ => 0,
+            };
+            let freed: usize = places.iter().map(|at| bytes(&self.entries[*at])).sum();
+            self.bytes = self.bytes - freed + merged.rest_len(0);
+            for at in places.into_iter().skip(1).rev() {
+                self.remove(at);
             }
-            if let (Some(merged), Some(first)) = (merged, places.first()) {
-                self.bytes += merged.rest_len(0);
-                self.entries[*first] = Entry::Run(Run::new(&merged, 0));
-            }
+            self.entries[first] = Entry::Run(Run::new(&merged, 0));
         }
+        self.conflate_at = u32::try_from(self.bytes * 2).unwrap_or(u32::MAX);
         gone
     }
 
@@ -352,7 +352,7 @@ impl Dropped {
         match dropped {
             None => *dropped = Some(Self { at, was_urgent, gap, count }),
             Some(so_far) => {
-                so_far.gap.to = gap.to;
+                so_far.gap.to = gap.to.or(so_far.gap.to);
                 so_far.count += count;
                 if gap.reason != GapReason::SlowConsumer {
                     so_far.gap.reason = gap.reason;

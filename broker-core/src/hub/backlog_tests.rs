@@ -1,5 +1,7 @@
 //! What waits, one case at a time, and against a model that knows no batches.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::super::batch::Encoded;
@@ -38,6 +40,50 @@ fn what_is_written_byte_by_byte_is_what_was_pushed() {
         }
         assert_eq!(out, "<reply>[one][two][three][five]");
     }
+}
+
+/// A publication that stands in no history.
+fn unplaced(frame: &str) -> Arc<Batch> {
+    let publications = [Encoded { seq: 1, position: None, end: frame.len() as u32 }];
+    let bytes = Bytes::copy_from_slice(frame.as_bytes());
+    Arc::new(Batch::new("a".parse().unwrap(), bytes, publications.into(), Box::default(), &Held::default()))
+}
+
+#[test]
+fn what_no_history_brings_again_is_not_let_go_to_be_read_later() {
+    let mut backlog = Backlog::default();
+    let a: Topic = "a".parse().unwrap();
+    backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
+    assert_eq!(backlog.first_of(&a).map(|first| first.offset), Some(3));
+    backlog.push_batch(&unplaced("[none]"), 0);
+    assert_eq!(backlog.first_of(&a), None);
+}
+
+#[test]
+fn a_gap_ends_at_the_last_position_that_went_with_it() {
+    let mut backlog = Backlog::default();
+    backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
+    backlog.push_batch(&unplaced("[none]"), 0);
+    let gap = backlog.drop_all(&"a".parse().unwrap()).unwrap().gap;
+    assert_eq!((gap.from.unwrap().offset, gap.to.unwrap().offset), (3, 3));
+}
+
+#[test]
+fn the_newest_of_a_new_epoch_stays_behind_the_gap_that_begins_it() {
+    let sourced = |frame: &str| {
+        let source = Arc::new(crate::Publication::new("a".parse().unwrap(), crate::Publish::new(crate::Payload::text(frame))));
+        let publications = [Encoded { seq: 1, position: None, end: frame.len() as u32 }];
+        let bytes = Bytes::copy_from_slice(frame.as_bytes());
+        Arc::new(Batch::new("a".parse().unwrap(), bytes, publications.into(), [source].into(), &Held::default()))
+    };
+    let mut backlog = Backlog::default();
+    let a: Topic = "a".parse().unwrap();
+    backlog.push_batch(&sourced("[old]"), 0);
+    backlog.push_gap(&a, Gap { from: None, to: None, reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"), false);
+    backlog.push_batch(&sourced("[new]"), 0);
+    backlog.push_batch(&sourced("[newer]"), 0);
+    assert_eq!(backlog.conflate(&a, &Held::default()), 1);
+    assert_eq!(text(&backlog), "[old]<epoch>[newer]");
 }
 
 #[test]
@@ -199,48 +245,23 @@ impl Model {
     }
 
     fn conflate(&mut self, of: usize) -> u64 {
-        let before = self.waiting.len();
+        let is_gap = |item: &Item| matches!(item.what, What::Gap { topic, .. } if topic == of);
+        let from = self.waiting.iter().rposition(is_gap).map_or(0, |at| at + 1);
+        let is_of = |item: &Item| matches!(item.what, What::Publication { topic, .. } if topic == of);
+        let Some(first) = self.waiting.iter().skip(from).position(is_of).map(|at| from + at) else { return 0 };
+        let unchanged = self.waiting.clone();
+        let (mut found, others): (Vec<Item>, Vec<Item>) = self.waiting.split_off(first).into_iter().partition(is_of);
+        let before = found.len();
         let mut seen = HashSet::new();
-        let mut kept: Vec<Item> = Vec::new();
-        let mut segment: Vec<Item> = Vec::new();
-        // From the newest to the oldest; what is kept between two gaps of the topic goes where the first of it, gone or not, stood.
-        let ends = std::iter::once(None).chain(std::mem::take(&mut self.waiting).into_iter().map(Some));
-        let mut changed = false;
-        let mut behind_first: usize = 0;
-        for item in ends.collect::<Vec<_>>().into_iter().rev() {
-            match item {
-                Some(item) if matches!(item.what, What::Publication { topic, .. } if topic == of) => {
-                    let What::Publication { key, .. } = item.what else { unreachable!() };
-                    if seen.insert(key) {
-                        kept.push(item.clone());
-                        segment.push(item);
-                    } else {
-                        changed = true;
-                    }
-                    behind_first = kept.len();
-                }
-                item => {
-                    if item.as_ref().is_none_or(|item| matches!(item.what, What::Gap { topic, .. } if topic == of)) {
-                        if changed {
-                            // `kept` is reversed: what stands together ends at the place of the first of the segment.
-                            let place = behind_first;
-                            let texts: Vec<String> = segment.iter().map(|item| item.text.clone()).collect();
-                            let is_moved = |item: &Item| texts.contains(&item.text);
-                            let before_place = kept[..place].iter().filter(|item| is_moved(item)).count();
-                            kept.retain(|item| !is_moved(item));
-                            let place = place - before_place;
-                            kept.splice(place..place, segment.drain(..));
-                        }
-                        segment.clear();
-                        changed = false;
-                    }
-                    kept.extend(item);
-                }
-            }
+        let mut newest: Vec<bool> = found.iter().rev().map(|item| seen.insert(format!("{:?}", item.what))).collect();
+        found.retain(|_| newest.pop() == Some(true));
+        let gone = before - found.len();
+        self.waiting.extend(found);
+        self.waiting.extend(others);
+        if gone == 0 {
+            self.waiting = unchanged;
         }
-        kept.reverse();
-        self.waiting = kept;
-        (before - self.waiting.len()) as u64
+        gone as u64
     }
 }
 

@@ -43,19 +43,32 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(read: &ReadAnswer, ring: &VecDeque<Arc<Publication>>, ring_overflowed: bool, position: Position) -> Self {
-        let mut last = 0;
-        let mut kept = Vec::new();
         let now = Instant::now();
-        for publication in read.page.publications.iter().chain(ring) {
-            let Some(at) = publication.position else { continue };
-            if at.epoch == position.epoch && at.offset > last && at.offset <= position.offset && !publication.is_expired(now) {
-                last = at.offset;
-                kept.push(publication.clone());
+        let is_here = |publication: &&Arc<Publication>| {
+            publication.position.is_some_and(|at| at.epoch == position.epoch && at.offset <= position.offset)
+                && !publication.is_expired(now)
+        };
+        // What was recorded may begin before the answer does: a log that is trimmed faster than it is read is whole only with both.
+        let mut kept: Vec<Arc<Publication>> = read.page.publications.iter().chain(ring).filter(is_here).cloned().collect();
+        let offset = |publication: &Arc<Publication>| publication.position.map_or(0, |at| at.offset);
+        kept.sort_by_key(offset);
+        kept.dedup_by_key(|publication| offset(publication));
+        // From the end backwards, as far as the answer or what was recorded reaches. A read of another epoch says nothing of this one.
+        let read_to = if read.page.top.epoch == position.epoch { read.page.top.offset } else { 0 };
+        let read_from = read.page.kept_from.max(read.after);
+        let mut complete_from = position.offset;
+        let mut recorded =
+            ring.iter().rev().filter_map(|publication| publication.position).filter(|at| at.epoch == position.epoch).peekable();
+        loop {
+            while recorded.next_if(|at| at.offset > complete_from).is_some() {}
+            if (read_from + 1..=read_to).contains(&complete_from) {
+                complete_from = read_from;
+            } else if recorded.next_if(|at| at.offset == complete_from).is_some() {
+                complete_from -= 1;
+            } else {
+                break;
             }
         }
-        // Where the ring overflowed, nobody knows what is missing; a read of another epoch says nothing of this one.
-        let is_known = !ring_overflowed && read.page.top.epoch == position.epoch;
-        let complete_from = if is_known { read.page.kept_from.max(read.after) } else { position.offset };
         let kept = if kept.is_empty() { Arc::default() } else { kept.into() };
         Self { kept, complete_from, ring_overflowed, position }
     }
@@ -142,6 +155,9 @@ pub(super) fn resume(log: &Log, since: Option<Since>, recovery: Recovery, last_t
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Epoch, Payload, Publish};
@@ -185,6 +201,7 @@ mod tests {
         check(&[1, 2, 3], 3, &[], since(1), &[2, 3], true, None);
         check(&[1, 2, 3], 3, &[4, 5], since(1), &[2, 3, 4, 5], true, None);
         check(&[3, 4], 4, &[3, 4, 5], since(3), &[4, 5], true, None);
+        check(&[6], 6, &[4, 5, 6, 7], since(3), &[4, 5, 6, 7], true, None);
         check(&[1, 2, 3], 3, &[], since(3), &[], true, None);
         check(&[], 0, &[], since(0), &[], true, None);
         check(&[3, 4], 4, &[], since(1), &[], false, Some((Some(2), Some(4))));

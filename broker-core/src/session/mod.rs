@@ -13,6 +13,8 @@ mod rules;
 mod subscribing;
 mod subscription;
 mod switching;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 pub use command::{Command, CommandId, Connect, Cursor, Request, Subscribe};
