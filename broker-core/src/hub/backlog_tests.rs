@@ -169,6 +169,9 @@ struct Model {
     waiting: Vec<Item>,
 }
 
+/// The first and last number that is missing, and why.
+type Missing = (u64, u64, GapReason);
+
 #[derive(Clone, Debug)]
 struct Item {
     what: What,
@@ -211,8 +214,8 @@ impl Model {
     }
 
     /// Takes the oldest of a topic out; gives where they stood, whether that was urgent, what is missing, and how many went.
-    fn take(&mut self, of: usize, excess: usize) -> Option<(usize, bool, (u64, u64, GapReason), u64)> {
-        let (mut gone, mut count, mut at, mut found) = (0, 0, 0, None::<(usize, bool, (u64, u64, GapReason))>);
+    fn take(&mut self, of: usize, excess: usize) -> Option<(usize, bool, Missing, u64)> {
+        let (mut gone, mut count, mut at, mut found) = (0, 0, 0, None::<(usize, bool, Missing)>);
         while at < self.waiting.len() && gone < excess {
             let (from, to, reason) = match self.waiting[at].what {
                 What::Publication { topic, .. } if topic == of => {

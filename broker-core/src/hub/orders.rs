@@ -187,14 +187,14 @@ impl Shard {
         match target {
             Target::User { user, tenant } => self.whose.users.get(&(user.clone(), tenant.clone())).cloned().unwrap_or_default(),
             Target::Session(session) => self.whose.sessions.get(session).copied().into_iter().collect(),
-            Target::Topic(topic) => match session_of(topic) {
-                Some(session) => self.whose.sessions.get(&session).copied().into_iter().collect(),
-                None => {
-                    let members = self.topic_of(topic).and_then(|id| self.topics.get(&id));
-                    let others = self.not_yet_members().filter(|(of, _)| *of == topic).map(|(_, slot)| slot);
-                    members.into_iter().flat_map(|members| members.slots()).chain(others).collect()
+            Target::Topic(topic) => {
+                if let Some(session) = session_of(topic) {
+                    return self.whose.sessions.get(&session).copied().into_iter().collect();
                 }
-            },
+                let members = self.topic_of(topic).and_then(|id| self.topics.get(&id));
+                let others = self.not_yet_members().filter(|(of, _)| *of == topic).map(|(_, slot)| slot);
+                members.into_iter().flat_map(|members| members.slots()).chain(others).collect()
+            }
             Target::Set(TargetSet { any, all, .. }) if any.is_empty() => {
                 all.first().map(|first| self.candidates(first)).unwrap_or_default()
             }
