@@ -220,7 +220,7 @@ pub enum SlowConsumer {
     /// know. That is no gap. Acts as soon as a connection does not keep up, long before the bound.
     Latest,
     /// What waits goes, and is read from the history once the connection has taken the rest; a gap only where the history does not reach back.
-    /// Without a history as [`SlowConsumer::DropOldest`].
+    /// Without a history, and where a resume does not bring everything ([`Recovery`]), as [`SlowConsumer::DropOldest`].
     CatchUp,
 }
 

@@ -28,6 +28,7 @@ enum Runner {
 const SUITES: &[(&str, Runner, &str)] = &[
     ("centrifuge in Node", Runner::Node, "node/sdk_in_node.test.mjs"),
     ("server life with centrifuge", Runner::Node, "node/server_life.test.mjs"),
+    ("slow clients in Node", Runner::Node, "node/slow_clients.test.mjs"),
     ("centrifuge in Chromium", Runner::Chromium, "node/sdk_in_chromium.test.mjs"),
     ("WebSocket in Chromium", Runner::Chromium, "node/websocket_in_chromium.test.mjs"),
     ("EventSource in Chromium", Runner::Chromium, "node/eventsource_in_chromium.test.mjs"),

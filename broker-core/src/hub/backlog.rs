@@ -178,6 +178,9 @@ impl Backlog {
         }
         if self.bytes == 0 {
             self.conflate_at = 0;
+            // What could not be encoded has no bytes, and is not waited for.
+            self.entries.clear();
+            self.urgent_at = 0;
             if self.entries.capacity() > 4 {
                 // An idle connection keeps nothing of a busy time.
                 self.entries = VecDeque::new();
@@ -204,7 +207,7 @@ impl Backlog {
         let Some(dropped) = self.take_oldest(topic, excess) else { return 0 };
         let frames = encode(dropped.gap);
         self.bytes += frames.len();
-        if dropped.at < self.urgent_at as usize {
+        if dropped.was_urgent {
             self.urgent_at += 1;
         }
         self.entries.insert(dropped.at, Entry::Gap(Box::new(GapEntry { topic: topic.clone(), gap: dropped.gap, frames })));
@@ -288,19 +291,20 @@ impl Backlog {
         let mut gone = 0;
         let mut at = 0;
         while at < self.entries.len() && gone < excess {
+            let is_urgent = at < self.urgent_at as usize;
             match &mut self.entries[at] {
                 Entry::Run(run) if run.topic() == topic => {
                     let (taken, is_empty) = run.take(excess - gone);
                     gone += taken.bytes;
                     self.bytes -= taken.bytes;
                     let gap = Gap { from: taken.first.position, to: taken.last.position, reason: GapReason::SlowConsumer };
-                    Dropped::add(&mut dropped, at, gap, taken.count);
+                    Dropped::add(&mut dropped, at, is_urgent, gap, taken.count);
                     if is_empty {
                         self.remove(at);
                     }
                 }
                 Entry::Gap(entry) if entry.topic == *topic => {
-                    Dropped::add(&mut dropped, at, entry.gap, 0);
+                    Dropped::add(&mut dropped, at, is_urgent, entry.gap, 0);
                     self.bytes -= entry.frames.len();
                     self.remove(at);
                 }
@@ -335,6 +339,8 @@ impl Backlog {
 pub(crate) struct Dropped {
     /// Index where the first of them stood.
     at: usize,
+    /// It stood before what is less urgent.
+    was_urgent: bool,
     /// What is missing with them.
     pub(crate) gap: Gap,
     pub(crate) count: u64,
@@ -342,9 +348,9 @@ pub(crate) struct Dropped {
 
 impl Dropped {
     /// What is missing grows at its end. A gap between epochs stays one.
-    fn add(dropped: &mut Option<Self>, at: usize, gap: Gap, count: u64) {
+    fn add(dropped: &mut Option<Self>, at: usize, was_urgent: bool, gap: Gap, count: u64) {
         match dropped {
-            None => *dropped = Some(Self { at, gap, count }),
+            None => *dropped = Some(Self { at, was_urgent, gap, count }),
             Some(so_far) => {
                 so_far.gap.to = gap.to.or(so_far.gap.to);
                 so_far.count += count;
@@ -357,125 +363,5 @@ impl Dropped {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::batch::Encoded;
-    use super::*;
-    use crate::Epoch;
-
-    fn batch(topic: &str, first: u64, frames: &[&str]) -> Arc<Batch> {
-        let mut end = 0;
-        let publications = frames.iter().zip(first..).map(|(frame, offset)| {
-            end += frame.len() as u32;
-            Encoded { seq: offset, position: Some(Position { offset, epoch: Epoch::from_random(1) }), end }
-        });
-        let publications = publications.collect();
-        Arc::new(Batch::new(topic.parse().unwrap(), frames.concat().into(), publications, Box::default(), &Held::default()))
-    }
-
-    fn text(backlog: &Backlog) -> String {
-        let mut chunks = Vec::new();
-        backlog.chunks(64, &mut chunks);
-        chunks.iter().map(|chunk| std::str::from_utf8(chunk).unwrap()).collect()
-    }
-
-    #[test]
-    fn what_is_written_byte_by_byte_is_what_was_pushed() {
-        for step in 1..20 {
-            let mut backlog = Backlog::default();
-            backlog.push_frames(Bytes::from_static(b"<reply>"));
-            backlog.push_batch(&batch("a", 1, &["[one]", "[two]", "[three]"]), 0);
-            backlog.push_batch(&batch("a", 4, &["[four]", "[five]"]), 1);
-            let mut out = String::new();
-            while !backlog.is_empty() {
-                let rest = text(&backlog);
-                let len = step.min(rest.len());
-                out.push_str(&rest[..len]);
-                backlog.written(len);
-            }
-            assert_eq!(out, "<reply>[one][two][three][five]");
-        }
-    }
-
-    /// A publication that stands in no history.
-    fn unplaced(frame: &str) -> Arc<Batch> {
-        let publications = [Encoded { seq: 1, position: None, end: frame.len() as u32 }];
-        let bytes = Bytes::copy_from_slice(frame.as_bytes());
-        Arc::new(Batch::new("a".parse().unwrap(), bytes, publications.into(), Box::default(), &Held::default()))
-    }
-
-    #[test]
-    fn what_no_history_brings_again_is_not_let_go_to_be_read_later() {
-        let mut backlog = Backlog::default();
-        let a: Topic = "a".parse().unwrap();
-        backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
-        assert_eq!(backlog.first_of(&a).map(|first| first.offset), Some(3));
-        backlog.push_batch(&unplaced("[none]"), 0);
-        assert_eq!(backlog.first_of(&a), None);
-    }
-
-    #[test]
-    fn a_gap_ends_at_the_last_position_that_went_with_it() {
-        let mut backlog = Backlog::default();
-        backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
-        backlog.push_batch(&unplaced("[none]"), 0);
-        let gap = backlog.drop_all(&"a".parse().unwrap()).unwrap().gap;
-        assert_eq!((gap.from.unwrap().offset, gap.to.unwrap().offset), (3, 3));
-    }
-
-    #[test]
-    fn the_newest_of_a_new_epoch_stays_behind_the_gap_that_begins_it() {
-        let sourced = |frame: &str| {
-            let source = Arc::new(crate::Publication::new("a".parse().unwrap(), crate::Publish::new(crate::Payload::text(frame))));
-            let publications = [Encoded { seq: 1, position: None, end: frame.len() as u32 }];
-            let bytes = Bytes::copy_from_slice(frame.as_bytes());
-            Arc::new(Batch::new("a".parse().unwrap(), bytes, publications.into(), [source].into(), &Held::default()))
-        };
-        let mut backlog = Backlog::default();
-        let a: Topic = "a".parse().unwrap();
-        backlog.push_batch(&sourced("[old]"), 0);
-        backlog.push_gap(&a, Gap { from: None, to: None, reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"), false);
-        backlog.push_batch(&sourced("[new]"), 0);
-        backlog.push_batch(&sourced("[newer]"), 0);
-        assert_eq!(backlog.conflate(&a, &Held::default()), 1);
-        assert_eq!(text(&backlog), "[old]<epoch>[newer]");
-    }
-
-    #[test]
-    fn a_gap_between_epochs_is_part_of_the_gap_that_swallows_it() {
-        let mut backlog = Backlog::default();
-        let a: Topic = "a".parse().unwrap();
-        let next = Position { offset: 5, epoch: Epoch::from_random(2) };
-        backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
-        backlog.push_gap(&a, Gap { from: None, to: Some(next), reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"), false);
-        backlog.push_batch(&batch("a", 6, &["[six]"]), 0);
-        let mut told = Vec::new();
-        let mut encode = |gap: Gap| {
-            told.push(gap);
-            Bytes::from_static(b"<gap>")
-        };
-        assert_eq!(backlog.drop_oldest(&a, 8, &mut encode), 2);
-        assert_eq!(text(&backlog), "<gap>");
-        assert_eq!((told[0].from.unwrap().offset, told[0].to.unwrap().offset, told[0].reason), (3, 6, GapReason::Epoch));
-    }
-
-    #[test]
-    fn the_oldest_publications_go_and_a_started_frame_stays() {
-        let mut backlog = Backlog::default();
-        backlog.push_batch(&batch("a", 1, &["[one]", "[two]", "[three]"]), 0);
-        backlog.push_batch(&batch("b", 1, &["[other]"]), 0);
-        backlog.push_batch(&batch("a", 4, &["[four]"]), 0);
-        backlog.written(2);
-        let a = "a".parse().unwrap();
-        let mut encode = |gap: Gap| Bytes::from(format!("<gap {}-{}>", gap.from.unwrap().offset, gap.to.unwrap().offset));
-        assert_eq!(backlog.drop_oldest(&a, 6, &mut encode), 2);
-        assert_eq!(text(&backlog), "ne]<gap 2-3>[other][four]");
-        assert_eq!(backlog.bytes(), text(&backlog).len());
-        backlog.push_batch(&batch("a", 5, &["[five]"]), 0);
-        assert_eq!(backlog.drop_oldest(&a, 1, &mut encode), 1);
-        assert_eq!(text(&backlog), "ne]<gap 2-4>[other][five]");
-        assert_eq!(backlog.drop_all(&a).map(|dropped| dropped.count), Some(1));
-        assert_eq!(text(&backlog), "ne][other]", "whoever takes all tells what is missing");
-        assert_eq!(backlog.drop_all(&"a".parse().unwrap()), None);
-        assert_eq!(backlog.bytes(), text(&backlog).len());
-    }
-}
+#[path = "backlog_tests.rs"]
+mod tests;

@@ -26,8 +26,15 @@ pub(crate) struct Batch {
     pub(crate) ends: bool,
     /// The batch that followed for those who got both.
     next: OnceLock<Arc<Batch>>,
+    /// Bytes of the batches before it in the longest chain that it stands in.
+    behind: AtomicUsize,
     held: Held,
 }
+
+/// The rest of a partly written frame up to so many bytes is copied.
+const COPIED_MAX: usize = 4 * 1024;
+/// Bytes of batches that hang on one another. Whoever holds the first holds them all, also those that it does not get: longer chains begin anew.
+const CHAIN_MAX: usize = 256 * 1024;
 
 /// One publication in a [`Batch`].
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +62,7 @@ impl Batch {
         let weight = bytes.len() + publications.len() * size_of::<Encoded>();
         held.all.fetch_add(weight, Relaxed);
         let held = Held { all: held.all.clone(), bytes: weight };
-        Self { topic, bytes, publications, sources, ends: false, next: OnceLock::new(), held }
+        Self { topic, bytes, publications, sources, ends: false, next: OnceLock::new(), behind: AtomicUsize::new(0), held }
     }
 
     fn len(&self) -> u32 {
@@ -116,11 +123,15 @@ impl Run {
         &self.first.topic
     }
 
-    /// Takes a whole batch behind the last one. False: another one has followed it.
+    /// Takes a whole batch behind the last one. False: another one has followed it, or the chain is long enough.
     pub(super) fn extend(&mut self, batch: &Arc<Batch>) -> bool {
         let last = self.last.as_ref().unwrap_or(&self.first);
-        if last.topic != batch.topic || !Arc::ptr_eq(last.next.get_or_init(|| batch.clone()), batch) {
+        let behind = last.behind.load(Relaxed) + last.held.bytes;
+        if behind > CHAIN_MAX || last.topic != batch.topic || !Arc::ptr_eq(last.next.get_or_init(|| batch.clone()), batch) {
             return false;
+        }
+        if batch.behind.load(Relaxed) < behind {
+            batch.behind.fetch_max(behind, Relaxed);
         }
         self.last = Some(batch.clone());
         true
@@ -158,7 +169,11 @@ impl Run {
         let batch = self.first.clone();
         let reached = batch.start(self.from) + len;
         let current = batch.publications.partition_point(|publication| publication.end as usize <= reached) as u32;
-        let partial = (batch.start(current) < reached).then(|| batch.bytes.slice(reached..batch.end(current)));
+        let partial = (batch.start(current) < reached).then(|| {
+            let rest = batch.bytes.slice(reached..batch.end(current));
+            // Nobody counts what it keeps in memory when the batch itself has gone.
+            if rest.len() <= COPIED_MAX { Bytes::copy_from_slice(&rest) } else { rest }
+        });
         self.from = current + u32::from(partial.is_some());
         let is_empty = self.from == batch.len() && !self.step();
         Ok(Written { partial, is_empty })
@@ -226,6 +241,10 @@ pub(super) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.batch.end(self.at) - self.batch.start(self.at)
+    }
+
     pub(super) fn frames(&self) -> Bytes {
         self.batch.bytes.slice(self.batch.start(self.at)..self.batch.end(self.at))
     }
@@ -242,7 +261,7 @@ impl<'a> Waiting<'a> {
 
 /// Puts what is left of several batches into one.
 pub(super) fn merge(topic: &Topic, kept: &[Waiting<'_>], held: &Held) -> Batch {
-    let mut bytes = Vec::with_capacity(kept.iter().map(|waiting| waiting.batch.end(waiting.at) - waiting.batch.start(waiting.at)).sum());
+    let mut bytes = Vec::with_capacity(kept.iter().map(Waiting::len).sum());
     let publications = kept
         .iter()
         .map(|waiting| {

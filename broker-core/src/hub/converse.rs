@@ -287,7 +287,7 @@ impl Shard {
         if !self.left_behind(at, conn, &leave) {
             match self.remove_member(conn.variant, at.slot, &leave.topic) {
                 Some((entry, _)) => entry.leave(&self.hub.ports, self.index),
-                None if self.stop_paging(at.slot, &leave.topic) => {}
+                None if self.stop_paging(at.slot, &leave.topic).is_some() => {}
                 None => return,
             }
         }

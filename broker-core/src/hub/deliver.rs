@@ -219,7 +219,10 @@ impl Shard {
                             // What waits for its time was published before.
                             self.release(member.slot, group.variant, codec, choice, &topic.entry);
                         }
-                        self.visit(group, at, member, what, &topic.entry);
+                        // Whoever fell behind with that is told by the history what is missing.
+                        if self.behind.is_empty() || !self.fell_behind(member.slot) {
+                            self.visit(group, at, member, what, &topic.entry);
+                        }
                     }
                 }
                 visited += 1;
@@ -266,6 +269,14 @@ impl Shard {
                     empty => empty.insert(self.encode_batch(codec, entry, publications)),
                 };
                 let from = batch.publications.partition_point(|publication| publication.seq <= member.last);
+                if batch.ends && from == batch.publications.len() {
+                    // It ended before this member came: what followed is encoded for those that came then.
+                    let later: Vec<_> = publications.iter().filter(|(seq, _)| *seq > member.last).cloned().collect();
+                    if !later.is_empty() {
+                        self.push_selected(member.slot, group.variant, codec, entry, &later);
+                    }
+                    return;
+                }
                 self.push_batch(member.slot, batch, from as u32, entry);
                 if batch.ends {
                     self.ended.push((member.slot, entry.topic.clone()));

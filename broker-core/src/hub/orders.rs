@@ -78,12 +78,11 @@ impl Shard {
                 }
             }
             Order::Groups => {
-                for (topic, id) in &self.names {
-                    let Some(members) = topic.as_group().and_then(|_| self.topics.get(id)) else { continue };
-                    for slot in members.slots() {
-                        if let Some(conn) = self.connected(slot) {
-                            errand.group(topic, conn.session.info().user.clone());
-                        }
+                let members = self.names.iter().filter_map(|(topic, id)| Some((topic, self.topics.get(id)?)));
+                let members = members.flat_map(|(topic, members)| members.slots().map(move |slot| (topic, slot)));
+                for (topic, slot) in members.chain(self.not_yet_members()).filter(|(topic, _)| topic.as_group().is_some()) {
+                    if let Some(conn) = self.connected(slot) {
+                        errand.group(topic, conn.session.info().user.clone());
                     }
                 }
             }
@@ -188,10 +187,14 @@ impl Shard {
         match target {
             Target::User { user, tenant } => self.whose.users.get(&(user.clone(), tenant.clone())).cloned().unwrap_or_default(),
             Target::Session(session) => self.whose.sessions.get(session).copied().into_iter().collect(),
-            Target::Topic(topic) => match session_of(topic) {
-                Some(session) => self.whose.sessions.get(&session).copied().into_iter().collect(),
-                None => self.topic_of(topic).and_then(|id| self.topics.get(&id)).map(|topic| topic.slots().collect()).unwrap_or_default(),
-            },
+            Target::Topic(topic) => {
+                if let Some(session) = session_of(topic) {
+                    return self.whose.sessions.get(&session).copied().into_iter().collect();
+                }
+                let members = self.topic_of(topic).and_then(|id| self.topics.get(&id));
+                let others = self.not_yet_members().filter(|(of, _)| *of == topic).map(|(_, slot)| slot);
+                members.into_iter().flat_map(|members| members.slots()).chain(others).collect()
+            }
             Target::Set(TargetSet { any, all, .. }) if any.is_empty() => {
                 all.first().map(|first| self.candidates(first)).unwrap_or_default()
             }

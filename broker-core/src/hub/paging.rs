@@ -102,13 +102,24 @@ impl Shard {
         self.hub.run_errands();
     }
 
-    /// A subscription ends before its last page: it is released, here or by whoever finds its join void (J9). False: it has no pages.
-    pub(super) fn stop_paging(&mut self, slot: u32, topic: &Topic) -> bool {
-        let Some(paging) = self.take_paging(slot, |paging| paging.entry.topic == *topic) else { return false };
+    /// A subscription gets no further page: it is released, here or by whoever finds its join void (J9). Says whether it wants to know who
+    /// joins and leaves; `None`: it has no pages.
+    pub(super) fn stop_paging(&mut self, slot: u32, topic: &Topic) -> Option<bool> {
+        let paging = self.take_paging(slot, |paging| paging.entry.topic == *topic)?;
         if !paging.missed.is_empty() || paging.entry.cancel(&self.hub.ports, paging.member) {
             paging.entry.leave(&self.hub.ports, self.index);
         }
-        true
+        Some(paging.join_leave)
+    }
+
+    /// Subscriptions that are members of no topic of this shard for now: those that catch up, and those that have not got everything yet.
+    pub(super) fn not_yet_members(&self) -> impl Iterator<Item = (&Topic, u32)> {
+        let late = self.catching_up.iter().filter_map(|slot| match &self.slots[*slot as usize].occupant {
+            Some(Occupant::Connection(conn)) => Some((conn, *slot)),
+            _ => None,
+        });
+        let late = late.flat_map(|(conn, slot)| conn.topics_behind().map(move |topic| (topic, slot)));
+        late.chain(self.paging.iter().flat_map(|(slot, queue)| queue.iter().map(|paging| (&paging.entry.topic, *slot))))
     }
 
     /// In the backlog like live ones, so that they can be taken out with their topic; encoded once for all who get the same page in a tick.

@@ -17,6 +17,8 @@ use crate::{Except, Publication, Selection};
 
 /// Keys that wait for their time; more, and they are sent early.
 const WAITING_MAX: usize = 1024;
+/// Members whose time comes, below which nobody looks who of them is gone.
+const PACED_MIN: usize = 1024;
 /// Encoded choices of one tick that are looked through; beyond, each is encoded by itself.
 const SHARED_MAX: usize = 16;
 
@@ -40,7 +42,6 @@ struct Pace {
 pub(super) struct Shared {
     topic: u64,
     variant: Variant,
-    seqs: Box<[u64]>,
     batch: Arc<Batch>,
 }
 
@@ -51,6 +52,11 @@ impl Choice {
     pub(super) fn new(selection: Arc<Selection>, now: Instant) -> Self {
         let pace = selection.interval().map(|interval| Pace { interval, next_at: now, scheduled: false, waiting: Vec::new() });
         Self { selection, pace }
+    }
+
+    /// Whether the shard looks after it at this time.
+    fn is_due(&self, at: Instant) -> bool {
+        self.pace.as_ref().is_some_and(|pace| pace.scheduled && pace.next_at == at)
     }
 }
 
@@ -99,6 +105,8 @@ impl Shard {
     pub(super) fn release(&mut self, slot: u32, variant: Variant, codec: &Codec, choice: &mut Choice, entry: &Arc<TopicEntry>) {
         let Some(pace) = choice.pace.as_mut().filter(|pace| !pace.waiting.is_empty()) else { return };
         pace.next_at = self.now + pace.interval;
+        // Before its time, the shard looks in vain then: what comes meanwhile has another time.
+        pace.scheduled = false;
         let waiting = mem::take(&mut pace.waiting);
         self.push_selected(slot, variant, codec, entry, &waiting);
     }
@@ -111,16 +119,29 @@ impl Shard {
             self.paced.pop();
             let Some(mut topic) = self.topics.remove(&id) else { continue };
             if let Some(choice) = topic.choices.get_mut(&slot)
-                && let Some(pace) = choice.pace.as_mut().filter(|pace| pace.scheduled && pace.next_at == at)
+                && choice.is_due(at)
                 && let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant
             {
-                pace.scheduled = false;
                 let (variant, codec) = (conn.variant, conn.codec.clone());
                 self.release(slot, variant, &codec, choice, &topic.entry);
             }
             self.topics.insert(id, topic);
         }
         self.settle(Vec::new(), self.now);
+    }
+
+    /// Whoever leaves before its time leaves its place in the heap behind: bounded by twice those who wait.
+    pub(super) fn forget_stale_paces(&mut self) {
+        if self.paced.len() <= self.paced_max.max(PACED_MIN) {
+            return;
+        }
+        let topics = &self.topics;
+        self.paced.retain(|Reverse((at, id, slot))| {
+            let choice = topics.get(id).and_then(|topic| topic.choices.get(slot));
+            choice.is_some_and(|choice| choice.is_due(*at))
+        });
+        self.paced.shrink_to(PACED_MIN);
+        self.paced_max = self.paced.len() * 2;
     }
 
     /// Encodes publications for some members of a variant, once in a tick for all who chose the same.
@@ -132,17 +153,18 @@ impl Shard {
         entry: &Arc<TopicEntry>,
         publications: &[(u64, Arc<Publication>)],
     ) {
+        // What is read again has positions of its own, and numbers that only say where it stands.
         let is_same = |shared: &&Shared| {
+            let encoded = shared.batch.publications.iter().map(|encoded| (encoded.seq, encoded.position));
             shared.topic == entry.incarnation
                 && shared.variant == variant
-                && shared.seqs.iter().copied().eq(publications.iter().map(|(seq, _)| *seq))
+                && encoded.eq(publications.iter().map(|(seq, publication)| (*seq, publication.position)))
         };
         let same = self.shared.iter().find(is_same).map(|shared| shared.batch.clone());
         let batch = same.unwrap_or_else(|| {
             let batch = self.encode_batch(codec, entry, publications);
             if self.shared.len() < SHARED_MAX {
-                let seqs = publications.iter().map(|(seq, _)| *seq).collect();
-                self.shared.push(Shared { topic: entry.incarnation, variant, seqs, batch: batch.clone() });
+                self.shared.push(Shared { topic: entry.incarnation, variant, batch: batch.clone() });
             }
             batch
         });

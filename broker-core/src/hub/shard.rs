@@ -4,7 +4,7 @@
 //! `converse` talks with sessions, `deliver` passes publications to members, `writing` hands bytes to outlets.
 
 use std::{
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -71,10 +71,14 @@ pub(crate) struct Shard {
     pub(super) slow: Vec<(u32, usize)>,
     /// Subscriptions that have to catch up, while a topic has its turn.
     pub(super) behind: Vec<Behind>,
+    /// Slots of connections with subscriptions that catch up: these are members of no topic meanwhile.
+    pub(super) catching_up: HashSet<u32>,
     /// The present tick's time.
     pub(super) now: Instant,
     /// Members whose time comes at which the newest is sent; soonest first.
     pub(super) paced: BinaryHeap<Due>,
+    /// At so many of them, those that mean nobody any more are taken out.
+    pub(super) paced_max: usize,
     /// What members chose in this tick, encoded.
     pub(super) shared: Vec<Shared>,
     /// More waits on this node than may.
@@ -111,8 +115,10 @@ impl Shard {
             ended: Vec::new(),
             slow: Vec::new(),
             behind: Vec::new(),
+            catching_up: HashSet::new(),
             now: Instant::now(),
             paced: BinaryHeap::new(),
+            paced_max: 0,
             shared: Vec::new(),
             is_full: false,
             relieved_at: None,
@@ -181,6 +187,7 @@ impl Shard {
         }
         let written = self.flush_dirty(WRITES_MAX, now);
         self.deliver(WRITES_MAX.saturating_sub(written), now);
+        self.forget_stale_paces();
         self.tally.add_to(&self.hub.stats);
         if took || !self.active.is_empty() || !self.dirty.is_empty() {
             return Tick::More;

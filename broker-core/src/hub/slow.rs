@@ -12,7 +12,7 @@ use super::{
     writing::write,
 };
 use crate::{
-    CloseReason, GapReason, Namespace, Position, Push, Since, SlowConsumer, Topic,
+    CloseReason, GapReason, Namespace, Position, Push, Recovery, Since, SlowConsumer, Topic,
     session::{Generation, Leave},
 };
 
@@ -53,7 +53,12 @@ impl Shard {
         let max = self.backlog_max();
         let Some(Occupant::Connection(mut conn)) = self.slots[slot as usize].occupant.take() else { return };
         write(&mut conn, &mut self.chunks, &mut self.tally);
-        if conn.backlog.bytes() > max {
+        // Each look for what newer ones replace costs what waits: close to the bound, the next comes when there is a quarter more.
+        let may_wait = match entry.namespace.slow_consumer {
+            SlowConsumer::Latest if !conn.backlog.wants_conflation() => max + max / 4,
+            _ => max,
+        };
+        if conn.backlog.bytes() > may_wait {
             let dropped = match entry.namespace.slow_consumer {
                 SlowConsumer::Disconnect => 0,
                 SlowConsumer::Latest => {
@@ -92,9 +97,10 @@ impl Shard {
         dropped
     }
 
-    /// Takes out what waits of the topic, to be read again later. `None`: what waits has no positions, or something is missing in it already.
+    /// Takes out what waits of the topic, to be read again later. `None`: what waits has no positions, or something is missing in it already, or
+    /// nobody may read everything again.
     fn fall_behind(&mut self, slot: u32, conn: &mut Conn, entry: &Arc<TopicEntry>) -> Option<u64> {
-        let first = conn.backlog.first_of(&entry.topic).filter(|_| entry.keeps_log)?;
+        let first = conn.backlog.first_of(&entry.topic).filter(|_| entry.keeps_log && entry.namespace.recovery == Recovery::Stream)?;
         let since = Position { offset: first.offset.checked_sub(1)?, epoch: first.epoch };
         let dropped = conn.backlog.drop_all(&entry.topic)?;
         debug_assert_eq!(dropped.gap.reason, GapReason::SlowConsumer, "nothing but publications was taken out");
@@ -110,18 +116,22 @@ impl Shard {
             let Some(conn) = self.conn(at) else { continue };
             let (variant, generation) = (conn.variant, conn.session.generation(&entry.topic));
             let Some(generation) = generation.filter(|generation| conn.session.is_live(&entry.topic, *generation)) else { continue };
-            let Some((_, member)) = self.remove_member(variant, slot, &entry.topic) else { continue };
-            entry.leave(&self.hub.ports, self.index);
-            let catch_up = CatchUp {
-                topic: entry.topic.clone(),
-                namespace: entry.namespace.clone(),
-                generation,
-                join_leave: member.join_leave,
-                since,
-                joining: false,
+            let join_leave = match self.remove_member(variant, slot, &entry.topic) {
+                Some((entry, member)) => {
+                    entry.leave(&self.hub.ports, self.index);
+                    member.join_leave
+                }
+                // It let go of a page.
+                None => match self.stop_paging(slot, &entry.topic) {
+                    Some(join_leave) => join_leave,
+                    None => continue,
+                },
             };
+            let catch_up =
+                CatchUp { topic: entry.topic.clone(), namespace: entry.namespace.clone(), generation, join_leave, since, joining: false };
             if let Some(conn) = self.conn(at) {
                 conn.catching_up.push(catch_up);
+                self.catching_up.insert(slot);
             }
             // It may have taken everything meanwhile.
             self.mark_dirty(slot);
@@ -144,9 +154,12 @@ impl Shard {
     /// The hub made a member again of one that caught up. Gives back what was another kind of join.
     pub(super) fn caught_up(&mut self, joined: Joined, now: Instant) -> Option<Joined> {
         let at = joined.member.at;
-        let found = self.conn(at).and_then(|conn| conn.take_catch_up(&joined.entry.topic, Some(joined.member.subscription)));
-        if found.is_none() {
+        let Some(conn) = self.conn(at) else { return Some(joined) };
+        if conn.take_catch_up(&joined.entry.topic, Some(joined.member.subscription)).is_none() {
             return Some(joined);
+        }
+        if conn.catching_up.is_empty() {
+            self.catching_up.remove(&at.slot);
         }
         let is_live = |conn: &mut Conn| conn.session.is_live(&joined.entry.topic, joined.member.subscription);
         if !self.conn(at).is_some_and(is_live) {
@@ -158,12 +171,20 @@ impl Shard {
         None
     }
 
+    /// Whether a connection fell behind while a topic has its turn.
+    pub(super) fn fell_behind(&self, slot: u32) -> bool {
+        self.behind.iter().any(|behind| behind.slot == slot)
+    }
+
     /// A subscription cannot catch up: it ends, and its client is told to begin anew. False: it was another kind of join.
     pub(super) fn catch_up_failed(&mut self, member: MemberRef, topic: &Topic, now: Instant) -> bool {
-        let found = self.conn(member.at).and_then(|conn| conn.take_catch_up(topic, Some(member.subscription)));
-        if found.is_none() {
-            return false;
-        }
+        let found = self.conn(member.at).and_then(|conn| {
+            let is_meant = |catch_up: &&mut CatchUp| catch_up.is(topic, Some(member.subscription));
+            conn.catching_up.iter_mut().find(is_meant)
+        });
+        let Some(catch_up) = found else { return false };
+        // It is taken out when the session leaves, as whoever ends while it catches up.
+        catch_up.joining = false;
         self.converse(member.at, now, |session, _, effects| session.lose_subscription(topic, effects));
         true
     }
@@ -171,6 +192,9 @@ impl Shard {
     /// A subscription ends while it catches up. False: it does not.
     pub(super) fn left_behind(&mut self, at: SlotRef, conn: &mut Conn, leave: &Leave) -> bool {
         let Some(catch_up) = conn.take_catch_up(&leave.topic, None) else { return false };
+        if conn.catching_up.is_empty() {
+            self.catching_up.remove(&at.slot);
+        }
         if catch_up.joining {
             // J9: not found means that `Joined` is in the inbox; whoever handles it finds nobody who catches up, and leaves.
             self.hub.cancel(&leave.topic, MemberRef { at, subscription: catch_up.generation });
@@ -206,12 +230,21 @@ impl Shard {
     }
 }
 
+impl CatchUp {
+    fn is(&self, topic: &Topic, generation: Option<Generation>) -> bool {
+        self.topic == *topic && generation.is_none_or(|generation| self.generation == generation)
+    }
+}
+
 impl Conn {
+    /// Topics whose subscriptions catch up.
+    pub(super) fn topics_behind(&self) -> impl Iterator<Item = &Topic> {
+        self.catching_up.iter().map(|catch_up| &catch_up.topic)
+    }
+
     /// Takes the subscription out of those that catch up; of this number, where one is given.
     fn take_catch_up(&mut self, topic: &Topic, generation: Option<Generation>) -> Option<CatchUp> {
-        let is_meant =
-            |catch_up: &CatchUp| catch_up.topic == *topic && generation.is_none_or(|generation| catch_up.generation == generation);
-        let at = self.catching_up.iter().position(is_meant)?;
+        let at = self.catching_up.iter().position(|catch_up| catch_up.is(topic, generation))?;
         let found = self.catching_up.swap_remove(at);
         if self.catching_up.is_empty() {
             self.catching_up = Vec::new();

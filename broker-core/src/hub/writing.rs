@@ -25,10 +25,9 @@ impl Shard {
             let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
             conn.dirty = false;
             written += 1;
-            let waited = conn.backlog.bytes();
             let broken = write(conn, &mut self.chunks, &mut self.tally);
             if conn.blocked || conn.stuck_until.is_some() {
-                self.watch(slot, waited, now);
+                self.watch(slot, now);
             }
             let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
             let is_empty = conn.backlog.is_empty();
@@ -50,13 +49,13 @@ impl Shard {
         written
     }
 
-    /// Gives a connection that does not take everything its time to take something; `waited`: what had waited for it before the write.
-    fn watch(&mut self, slot: u32, waited: usize, now: Instant) {
+    /// Gives a connection that does not take everything its time to take something; whoever took something has begun anew (`write`).
+    fn watch(&mut self, slot: u32, now: Instant) {
         let timeout = self.hub.rules.settings.write_timeout;
         let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { return };
         if !conn.blocked || conn.session.is_closed() {
             conn.stuck_until = None;
-        } else if conn.stuck_until.is_none() || conn.backlog.bytes() < waited {
+        } else if conn.stuck_until.is_none() {
             conn.stuck_until = Some(now + timeout);
         } else {
             return;
@@ -166,6 +165,9 @@ pub(super) fn write(conn: &mut Conn, chunks: &mut Vec<Bytes>, tally: &mut Tally)
                 Ok(taken) => {
                     tally.writes += 1;
                     tally.bytes_written += taken as u64;
+                    if taken > 0 && conn.stuck_until.is_some() {
+                        conn.stuck_until = None;
+                    }
                     conn.backlog.written(taken);
                     conn.blocked = taken < len;
                 }

@@ -1,6 +1,7 @@
 //! Behaviour of the engine, through its public API and clients without sockets.
 
 mod attendance;
+mod behind;
 mod choosing;
 mod conversing;
 mod delivering;

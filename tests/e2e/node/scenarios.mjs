@@ -651,6 +651,46 @@ export const scenarios = {
     same(offsets, numbers(1, 50).map(({ n }) => n), 'offsets');
   },
 
+  async 'a filter on tags holds live and after a cut'(t) {
+    const client = await t.connected({}, 'open through the proxy');
+    const topic = `tagged:${t.topic()}`;
+    const tagsFilter = { op: 'and', nodes: [{ key: 'class', cmp: 'in', vals: ['a', 'b'] }, { key: 'size', cmp: 'gt', val: '10' }] };
+    const heard = await t.listen(client, topic, { tagsFilter });
+    const publish = (n, tags) => t.publish(topic, n, { tags });
+    await publish(1, { class: 'a', size: '11' });
+    await publish(2, { class: 'c', size: '11' });
+    await publish(3, { class: 'b', size: '9' });
+    await publish(4, { class: 'b', size: '100' });
+    await t.until(() => heard.got.length === 2, 'what passes arrived');
+    await t.world.call('refuse', 'open', true);
+    try {
+      await t.world.call('cut', 'open');
+      await t.until(() => client.state === 'connecting', 'the client noticed the cut');
+      await publish(5, { class: 'a', size: '10' });
+      await publish(6, { class: 'a', size: '12' });
+      t.expectErrors(/"type":"transport"/);
+    } finally {
+      await t.world.call('refuse', 'open', false);
+    }
+    await t.until(() => heard.answers.length === 2, 'it is subscribed again');
+    same([heard.answers[1].wasRecovering, heard.answers[1].recovered], [true, true], 'flags');
+    await publish(7, {});
+    await publish(8, { class: 'b', size: '13' });
+    await t.until(() => heard.got.length === 4, 'the rest arrived');
+    same(heard.got, [1, 4, 6, 8], 'what passes');
+    const page = await heard.history({ limit: 10 });
+    same(page.publications.map(({ data }) => data), [1, 4, 6, 8], 'history');
+  },
+
+  async 'a filter where the namespace has none is refused'(t) {
+    const client = await t.connected();
+    const subscription = client.newSubscription(t.topic(), { tagsFilter: { key: 'class', cmp: 'eq', val: 'a' } });
+    t.record(client, subscription);
+    subscription.subscribe();
+    await t.until(() => subscription.endings.length === 1, 'the subscription is refused');
+    same(subscription.endings[0].code, 108, 'code');
+  },
+
   async 'disconnects and connects again'(t) {
     const client = await t.connected();
     const topic = t.topic();

@@ -53,6 +53,13 @@ export async function startProxy(port) {
     stall() {
       for (const pair of pairs) pair.stalled = true;
     },
+    /** Whether the clients of the open connections read nothing: what the server writes fills the buffers on the way, then waits for them. */
+    hold(on) {
+      for (const { far } of pairs) {
+        if (on) far.pause();
+        else far.resume();
+      }
+    },
     /** Whether new connections are reset at once. */
     refuse(on) {
       state.refusing = on;

@@ -13,7 +13,15 @@ const websocket = (port) => `ws://127.0.0.1:${port}/connection/websocket`;
 export async function startWorld() {
   const args = ['--dev', '--token-hmac-secret', SECRET];
   const [open, pinging, application] = await Promise.all([
-    startBroker({ args }),
+    startBroker({
+      args,
+      env: {
+        BROKER_NAMESPACES__TAGGED__ALLOW: '["sub", "hst"]',
+        BROKER_NAMESPACES__TAGGED__ALLOW_ANONYMOUS: 'true',
+        BROKER_NAMESPACES__TAGGED__FILTER: 'true',
+        BROKER_NAMESPACES__TAGGED__HISTORY_SIZE: '100',
+      },
+    }),
     startBroker({ args, env: { BROKER_CLIENT__PING_INTERVAL: '1s', BROKER_CLIENT__PONG_TIMEOUT: '500ms' } }),
     startApplication(),
   ]);
