@@ -272,6 +272,7 @@ impl Hub {
             keeps_log: namespace.keeps_history() && self.backplane.capabilities().history,
             has_snapshot: self.hooks.snapshot_of(topic).is_some(),
             snapshot_max_age: self.rules.settings.snapshot_max_age,
+            snapshot_stale_max: self.rules.settings.snapshot_stale_max,
             share_max_bytes: self.rules.settings.inbox_share_max_bytes,
             shards: self.slots.len(),
         })

@@ -144,6 +144,7 @@ pub(crate) struct NewTopic {
     pub(crate) keeps_log: bool,
     pub(crate) has_snapshot: bool,
     pub(crate) snapshot_max_age: Duration,
+    pub(crate) snapshot_stale_max: Duration,
     pub(crate) share_max_bytes: usize,
     pub(crate) shards: usize,
 }
@@ -177,7 +178,7 @@ impl TopicEntry {
                 ring_overflowed: false,
                 counts: vec![0; new.shards].into(),
                 lags: vec![None; new.shards].into(),
-                snapshots: Snapshots::new(new.snapshot_max_age),
+                snapshots: Snapshots::new(new.snapshot_max_age, new.snapshot_stale_max),
                 occupied: false,
                 joins: 0,
                 lingering: false,
@@ -353,7 +354,7 @@ impl TopicEntry {
             state.interest = Interest::Removing;
             // What is not delivered cannot advance the position; a later life of this entry starts from a read.
             state.position = None;
-            state.snapshots.clear();
+            state.snapshots.invalidate();
             ports.queue(Errand::Interest { entry: self.clone(), wanted: false });
         }
     }
@@ -368,8 +369,8 @@ impl TopicEntry {
         self.go_on(&mut state, ports);
     }
 
-    /// The application answered with the current state.
-    pub(crate) fn snapshot_done(self: &Arc<Self>, ports: &Ports, answer: Result<Payload, Refusal>) {
+    /// The application answered with the current state, or that there is none.
+    pub(crate) fn snapshot_done(self: &Arc<Self>, ports: &Ports, answer: Result<Option<Payload>, Refusal>) {
         let mut state = self.state.lock();
         if state.dead {
             return;
@@ -385,6 +386,10 @@ impl TopicEntry {
                 None
             }
             Ok(Taken::GiveUp) => Some(Refusal::unavailable("more is published than the snapshot keeps up with, try again")),
+            Err(_) if state.snapshots.stands_in() => {
+                self.serve_snapshot(&mut state, ports);
+                None
+            }
             Err(refusal) => Some(refusal),
         };
         if let Some(refusal) = refusal {
@@ -693,8 +698,8 @@ impl TopicEntry {
     }
 
     fn serve_snapshot(self: &Arc<Self>, state: &mut State, ports: &Ports) {
-        while let Some(served) = state.snapshots.next_served() {
-            self.make_member(state, ports, &served.joiner, served.since, served.resume, Some(served.payload));
+        while let Some(served) = state.snapshots.next_served(state.position.filter(|_| self.keeps_log)) {
+            self.make_member(state, ports, &served.joiner, served.since, served.resume, served.payload);
         }
     }
 

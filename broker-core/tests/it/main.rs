@@ -14,6 +14,7 @@ mod poison;
 mod races;
 mod rates;
 mod slow;
+mod snapshots;
 mod suites;
 mod tenants;
 mod threads;
