@@ -154,6 +154,7 @@ fn broker(
         .settings(|settings| config.client.apply(settings, config.server.shards))
         .settings(|settings| {
             settings.session_log_lines_per_second = u32::try_from(config.server.session_log_lines).unwrap_or(u32::MAX);
+            settings.snapshot_stale_max = config.hooks.snapshot_stale;
         })
         .limits(limits)
         .trusted_proxies(config.client.addresses.proxies())
@@ -193,6 +194,11 @@ fn with_hooks(builder: Builder, hooks: &HttpHooks, credentials: Credentials, sub
     }
     if let Some(hook) = hooks.on_publish() {
         builder = builder.on_publish(hook);
+    }
+    if let Some(hook) = hooks.on_snapshot() {
+        for namespace in hooks.namespaces().with_snapshot() {
+            builder = builder.snapshot(namespace, hook.clone());
+        }
     }
     if let Some(hook) = hooks.on_rpc() {
         builder = builder.on_rpc(hook);
