@@ -72,7 +72,7 @@ pub use hooks::{
     Action, CallRequest, ConnectRequest, Disconnected, Grant, MessageRequest, PublishRequest, RefreshRequest, Renewal, SnapshotFailed,
     SubscribeRequest,
 };
-pub use hub::Start;
+pub use hub::{PublishReport, Start};
 pub use identity::{Identity, InvalidSessionId, ServerSubscription, SessionId, SessionInfo, UserId};
 pub use memory::{MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry};
 pub use namespace::{Namespace, Namespaces, Priority, Recovery, SlowConsumer};

@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Except, Payload, Position, SessionInfo, Topic};
+use crate::{Except, Payload, Position, SessionInfo, Topic, hub::Reporting};
 
 /// Short texts about a publication, for filters; keys and values are the application's.
 pub type Tags = BTreeMap<String, String>;
@@ -33,6 +33,8 @@ pub struct Publication {
     pub except: Option<Arc<Except>>,
     /// When the broker took it, in milliseconds of Unix time.
     pub published_at_ms: u64,
+    /// Who wants to know what becomes of it on this node.
+    pub(crate) report: Option<Weak<Reporting>>,
 }
 
 impl Publication {
@@ -47,7 +49,13 @@ impl Publication {
             publisher: publish.publisher,
             except: publish.except,
             published_at_ms: unix_ms(SystemTime::now()),
+            report: publish.report,
         }
+    }
+
+    /// Whether it is passed to members without others: not everybody gets it, or somebody asks what becomes of it.
+    pub(crate) fn goes_alone(&self) -> bool {
+        self.except.is_some() || self.report.is_some()
     }
 
     /// Whether this session may get it.
@@ -85,12 +93,14 @@ pub struct Publish {
     pub publisher: Option<Arc<SessionInfo>>,
     /// See [`Publication::except`].
     pub except: Option<Arc<Except>>,
+    /// See [`Publication::report`].
+    pub(crate) report: Option<Weak<Reporting>>,
 }
 
 impl Publish {
     /// Only data.
     pub fn new(data: Payload) -> Self {
-        Self { data, key: None, tags: None, idempotency_key: None, skip_history: false, publisher: None, except: None }
+        Self { data, key: None, tags: None, idempotency_key: None, skip_history: false, publisher: None, except: None, report: None }
     }
 
     /// Sets what the publication is about.

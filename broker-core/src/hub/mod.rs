@@ -23,6 +23,7 @@ mod orders;
 mod ports;
 mod rates;
 mod recent;
+mod reports;
 mod resume;
 mod selecting;
 mod shard;
@@ -48,6 +49,8 @@ pub use conn::Start;
 pub(crate) use conn::{Credit, NewConnection, NewOccupant};
 pub(crate) use inbox::{Item, MemberRef, SlotRef};
 pub(crate) use members::Codec;
+pub use reports::PublishReport;
+pub(crate) use reports::Reporting;
 pub(crate) use shard::Shard;
 pub(crate) use topic_entry::Wants;
 

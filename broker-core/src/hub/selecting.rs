@@ -52,6 +52,11 @@ impl Choice {
         let pace = selection.interval().map(|interval| Pace { interval, next_at: now, scheduled: false, waiting: Vec::new() });
         Self { selection, pace }
     }
+
+    /// Whether a publication waits for the member's time.
+    pub(super) fn waits(&self, seq: u64) -> bool {
+        self.pace.as_ref().is_some_and(|pace| pace.waiting.iter().any(|(waiting, _)| *waiting == seq))
+    }
 }
 
 impl Pace {

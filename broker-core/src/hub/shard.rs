@@ -20,6 +20,7 @@ use super::{
     life_log::LifeLog,
     members::Variant,
     orders::Whose,
+    reports::Counting,
     selecting::{Due, Shared},
     slow::Behind,
     writing::Tally,
@@ -69,6 +70,8 @@ pub(crate) struct Shard {
     pub(super) slow: Vec<(u32, usize)>,
     /// Subscriptions that have to catch up, while a topic has its turn.
     pub(super) behind: Vec<Behind>,
+    /// Publications that somebody asks about, passed and perhaps not written yet.
+    pub(super) counted: Vec<Box<Counting>>,
     /// The present tick's time.
     pub(super) now: Instant,
     /// Members whose time comes at which the newest is sent; soonest first.
@@ -107,6 +110,7 @@ impl Shard {
             ended: Vec::new(),
             slow: Vec::new(),
             behind: Vec::new(),
+            counted: Vec::new(),
             now: Instant::now(),
             paced: BinaryHeap::new(),
             shared: Vec::new(),
@@ -176,6 +180,9 @@ impl Shard {
         }
         let written = self.flush_dirty(WRITES_MAX, now);
         self.deliver(WRITES_MAX.saturating_sub(written), now);
+        if !self.counted.is_empty() {
+            self.tell_written();
+        }
         self.tally.add_to(&self.hub.stats);
         if took || !self.active.is_empty() || !self.dirty.is_empty() {
             return Tick::More;

@@ -13,6 +13,7 @@ mod opening;
 mod poison;
 mod races;
 mod rates;
+mod reports;
 mod slow;
 mod snapshots;
 mod suites;
