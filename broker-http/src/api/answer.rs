@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker_core::{
-    GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, Position, PresenceStats, Publication, Refusal, Sent, SessionInfo,
-    SessionReport, Tenant, TopicCount, UserSessions, unix_ms,
+    GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, Position, PresenceStats, Publication, PublishReport, Refusal, Sent,
+    SessionInfo, SessionReport, Tenant, TopicCount, UserSessions, unix_ms,
 };
 
 use super::{
@@ -33,6 +33,20 @@ impl Answer {
     pub(crate) fn published(position: Option<Position>) -> Self {
         let Some(position) = position else { return Self::empty() };
         Self(format!(r#"{{"offset":{},"epoch":"{}"}}"#, position.offset, position.epoch).into_bytes())
+    }
+
+    /// `publish` with `report`: where it stands, if it stands anywhere, and what became of it.
+    pub(crate) fn reported(position: Option<Position>, report: &PublishReport) -> Self {
+        let place = position.map_or_else(String::new, |position| format!(r#""offset":{},"epoch":"{}","#, position.offset, position.epoch));
+        let PublishReport { nodes, matched, queued, written, filtered, .. } = report;
+        let counts = format!(r#""nodes":{nodes},"matched":{matched},"queued":{queued},"written":{written},"filtered":{filtered}"#);
+        let mut out = format!(r#"{{{place}"report":{{{counts},"dropped":{{"#).into_bytes();
+        separated(&mut out, &report.dropped, |out, (cause, count)| {
+            text(out, cause);
+            out.extend_from_slice(format!(":{count}").as_bytes());
+        });
+        out.extend_from_slice(b"}}}");
+        Self(out)
     }
 
     /// `broadcast`: one answer each, in the order of the topics.
