@@ -48,6 +48,14 @@ pub(crate) fn first(bytes: &[u8]) -> Option<Frame<'_>> {
     Some(Frame { opcode: bytes[0] & 0xF, payload: bytes.get(start..len)?, len })
 }
 
+/// The first event with data of these bytes, if it is whole. What stands before it is skipped: chunk headers, ids, comments.
+pub(crate) fn first_event(bytes: &[u8]) -> Option<Frame<'_>> {
+    const DATA: &[u8] = b"data: ";
+    let start = bytes.windows(DATA.len()).position(|window| window == DATA)? + DATA.len();
+    let end = start + bytes[start..].windows(2).position(|window| window == b"\n\n")?;
+    Some(Frame { opcode: TEXT, payload: &bytes[start..end], len: end + 2 })
+}
+
 /// Checks that a payload is the one with this number.
 pub(crate) fn check(payload: &[u8], number: u64) -> Result<()> {
     ensure!(payload.len() == PAYLOAD_LEN, "not published: {:?}", String::from_utf8_lossy(payload));
@@ -62,6 +70,12 @@ pub(crate) fn check(payload: &[u8], number: u64) -> Result<()> {
 pub(crate) fn publish(topic: &str, number: u64) -> Vec<u8> {
     let data = String::from_utf8(payload(number)).expect("a payload is ASCII");
     from_client(TEXT, format!(r#"{{"broker":"publish","topic":"{topic}","data":{data}}}"#).as_bytes())
+}
+
+/// The frame of a client that publishes so many bytes, which say nothing.
+pub(crate) fn publish_long(topic: &str, len: usize) -> Vec<u8> {
+    let data = "x".repeat(len);
+    from_client(TEXT, format!(r#"{{"broker":"publish","topic":"{topic}","data":"{data}"}}"#).as_bytes())
 }
 
 /// The answer to a ping.
@@ -98,5 +112,14 @@ mod tests {
         assert!(check(frame.payload, 7).is_ok());
         assert!(check(frame.payload, 8).is_err());
         assert!(first(&sent[..FRAME_LEN - 1]).is_none());
+    }
+
+    #[test]
+    fn an_event_is_found_behind_what_has_no_data() {
+        let sent = [b"a1\r\nretry: 5\n\n:\n\nid: 1@e\ndata: ", &payload(7)[..], b"\n\n\r\n"].concat();
+        let frame = first_event(&sent).unwrap();
+        assert!(check(frame.payload, 7).is_ok());
+        assert_eq!(frame.len, sent.len() - 2);
+        assert!(first_event(&sent[..sent.len() - 3]).is_none());
     }
 }

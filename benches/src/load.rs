@@ -21,6 +21,8 @@ const OPENED_AT_ONCE: usize = 256;
 pub(crate) enum Peer<'a> {
     /// A broker, over the plain protocol, with this topic.
     Broker { topic: &'a str },
+    /// A broker, over server-sent events, with this topic.
+    Events { topic: &'a str },
     /// The bare loop, which knows no handshake.
     Floor,
 }
@@ -35,6 +37,7 @@ pub(crate) struct Subscribers {
 
 struct Subscriber {
     stream: TcpStream,
+    first: fn(&[u8]) -> Option<frames::Frame<'_>>,
     /// Number of the last frame.
     received: u64,
     /// The beginning of a frame.
@@ -50,7 +53,8 @@ impl Subscribers {
             let (stream, rest) = open(address, peer).with_context(|| format!("subscriber {place} of {count}"))?;
             let mut stream = TcpStream::from_std(stream);
             subscribers.poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
-            subscribers.all.push(Subscriber { stream, received: 0, rest });
+            let first = if let Peer::Events { .. } = peer { frames::first_event } else { frames::first };
+            subscribers.all.push(Subscriber { stream, first, received: 0, rest });
             if place % OPENED_AT_ONCE == 0 {
                 subscribers.read(Duration::ZERO, u64::MAX)?;
             }
@@ -131,7 +135,7 @@ impl Subscriber {
     /// Takes whole frames. Says how many bytes they were.
     fn take(&mut self, bytes: &[u8]) -> Result<usize> {
         let mut taken = 0;
-        while let Some(frame) = frames::first(&bytes[taken..]) {
+        while let Some(frame) = (self.first)(&bytes[taken..]) {
             match frame.opcode {
                 frames::TEXT => {
                     self.received += 1;
@@ -157,8 +161,12 @@ pub(crate) struct Publisher<'a> {
 
 impl<'a> Publisher<'a> {
     pub(crate) fn connect(address: SocketAddr, peer: Peer<'a>) -> Result<Self> {
-        let of_publisher = if let Peer::Broker { .. } = peer { Peer::Broker { topic: "" } } else { peer };
-        let (stream, rest) = open(address, of_publisher).context("the publisher")?;
+        // Nothing can be published over a stream of events.
+        let (connects_to, peer) = match peer {
+            Peer::Broker { topic } | Peer::Events { topic } => (Peer::Broker { topic: "" }, Peer::Broker { topic }),
+            Peer::Floor => (peer, peer),
+        };
+        let (stream, rest) = open(address, connects_to).context("the publisher")?;
         Ok(Self { stream, peer, published: 0, rest })
     }
 
@@ -169,7 +177,7 @@ impl<'a> Publisher<'a> {
             bytes.clear();
             for number in self.published + 1..=self.published + size {
                 bytes.extend(match self.peer {
-                    Peer::Broker { topic } => frames::publish(topic, number),
+                    Peer::Broker { topic } | Peer::Events { topic } => frames::publish(topic, number),
                     Peer::Floor => frames::to_subscriber(number),
                 });
             }
@@ -203,9 +211,33 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// Connects; with a broker, asks for a WebSocket that listens to the topic. Gives what came behind the answer, too.
+/// Connects; with a broker, asks for a WebSocket or a stream of events that listens to the topic. Gives what came behind the answer, too.
 fn open(address: SocketAddr, peer: Peer<'_>) -> Result<(net::TcpStream, Vec<u8>)> {
-    let mut stream = net::TcpStream::connect(address)?;
+    let (stream, rest) = ask(net::TcpStream::connect(address)?, address, peer)?;
+    stream.set_nonblocking(true)?;
+    Ok((stream, rest))
+}
+
+/// A blocking WebSocket that listens to the topic, whose client holds no more than so many bytes (as the kernel counts them).
+pub(crate) fn open_small(address: SocketAddr, topic: &str, receive_buffer: Option<usize>) -> Result<net::TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt::set_socket_recv_buffer_size};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    if let Some(bytes) = receive_buffer {
+        set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    connect(&socket, &address)?;
+    let (stream, rest) = ask(socket.into(), address, Peer::Broker { topic })?;
+    ensure!(rest.is_empty(), "nobody has published yet");
+    Ok(stream)
+}
+
+/// A blocking WebSocket that listens to the topic, with what it was sent already.
+pub(crate) fn open_reading(address: SocketAddr, topic: &str) -> Result<(net::TcpStream, Vec<u8>)> {
+    ask(net::TcpStream::connect(address)?, address, Peer::Broker { topic })
+}
+
+/// Asks for what the peer serves. Gives what came behind the answer, too.
+fn ask(mut stream: net::TcpStream, address: SocketAddr, peer: Peer<'_>) -> Result<(net::TcpStream, Vec<u8>)> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     if let Peer::Broker { topic } = peer {
@@ -216,8 +248,15 @@ fn open(address: SocketAddr, peer: Peer<'_>) -> Result<(net::TcpStream, Vec<u8>)
         );
         stream.write_all(request.as_bytes())?;
     }
+    if let Peer::Events { topic } = peer {
+        stream.write_all(format!("GET /sse/{topic} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    }
     // The floor says as little as can be said: that it has accepted the connection.
-    let end: &[u8] = if let Peer::Broker { .. } = peer { b"\r\n\r\n" } else { b"!" };
+    let (end, granted): (&[u8], &[u8]) = match peer {
+        Peer::Broker { .. } => (b"\r\n\r\n", b"HTTP/1.1 101 "),
+        Peer::Events { .. } => (b"\r\n\r\n", b"HTTP/1.1 200 "),
+        Peer::Floor => (b"!", b""),
+    };
     let mut answer = Vec::new();
     loop {
         let mut part = [0; 1024];
@@ -226,9 +265,7 @@ fn open(address: SocketAddr, peer: Peer<'_>) -> Result<(net::TcpStream, Vec<u8>)
         answer.extend(&part[..len]);
         if let Some(at) = answer.windows(end.len()).position(|window| window == end) {
             let rest = answer.split_off(at + end.len());
-            let upgraded = end == b"!" || answer.starts_with(b"HTTP/1.1 101 ");
-            ensure!(upgraded, "no WebSocket: {}", String::from_utf8_lossy(&answer));
-            stream.set_nonblocking(true)?;
+            ensure!(answer.starts_with(granted), "refused: {}", String::from_utf8_lossy(&answer));
             return Ok((stream, rest));
         }
     }

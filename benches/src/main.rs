@@ -6,6 +6,7 @@ mod figures;
 mod frames;
 mod load;
 mod process;
+mod slow;
 
 use std::env;
 use std::path::PathBuf;
@@ -18,13 +19,14 @@ use load::{Peer, Publisher, Subscribers};
 use process::Server;
 
 const HELP: &str = "\
-broker-benches [fanout | idle] [options]          without a word: both
+broker-benches [fanout | idle | stuck | crowd | storm] [options]          without a word: fanout and idle
 
   --server PATH        measure this binary `broker` instead of the embedded library
+  --events             subscribers over server-sent events in place of WebSockets
   --rounds N           rounds of the fan-out; at least 5 mean something (7)
   --subscribers N      subscribers of the fan-out (1000)
   --messages N         publications of a measurement, one at a time (160); bursts have four times as many
-  --idle N             idle connections (10000)
+  --idle N             idle connections, stuck ones, and those that come back (10000); a crowd has half as many
 ";
 
 /// Publications that arrive together in a burst.
@@ -45,11 +47,21 @@ const TOPICS: [(&str, &str); 2] = [("bench", "without history"), ("kept:bench", 
 struct Options {
     fanout: bool,
     idle: bool,
+    stuck: bool,
+    crowd: bool,
+    storm: bool,
     server: Option<PathBuf>,
+    events: bool,
     rounds: usize,
     subscribers: usize,
     messages: u64,
     connections: usize,
+}
+
+impl Options {
+    fn peer(&self, topic: &'static str) -> Peer<'static> {
+        if self.events { Peer::Events { topic } } else { Peer::Broker { topic } }
+    }
 }
 
 fn main() -> Result<()> {
@@ -65,18 +77,43 @@ fn main() -> Result<()> {
     if options.idle {
         idle(&options)?;
     }
+    if options.stuck {
+        slow::stuck(|| start_server(&options), options.connections, options.rounds)?;
+    }
+    if options.storm {
+        slow::storm(|| start_server(&options), options.connections, options.rounds)?;
+    }
+    if options.crowd {
+        slow::crowd(|| start_server(&options), options.connections / 2, options.rounds)?;
+    }
     Ok(())
 }
 
 fn options() -> Result<Option<Options>> {
-    let mut options = Options { fanout: true, idle: true, server: None, rounds: 7, subscribers: 1000, messages: 160, connections: 10_000 };
+    let mut options = Options {
+        fanout: true,
+        idle: true,
+        stuck: false,
+        crowd: false,
+        storm: false,
+        server: None,
+        events: false,
+        rounds: 7,
+        subscribers: 1000,
+        messages: 160,
+        connections: 10_000,
+    };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
         match argument.as_str() {
             "fanout" => options.idle = false,
             "idle" => options.fanout = false,
+            "stuck" => (options.fanout, options.idle, options.stuck) = (false, false, true),
+            "storm" => (options.fanout, options.idle, options.storm) = (false, false, true),
+            "crowd" => (options.fanout, options.idle, options.crowd) = (false, false, true),
             "--server" => options.server = Some(value()?.into()),
+            "--events" => options.events = true,
             "--rounds" => options.rounds = value()?.parse()?,
             "--subscribers" => options.subscribers = value()?.parse()?,
             "--messages" => options.messages = value()?.parse()?,
@@ -142,7 +179,7 @@ fn fanout(options: &Options) -> Result<()> {
         let mut rows = tables.iter_mut();
         let mut sides = vec![Side::new("the floor", start_floor(options.subscribers)?, Peer::Floor, options.subscribers)?];
         for (topic, name) in TOPICS {
-            sides.push(Side::new(name, start_server(options)?, Peer::Broker { topic }, options.subscribers)?);
+            sides.push(Side::new(name, start_server(options)?, options.peer(topic), options.subscribers)?);
         }
         for (_, bursts, size) in modes {
             let mut before = measure(&mut sides, 0, bursts, size)?;
@@ -169,7 +206,7 @@ fn fanout(options: &Options) -> Result<()> {
 fn idle(options: &Options) -> Result<()> {
     let server = start_server(options)?;
     let before = server.rss_bytes()?;
-    let mut subscribers = Subscribers::connect(server.address, Peer::Broker { topic: TOPICS[0].0 }, options.connections)?;
+    let mut subscribers = Subscribers::connect(server.address, options.peer(TOPICS[0].0), options.connections)?;
     subscribers.idle(SETTLE)?;
     let after = server.rss_bytes()?;
     println!("\n# Idle: {} subscribed connections\n", subscribers.len());

@@ -1,13 +1,10 @@
 //! What carries publications between nodes and keeps their history: the trait, and what it may answer.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 
-use crate::{Position, Publication, Publish, SessionInfo, Topic};
+use crate::{Full, Keep, Kept, Position, Publication, Publish, SessionInfo, Topic};
 
 /// What carries publications between nodes and keeps their history: an ordered log per topic, with reliable delivery or not.
 ///
@@ -21,9 +18,10 @@ pub trait Backplane: Send + Sync + 'static {
     /// What this backplane can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Appends to the topic's history and sends to everyone who has an interest, in one atomic step.
+    /// Appends to the topic's history and state, and sends to everyone who has an interest, in one atomic step.
     ///
-    /// Without a position where `keep` keeps nothing or the publish skips the history. Cancelled, it may have happened or not.
+    /// Without a position where `keep` keeps nothing or the publish skips the history. What is a duplicate or outdated is neither kept nor
+    /// sent; nor is what there is no room for. Cancelled, it may have happened or not.
     async fn publish(&self, topic: &Topic, publish: Publish, keep: Keep) -> Result<Published, PublishFailed>;
 
     /// Tells everyone who has an interest in the topic; keeps nothing, promises nothing.
@@ -35,8 +33,22 @@ pub trait Backplane: Send + Sync + 'static {
     /// Reads the history. What was appended before the call is in the answer or above its limit.
     async fn history(&self, topic: &Topic, query: LogQuery, keep: Keep) -> Result<LogPage, Unavailable>;
 
-    /// Forgets what is kept; positions go on.
+    /// Forgets the history; positions go on, and so does the state.
     async fn remove_history(&self, topic: &Topic) -> Result<(), Unavailable>;
+
+    /// Reads the state: the newest publication of each key, in the order of their offsets.
+    ///
+    /// A row that changes between two pages moves behind all others, so that whoever reads to the end has every row; one that is removed
+    /// meanwhile is missing from later pages only, and the history after the first page's top says so.
+    async fn state(&self, topic: &Topic, query: StateQuery, keep: Keep) -> Result<StatePage, Unavailable> {
+        let _ = (query, keep);
+        Err(Unavailable(format!("this backplane keeps no state, also not of {}", topic.local())))
+    }
+
+    /// Bytes that are kept in this process; nothing where it keeps elsewhere.
+    fn kept(&self) -> Kept {
+        Kept::default()
+    }
 }
 
 /// Where a backplane delivers. Synchronous: called in the order of each topic's log, may be called under a lock of the backplane.
@@ -57,6 +69,8 @@ pub trait Sink: Send + Sync {
 pub struct Capabilities {
     /// It keeps history.
     pub history: bool,
+    /// It keeps the newest publication of each key beside the history.
+    pub state: bool,
     /// What is delivered has no holes and no doubles.
     pub reliable: bool,
     /// Interest may name patterns.
@@ -75,6 +89,12 @@ impl Capabilities {
         self
     }
 
+    /// Keeps state.
+    pub fn state(mut self) -> Self {
+        self.state = true;
+        self
+    }
+
     /// Delivers without holes and doubles.
     pub fn reliable(mut self) -> Self {
         self.reliable = true;
@@ -82,39 +102,37 @@ impl Capabilities {
     }
 }
 
-/// What is kept of a topic.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Keep {
-    /// Most publications; 0: none.
-    pub size: usize,
-    /// How long after the topic's last publication.
-    pub ttl: Duration,
-}
-
-impl Keep {
-    /// Nothing.
-    pub const NOTHING: Self = Self { size: 0, ttl: Duration::ZERO };
-}
-
-/// A publish that was taken.
+/// A publish that was answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Published {
-    /// Where it stands; `None` without history.
+    /// Where it stands; `None` without history. Where it was not stored: where the first one stands, or the top.
     pub position: Option<Position>,
     /// Whether the idempotency key had been seen: this is the first one's position, nothing was stored.
     pub duplicate: bool,
+    /// Whether something of the same or a newer version had been taken: this is the top, nothing was stored.
+    pub outdated: bool,
 }
 
 impl Published {
     /// Taken, stands here.
     pub fn at(position: Option<Position>) -> Self {
-        Self { position, duplicate: false }
+        Self { position, duplicate: false, outdated: false }
     }
 
     /// Seen before, stands here.
     pub fn duplicate_of(position: Option<Position>) -> Self {
-        Self { position, duplicate: true }
+        Self { duplicate: true, ..Self::at(position) }
+    }
+
+    /// Not newer than what was taken; the history stands here.
+    pub fn outdated(top: Option<Position>) -> Self {
+        Self { outdated: true, ..Self::at(top) }
+    }
+
+    /// Whether this call stored and sent something.
+    pub fn is_new(&self) -> bool {
+        !self.duplicate && !self.outdated
     }
 }
 
@@ -125,8 +143,22 @@ pub struct LogQuery {
     pub after: Option<u64>,
     /// Most publications; `None`: all that are kept.
     pub limit: Option<usize>,
+    /// Most bytes, as they count against bounds; the first publication is given whatever it weighs. `None`: no bound.
+    pub bytes: Option<usize>,
     /// Newest first.
     pub reverse: bool,
+}
+
+impl LogQuery {
+    /// Everything that is kept after an offset.
+    pub fn after(offset: u64) -> Self {
+        Self { after: Some(offset), ..Self::default() }
+    }
+
+    /// Only where the log stands.
+    pub fn top() -> Self {
+        Self { limit: Some(0), ..Self::default() }
+    }
 }
 
 /// Part of a topic's log.
@@ -134,8 +166,33 @@ pub struct LogQuery {
 pub struct LogPage {
     /// The position of the newest publication ever appended; offset 0 where there was none.
     pub top: Position,
+    /// What has a greater offset is kept, except where its own ttl has passed: a hole behind this offset is no loss. 0: nothing was
+    /// ever forgotten.
+    pub kept_from: u64,
     /// In the order asked for.
     pub publications: Vec<Arc<Publication>>,
+}
+
+/// Which part of a topic's state is read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StateQuery {
+    /// Only rows with a greater offset: [`StatePage::next`] of the page before.
+    pub after: Option<u64>,
+    /// Most rows; `None`: all.
+    pub limit: Option<usize>,
+    /// Most bytes, as they count against bounds; the first row is given whatever it weighs. `None`: no bound.
+    pub bytes: Option<usize>,
+}
+
+/// Part of a topic's state.
+#[derive(Clone, Debug)]
+pub struct StatePage {
+    /// The position of the newest publication ever appended.
+    pub top: Position,
+    /// The newest publication of each key, in the order of their offsets. None is a removal.
+    pub rows: Vec<Arc<Publication>>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<u64>,
 }
 
 /// Someone came to or went from a topic.
@@ -157,6 +214,9 @@ pub enum PublishFailed {
     /// It was sent, but no answer came: retry with the same idempotency key.
     #[error("the publish was sent, but not confirmed: {0}")]
     Unconfirmed(String),
+    /// There is no room for it: nothing was stored or sent. What expires makes room.
+    #[error(transparent)]
+    Full(#[from] Full),
 }
 
 /// The backplane did not answer.

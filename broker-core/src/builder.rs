@@ -21,7 +21,7 @@ pub struct EngineBuilder {
     settings: Settings,
     namespaces: Namespaces,
     authorizer: Arc<dyn Authorizer>,
-    backplane: Arc<dyn Backplane>,
+    backplane: Option<Arc<dyn Backplane>>,
     presence: Arc<dyn Presence>,
     control: Arc<dyn ControlBus>,
     registry: Arc<dyn Registry>,
@@ -57,7 +57,7 @@ impl EngineBuilder {
             settings: Settings::default(),
             namespaces: Namespaces::new(),
             authorizer: Arc::new(ByNamespace),
-            backplane: Arc::new(MemoryBackplane::new()),
+            backplane: None,
             presence: Arc::new(MemoryPresence::new()),
             control: Arc::new(MemoryControl::new()),
             registry: Arc::new(MemoryRegistry::new()),
@@ -111,9 +111,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Sets what carries publications. Default: [`MemoryBackplane`].
+    /// Sets what carries publications. Default: a [`MemoryBackplane`] that keeps at most [`Settings::memory_max_bytes`].
     pub fn backplane(mut self, backplane: Arc<dyn Backplane>) -> Self {
-        self.backplane = backplane;
+        self.backplane = Some(backplane);
         self
     }
 
@@ -273,6 +273,7 @@ impl EngineBuilder {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
+        let backplane = self.backplane.unwrap_or_else(|| Arc::new(MemoryBackplane::with_memory_max(self.settings.memory_max_bytes)));
         let rules = Rules {
             settings: self.settings,
             namespaces: self.namespaces,
@@ -287,7 +288,7 @@ impl EngineBuilder {
         let hub = Arc::new(Hub::new(NewHub {
             rules: Arc::new(rules),
             hooks: self.hooks,
-            backplane: self.backplane.clone(),
+            backplane: backplane.clone(),
             presence: self.presence,
             registry: self.registry,
             control: self.control.clone(),
@@ -299,7 +300,7 @@ impl EngineBuilder {
         }));
         let _guard = runtime.enter();
         let sink: std::sync::Weak<dyn crate::Sink> = Arc::downgrade(&hub) as _;
-        self.backplane.start(sink);
+        backplane.start(sink);
         let node: std::sync::Weak<dyn ControlNode> = Arc::downgrade(&hub) as _;
         self.control.start(node);
         start_shards(&runtime, &hub, shards);

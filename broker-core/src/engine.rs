@@ -5,19 +5,17 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    Connection, ControlAnswer, ControlAnswers, ControlError, ControlQuestion, EngineBuilder, GroupCount, Identity, InvalidTopic, Member,
-    Namespace, NodeInfo, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed, PublishReport,
-    Published, Refusal, RefusalKind, Registry, Revocation, Revoked, ServerSubscription, SessionId, SessionInfo, Sessions, Since, Start,
-    Stats, Subject, Target, Topic, TopicCount, TopicStream, UserId, UserSessions,
-    hub::{CONTROL_TIMEOUT, Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, history},
+    Connection, ControlAnswer, ControlAnswers, ControlError, ControlQuestion, EngineBuilder, GroupCount, Identity, InvalidTopic, Kept,
+    Member, Namespace, NodeInfo, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed,
+    PublishReport, Published, Refusal, RefusalKind, Registry, Revocation, Revoked, ServerSubscription, SessionId, SessionInfo, Sessions,
+    Since, Start, StateQuery, Stats, Subject, Target, Topic, TopicCount, TopicStream, UserId, UserSessions,
+    hub::{CONTROL_TIMEOUT, Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, check_keys, history, keep_of},
     session::{Generation, Manners, Session, not_available},
     stream::Feed,
 };
 
 /// Most sessions in one list.
 const LIST_MAX: usize = 100_000;
-/// Idempotency keys are no longer than this, in bytes.
-const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// The engine: topics, sessions and fan-out of one node. Cloning copies a pointer; when the last handle is dropped, the engine ends.
 ///
@@ -89,7 +87,37 @@ impl Engine {
         Ok(HistoryPage { position: page.top, publications: page.publications })
     }
 
-    /// Forgets the history of a topic; positions go on. Cancelled, it may have happened or not.
+    /// Reads the state of a topic: the newest publication of each key, oldest first, in pages. Cancel-safe.
+    ///
+    /// Rows that change while pages are read move to the end, so that whoever reads to the last page has every row; a row that is removed
+    /// meanwhile may have been on an earlier page. Who needs the state and every change of it subscribes.
+    pub async fn state(&self, topic: &Topic, query: StateRequest) -> Result<StateRows, HistoryError> {
+        let namespace = self.hub.rules.namespace(topic)?;
+        if !namespace.keeps_state() || !self.hub.backplane.capabilities().state {
+            return Err(not_available("state by key", topic, "keyed = true").into());
+        }
+        let settings = &self.hub.rules.settings;
+        let page = StateQuery {
+            after: query.cursor.map(|cursor| cursor.offset),
+            limit: Some(query.limit.min(settings.history_limit_max)),
+            bytes: Some(settings.history_max_bytes),
+        };
+        let page =
+            self.hub.backplane.state(topic, page, keep_of(namespace)).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        if query.cursor.is_some_and(|cursor| cursor.epoch != page.top.epoch) {
+            let text = format!("the history of {} began anew, the cursor belongs to an older one", topic.local());
+            return Err(Refusal::new(RefusalKind::UnrecoverablePosition, text).hint("ask without a cursor").into());
+        }
+        let next = page.next.map(|offset| Position { offset, epoch: page.top.epoch });
+        Ok(StateRows { position: page.top, rows: page.rows, next })
+    }
+
+    /// Bytes that are kept in this process of all topics; nothing where the backplane keeps elsewhere.
+    pub fn kept(&self) -> Kept {
+        self.hub.backplane.kept()
+    }
+
+    /// Forgets the history of a topic; positions go on, and so does the state. Cancelled, it may have happened or not.
     pub async fn remove_history(&self, topic: &Topic) -> Result<(), HistoryError> {
         self.namespace_with_history(topic)?;
         self.hub.backplane.remove_history(topic).await.map_err(|error| Refusal::unavailable(error.to_string()).into())
@@ -223,11 +251,10 @@ impl Engine {
 
     /// Whether this may be published at all.
     pub(crate) fn check(&self, publish: &Publish) -> Result<(), Refusal> {
-        self.hub.rules.check_payload(&publish.data)?;
-        if publish.idempotency_key.as_ref().is_some_and(|key| key.len() > IDEMPOTENCY_KEY_MAX) {
-            return Err(Refusal::bad_request(format!("an idempotency key has at most {IDEMPOTENCY_KEY_MAX} bytes")));
+        if !(publish.removed && publish.data.is_empty()) {
+            self.hub.rules.check_payload(&publish.data)?;
         }
-        Ok(())
+        check_keys(publish)
     }
 
     pub(crate) fn has_namespace(&self, topic: &Topic) -> Result<(), Refusal> {
@@ -262,7 +289,7 @@ impl Engine {
         let feed = Arc::new(Feed::new(topic.clone(), self.hub.rules.settings.stream_max_len));
         let at = self.hub.take_slot();
         self.hub.push(at, Item::Open(at, Box::new(NewOccupant::Stream { feed: feed.clone(), topic: topic.clone() })));
-        let wants = Wants { join_leave: false, snapshot: false };
+        let wants = Wants { join_leave: false, snapshot: false, again: false };
         self.hub.join(topic, &namespace, MemberRef { at, subscription: Generation(0) }, since, wants);
         self.hub.run_errands();
         Ok(TopicStream::new(feed, self.hub.clone(), at))
@@ -294,6 +321,7 @@ impl Engine {
             answers_without_id: opening.protocol.answers_without_id(),
             awaits_connect: matches!(opening.start, Start::AwaitConnect),
             changes_user: opening.protocol.changes_user_in_place(),
+            answers_pings: opening.protocol.answers_pings(),
         };
         let now = Instant::now();
         let session = Session::new(id, hub.rules.clone(), manners, fastrand::f32(), now.into_std());
@@ -424,7 +452,8 @@ fn random_id() -> u128 {
 pub struct HistoryQuery {
     /// From where; `None`: from the oldest, or with `reverse` from the newest.
     pub since: Option<Since>,
-    /// Most publications; 0 asks for the position only. At most [`Settings::history_limit_max`](crate::Settings) are given.
+    /// Most publications; 0 asks for the position only. At most [`Settings::history_limit_max`](crate::Settings) are given, and not more than
+    /// [`Settings::history_max_bytes`](crate::Settings): whoever wants more goes on from the position of the last one, until a page is empty.
     pub limit: usize,
     /// Newest first; with `since`, those before it.
     pub reverse: bool,
@@ -437,6 +466,27 @@ pub struct HistoryPage {
     pub position: Position,
     /// In the order asked for.
     pub publications: Vec<Arc<Publication>>,
+}
+
+/// Which part of a state is read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StateRequest {
+    /// [`StateRows::next`] of the page before; `None`: from the beginning.
+    pub cursor: Option<Position>,
+    /// Most rows; 0 asks for the position only. At most [`Settings::history_limit_max`](crate::Settings) are given, and not more than
+    /// [`Settings::history_max_bytes`](crate::Settings).
+    pub limit: usize,
+}
+
+/// Part of a state.
+#[derive(Clone, Debug)]
+pub struct StateRows {
+    /// The top of the history.
+    pub position: Position,
+    /// The newest publication of each key, oldest first.
+    pub rows: Vec<Arc<Publication>>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<Position>,
 }
 
 /// Why a publish failed.
@@ -462,6 +512,10 @@ impl PublishError {
     pub fn into_refusal(self) -> Refusal {
         match self {
             Self::Refused(refusal) => refusal,
+            Self::Backplane(PublishFailed::Full(full)) => Refusal::unavailable(format!("{full}; nothing was stored"))
+                .hint("try again when something of it has expired or was removed, or publish without keeping it")
+                .retry_after(Duration::from_secs(5))
+                .rule(format!("raise {}", full.setting())),
             other => Refusal::unavailable(other.to_string()).retry_after(Duration::from_millis(500)),
         }
     }

@@ -34,6 +34,7 @@ mod head;
 mod hooks;
 mod hub;
 mod identity;
+mod keep;
 mod memory;
 mod namespace;
 mod outlet;
@@ -42,6 +43,8 @@ mod pattern;
 mod payload;
 mod position;
 mod presence;
+#[cfg(test)]
+mod properties;
 mod protocol;
 mod publication;
 mod rates;
@@ -61,12 +64,14 @@ pub mod testing;
 mod topic;
 
 pub use authorizer::{Authorizer, ByNamespace, Decision, Verb, Verbs};
-pub use backplane::{Announcement, Backplane, Capabilities, Keep, LogPage, LogQuery, PublishFailed, Published, Sink, Unavailable};
+pub use backplane::{
+    Announcement, Backplane, Capabilities, LogPage, LogQuery, PublishFailed, Published, Sink, StatePage, StateQuery, Unavailable,
+};
 pub use builder::{BuildError, EngineBuilder};
 pub use close_reason::CloseReason;
 pub use connection::{Connection, OpenRefused, Opening};
 pub use control::{Act, ControlAnswer, ControlAnswers, ControlBus, ControlNode, ControlQuestion, NodeInfo, SessionReport, TopicCount};
-pub use engine::{Engine, HistoryError, HistoryPage, HistoryQuery, PresenceError, PublishError, SubscribeError};
+pub use engine::{Engine, HistoryError, HistoryPage, HistoryQuery, PresenceError, PublishError, StateRequest, StateRows, SubscribeError};
 pub use head::Head;
 pub use hooks::{
     Action, CallRequest, ConnectRequest, Disconnected, Grant, MessageRequest, PublishRequest, RefreshRequest, Renewal, SnapshotFailed,
@@ -74,6 +79,7 @@ pub use hooks::{
 };
 pub use hub::{PublishReport, Start};
 pub use identity::{Identity, InvalidSessionId, ServerSubscription, SessionId, SessionInfo, UserId};
+pub use keep::{Bound, Full, Keep, KeepState, Kept};
 pub use memory::{MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry};
 pub use namespace::{Namespace, Namespaces, Priority, Recovery, SlowConsumer};
 pub use outlet::Outlet;
@@ -82,13 +88,13 @@ pub use payload::{Payload, PayloadKind};
 pub use position::{Epoch, InvalidPosition, Position, Since};
 pub use presence::{Arrival, Departure, Presence, PresenceStats};
 pub use protocol::{CloseFrame, FrameKind, FrameWriter, Framing, Inbound, Protocol};
-pub use publication::{Publication, Publish, Tags, unix_ms};
+pub use publication::{Publication, Publish, Tags, Version, unix_ms};
 pub use rates::{Rate, RateSet, Rates};
 pub use refusal::{Refusal, RefusalKind};
 pub use registry::{Member, Registry, Revocation, Revoked};
 pub use selection::{Filter, FilterNode, InvalidFilter, Selection};
 pub use session::{
-    Command, CommandId, Connect, Connected, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
+    Command, CommandId, Connect, Connected, Cursor, Gap, GapReason, Push, Reply, Request, Resume, Subscribe, Subscribed, UnsubscribeReason,
 };
 pub use sessions::{ControlError, GroupCount, Sent, Sessions, UserSessions};
 pub use settings::Settings;

@@ -18,8 +18,22 @@ use crate::{Topic, Verb, Verbs};
 pub struct Namespace {
     /// Most publications kept per topic; 0 keeps none. Default: 0.
     pub history_size: usize,
+    /// Most bytes of them; the oldest go first, the newest one stays whatever it weighs. Default: 16 MiB.
+    pub history_bytes: usize,
     /// How long a publication is kept after the topic's last one. Default: 10 min.
     pub history_ttl: Duration,
+    /// Whether the newest publication of each key is kept beside the history, as the state that new subscribers get. Needs a history; with
+    /// it a subscription resumes from the history, or from the state where that does not reach back, whatever `recovery` says between
+    /// stream and cache. Default: no.
+    pub keyed: bool,
+    /// Most keys in the state of a topic; a new one beyond is refused. Default: 10,000.
+    pub state_size: usize,
+    /// Most bytes of the state of a topic; what would be more is refused. Default: 16 MiB.
+    pub state_bytes: usize,
+    /// How long the state is kept after the topic's last publication, while nobody listens. Default: 24 h.
+    pub state_ttl: Duration,
+    /// Most bytes that this process keeps of all topics of the namespace; a publish that would be more is refused. Default: 1 GiB.
+    pub memory_max: usize,
     /// How a subscription resumes. Default: [`Recovery::Stream`], which needs a history.
     pub recovery: Recovery,
     /// Whether who listens can be asked. Default: no.
@@ -42,7 +56,13 @@ impl Default for Namespace {
     fn default() -> Self {
         Self {
             history_size: 0,
+            history_bytes: 16 << 20,
             history_ttl: Duration::from_secs(600),
+            keyed: false,
+            state_size: 10_000,
+            state_bytes: 16 << 20,
+            state_ttl: Duration::from_secs(24 * 3600),
+            memory_max: 1 << 30,
             recovery: Recovery::Stream,
             presence: false,
             join_leave: false,
@@ -73,6 +93,40 @@ impl Namespace {
     pub fn history(mut self, size: usize, ttl: Duration) -> Self {
         self.history_size = size;
         self.history_ttl = ttl;
+        self
+    }
+
+    /// Sets the most bytes of the history of a topic.
+    pub fn history_bytes(mut self, bytes: usize) -> Self {
+        self.history_bytes = bytes;
+        self
+    }
+
+    /// Keeps the newest publication of each key as the state that new subscribers get; with a history of 300 where none is set.
+    pub fn keyed(mut self) -> Self {
+        self.keyed = true;
+        if self.history_size == 0 {
+            self.history_size = 300;
+        }
+        self
+    }
+
+    /// Sets the bounds of the state of a topic: keys, and bytes of their publications.
+    pub fn state_max(mut self, keys: usize, bytes: usize) -> Self {
+        self.state_size = keys;
+        self.state_bytes = bytes;
+        self
+    }
+
+    /// Sets how long the state is kept after the topic's last publication, while nobody listens.
+    pub fn state_ttl(mut self, ttl: Duration) -> Self {
+        self.state_ttl = ttl;
+        self
+    }
+
+    /// Sets the most bytes that this process keeps of the namespace.
+    pub fn memory_max(mut self, bytes: usize) -> Self {
+        self.memory_max = bytes;
         self
     }
 
@@ -132,6 +186,11 @@ impl Namespace {
     /// Whether publications have positions here.
     pub fn keeps_history(&self) -> bool {
         self.history_size > 0
+    }
+
+    /// Whether the newest publication of each key is kept here.
+    pub fn keeps_state(&self) -> bool {
+        self.keyed && self.keeps_history()
     }
 }
 

@@ -105,6 +105,8 @@ pub enum Since {
     Beginning,
     /// Everything after this position.
     Position(Position),
+    /// Whatever the client kept is no position of this broker: nothing can be resumed, and the client is told so.
+    Unreadable,
 }
 
 impl FromStr for Since {

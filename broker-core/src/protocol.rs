@@ -45,6 +45,12 @@ pub trait Protocol: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether a client can give a sign of life. Where none can come, as on a stream that only goes out, silence ends nothing: the transport
+    /// finds out about dead peers by what they do not take.
+    fn answers_pings(&self) -> bool {
+        true
+    }
+
     /// The code and text with which the transport closes.
     fn close_frame(&self, reason: &CloseReason) -> CloseFrame;
 }

@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use tokio::time::Instant;
 
 use crate::{Except, Payload, Position, SessionInfo, Topic, hub::Reporting};
 
@@ -25,6 +27,10 @@ pub struct Publication {
     pub position: Option<Position>,
     /// What the publication is about: the newest of a key replaces older ones in keyed namespaces.
     pub key: Option<Box<str>>,
+    /// Whether the key has gone from the topic's state; `data` says what the publisher adds, and may be empty.
+    pub removed: bool,
+    /// When it leaves history, resumes and state, whatever the namespace keeps; `None`: no sooner than the namespace says.
+    pub expires_at: Option<Instant>,
     /// For filters.
     pub tags: Option<Arc<Tags>>,
     /// The session that published; `None` for the server API and the host application.
@@ -45,6 +51,8 @@ impl Publication {
             data: publish.data,
             position: None,
             key: publish.key,
+            removed: publish.removed,
+            expires_at: publish.ttl.map(|ttl| Instant::now() + ttl),
             tags: publish.tags,
             publisher: publish.publisher,
             except: publish.except,
@@ -61,6 +69,11 @@ impl Publication {
     /// Whether this session may get it.
     pub fn is_for(&self, who: &SessionInfo) -> bool {
         self.except.as_ref().is_none_or(|except| !except.means(who))
+    }
+
+    /// Whether its own time is over: it is in no history, resume or state any more.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
     }
 
     /// Bytes that count against bounds: the data and what stands around it.
@@ -87,6 +100,12 @@ pub struct Publish {
     pub tags: Option<Arc<Tags>>,
     /// A retry with the same key within five minutes is stored once per topic and epoch. At most 255 bytes.
     pub idempotency_key: Option<Box<str>>,
+    /// Takes `key` out of the state of a topic that has one: the publication is delivered as a removal.
+    pub removed: bool,
+    /// After this time the publication is in no history, resume or state; who listens has it already. `None`: as the namespace says.
+    pub ttl: Option<Duration>,
+    /// What is older than, or the same as, the newest of its key, or of the topic where there is no key, is not taken.
+    pub version: Option<Box<Version>>,
     /// Delivered to those who listen now, but not kept, and without a position.
     pub skip_history: bool,
     /// The session that publishes.
@@ -100,7 +119,31 @@ pub struct Publish {
 impl Publish {
     /// Only data.
     pub fn new(data: Payload) -> Self {
-        Self { data, key: None, tags: None, idempotency_key: None, skip_history: false, publisher: None, except: None, report: None }
+        Self {
+            data,
+            key: None,
+            tags: None,
+            idempotency_key: None,
+            removed: false,
+            ttl: None,
+            version: None,
+            skip_history: false,
+            publisher: None,
+            except: None,
+            report: None,
+        }
+    }
+
+    /// Takes a key out of the state of a topic, without data.
+    ///
+    /// ```
+    /// use broker_core::Publish;
+    ///
+    /// let gone = Publish::remove("o7");
+    /// assert!(gone.removed && gone.data.is_empty());
+    /// ```
+    pub fn remove(key: impl Into<Box<str>>) -> Self {
+        Self { removed: true, ..Self::new(Payload::json("")).key(key) }
     }
 
     /// Sets what the publication is about.
@@ -118,6 +161,24 @@ impl Publish {
     /// Sets the key under which a retry is stored only once.
     pub fn idempotency_key(mut self, key: impl Into<Box<str>>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Says that this publication takes its key out of the topic's state.
+    pub fn removed(mut self) -> Self {
+        self.removed = true;
+        self
+    }
+
+    /// Sets how long the publication is kept.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Sets the version: what is not newer than the one that was taken last is not taken.
+    pub fn version(mut self, version: Version) -> Self {
+        self.version = Some(Box::new(version));
         self
     }
 
@@ -142,6 +203,35 @@ impl Publish {
     pub fn publisher(mut self, publisher: Arc<SessionInfo>) -> Self {
         self.publisher = Some(publisher);
         self
+    }
+}
+
+/// Which of several publications about the same thing is the newest, in the publisher's own count.
+///
+/// Versions of different epochs say nothing about each other: with another epoch the count begins anew.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Version {
+    /// Greater is newer.
+    pub number: u64,
+    /// The life of the count, at most 255 bytes; `None` is one too.
+    pub epoch: Option<Box<str>>,
+}
+
+impl Version {
+    /// A version without an epoch.
+    pub fn new(number: u64) -> Self {
+        Self { number, epoch: None }
+    }
+
+    /// Sets the life of the count.
+    pub fn epoch(mut self, epoch: impl Into<Box<str>>) -> Self {
+        self.epoch = Some(epoch.into());
+        self
+    }
+
+    /// Whether what has this version is to be taken after what had `last`.
+    pub fn follows(&self, last: &Self) -> bool {
+        self.epoch != last.epoch || self.number > last.number
     }
 }
 

@@ -41,6 +41,9 @@ impl Sessions {
     pub async fn send(&self, publish: Publish) -> Result<Sent, ControlError> {
         self.engine.check(&publish)?;
         let Some(topic) = self.engine.topic_of(&self.target)? else {
+            if publish.removed {
+                return Err(Refusal::bad_request("only a topic has a state to remove a key from").hint("publish to the topic").into());
+            }
             let sessions = self.act(Act::Send(Arc::new(publish))).await?;
             return Ok(Sent { sessions, topic: None, position: None });
         };

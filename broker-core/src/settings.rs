@@ -31,6 +31,10 @@ pub struct Settings {
     pub inbox_share_max_bytes: usize,
     /// Most publications in the answer to one history command. Default: 300.
     pub history_limit_max: usize,
+    /// Most bytes of publications in the answer to one history command; the first one is given whatever it weighs. Default: 1 MiB.
+    pub history_max_bytes: usize,
+    /// Bytes that the memory backplane keeps of everything, where none is given; a publish that would be more is refused. Default: 1 GiB.
+    pub memory_max_bytes: usize,
     /// Malformed commands of one session within a minute; the next one closes it. Default: 60.
     pub mistakes_per_minute: u32,
     /// Notice before credentials end. Default: 30 s.
@@ -78,6 +82,8 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(30),
             inbox_share_max_bytes: 4 << 20,
             history_limit_max: 300,
+            history_max_bytes: 1 << 20,
+            memory_max_bytes: crate::MemoryBackplane::MEMORY_MAX,
             mistakes_per_minute: 60,
             expiring_notice: Duration::from_secs(30),
             expiry_leeway: Duration::ZERO,

@@ -50,6 +50,10 @@ pub struct Stats {
     pub publishes: Count,
     /// Publishes that failed or were refused after they were allowed.
     pub publishes_failed: Count,
+    /// Publishes refused because as much is kept as may be; among `publishes_failed`.
+    pub publishes_without_room: Count,
+    /// Publishes that were not newer than what was taken before; among `publishes`.
+    pub publishes_outdated: Count,
     /// Publications handed to a connection's backlog.
     pub deliveries: Count,
     /// Calls of an outlet that took bytes.
@@ -70,6 +74,8 @@ pub struct Stats {
     pub resumes_recovered: Count,
     /// Resumes that could not.
     pub resumes_failed: Count,
+    /// Subscriptions that got what they missed, or the state, in more than one page.
+    pub resumes_paged: Count,
     /// Calls of snapshot hooks.
     pub snapshot_calls: Count,
     /// Panics of hooks and codecs that were caught.

@@ -11,7 +11,10 @@ use atomic_waker::AtomicWaker;
 use futures_core::Stream;
 use parking_lot::Mutex;
 
-use crate::{Gap, GapReason, Position, Publication, Topic, hub::Hub, hub::SlotRef};
+use crate::{
+    Gap, GapReason, Position, Publication, Topic,
+    hub::{Hub, Missed, SlotRef},
+};
 
 /// What a [`TopicStream`] yields.
 #[derive(Clone, Debug)]
@@ -80,6 +83,10 @@ pub(crate) struct Feed {
 struct FeedState {
     /// The first item, until it is taken: it is not among those that go.
     live: Option<StreamItem>,
+    /// What is missing before `missed`.
+    unrecovered: Option<Gap>,
+    /// What was published before the stream was live; shared with others, and not among those that go.
+    missed: Missed,
     items: VecDeque<StreamItem>,
     /// What went since the oldest item.
     lost: Option<Gap>,
@@ -91,13 +98,18 @@ impl Feed {
         Self { topic, max_len, state: Mutex::default(), reader: AtomicWaker::new() }
     }
 
+    /// The stream is live.
+    pub(crate) fn begin(&self, position: Option<Position>, unrecovered: Option<Gap>, missed: Missed) {
+        let mut state = self.state.lock();
+        state.live = Some(StreamItem::Live { position });
+        state.unrecovered = unrecovered;
+        state.missed = missed;
+        drop(state);
+        self.reader.wake();
+    }
+
     pub(crate) fn push(&self, item: StreamItem) {
         let mut state = self.state.lock();
-        if matches!(item, StreamItem::Live { .. }) {
-            state.live = Some(item);
-            drop(state);
-            return self.reader.wake();
-        }
         if state.items.len() >= self.max_len {
             let lost = match state.items.pop_front() {
                 Some(StreamItem::Publication(publication)) => (publication.position, publication.position),
@@ -122,6 +134,12 @@ impl Feed {
         let mut state = self.state.lock();
         if let Some(live) = state.live.take() {
             return Poll::Ready(Some(live));
+        }
+        if let Some(gap) = state.unrecovered.take() {
+            return Poll::Ready(Some(StreamItem::Gap(gap)));
+        }
+        if let Some(publication) = state.missed.take_first() {
+            return Poll::Ready(Some(StreamItem::Publication(publication)));
         }
         if let Some(gap) = state.lost.take() {
             return Poll::Ready(Some(StreamItem::Gap(gap)));

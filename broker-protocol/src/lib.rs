@@ -5,6 +5,7 @@
 //! - [`CentrifugeJson`]: what the published Centrifuge client SDKs speak.
 //! - [`NoProtobuf`]: tells clients of its Protobuf form that only JSON is spoken.
 //! - [`Plain`]: for clients without an SDK, a bare `new WebSocket(url)`.
+//! - [`Sse`]: the same for `new EventSource(url)`, with the [cursor](SseCursor) from which such a client resumes.
 //!
 //! Numbers and words on the wire stand in one table, [`codes`].
 //!
@@ -21,6 +22,7 @@ mod centrifuge;
 pub mod codes;
 mod json;
 mod plain;
+mod sse;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -32,7 +34,14 @@ mod encoding {
     /// Joins and leaves are shared like publications, and this one leaves them out.
     pub(crate) const PLAIN_ENVELOPE_QUIET: u8 = 4;
     pub(crate) const NO_PROTOBUF: u8 = 5;
+    pub(crate) const SSE_RAW: u8 = 6;
+    pub(crate) const SSE_ENVELOPE: u8 = 7;
+    /// Joins and leaves again.
+    pub(crate) const SSE_ENVELOPE_QUIET: u8 = 8;
 }
 
 pub use centrifuge::{CentrifugeJson, NoProtobuf};
 pub use plain::{Format, Plain, holds_reserved_key, update_interval};
+pub use sse::{
+    CURSOR_LEN_MAX, CURSOR_TOPICS_MAX, InvalidCursor, Record, RecordKind, Sse, SseCursor, SseFraming, TopicKey, no_history, write_cursor,
+};

@@ -10,18 +10,17 @@ use std::{
     time::Instant,
 };
 
-use broker::{Broker, BrokerService};
+use broker::{Broker, BrokerService, ResponseBody};
 use broker_auth::HttpHooks;
 use broker_http::{Api, Health, Ready, Script};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::{COMMIT, VERSION, metrics, pages::Pages};
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<ResponseBody>;
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
 /// The listener for clients and backends: sockets, `/api`, `/broker.js`, `/health`, `/ready`, and in dev mode the page.
@@ -59,17 +58,14 @@ impl Service<Request<Incoming>> for Public {
     fn call(&mut self, request: Request<Incoming>) -> Answering {
         let path = request.uri().path();
         if let Some(page) = self.pages.as_ref().and_then(|pages| pages.answer(request.method(), path, request.headers())) {
-            return Box::pin(ready(Ok(page.map(Full::new))));
+            return Box::pin(ready(Ok(page.map(ResponseBody::from))));
         }
         match path.trim_end_matches('/') {
             "/health" => watched(&mut Health, request),
             "/ready" => watched(&mut self.ready, request),
             "/broker.js" | "/broker.d.ts" => watched(&mut self.script, request),
             path if path == "/api" || path.starts_with("/api/") => watched(&mut self.api, request),
-            _ => {
-                let answering = self.sockets.call(request);
-                Box::pin(async { Ok(answering.await?.map(|body| Full::new(body.into_bytes()))) })
-            }
+            _ => self.sockets.call(request),
         }
     }
 }
@@ -92,10 +88,12 @@ impl Internal {
 
     fn metrics(&self) -> Answer {
         let hooks = self.hooks.as_ref().map(HttpHooks::counts).unwrap_or_default();
-        let snapshot =
-            metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed()).with_gate(&self.broker.gate()).with_hooks(hooks);
+        let snapshot = metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed())
+            .with_gate(&self.broker.gate())
+            .with_hooks(hooks)
+            .with_kept(self.broker.kept());
         let text = metrics::render(snapshot, VERSION, COMMIT);
-        let mut answer = Response::new(Full::from(text));
+        let mut answer = Response::new(Bytes::from(text).into());
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
         answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         answer
@@ -133,7 +131,7 @@ impl Service<Request<Incoming>> for Internal {
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {
-    let mut answer = Response::new(Full::from(text));
+    let mut answer = Response::new(Bytes::from_static(text.as_bytes()).into());
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
@@ -146,5 +144,5 @@ where
     S::Future: Send + 'static,
 {
     let answering = service.call(request);
-    Box::pin(async { Ok(answering.await?.map(|body| Full::new(body.as_bytes().clone()))) })
+    Box::pin(async { Ok(answering.await?.map(|body| body.as_bytes().clone().into())) })
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use broker::Gate;
 use broker_auth::HookCounts;
-use broker_core::{Latency, Stats};
+use broker_core::{Kept, Latency, Stats};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
@@ -14,6 +14,9 @@ use prometheus_client::{
 
 /// The content type of what [`render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Namespaces whose bytes are told apart.
+const NAMESPACES_MAX: usize = 100;
 
 /// The counters of a node at one moment.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,8 @@ pub struct Snapshot {
     hooks: Buckets,
     ticks: Buckets,
     backlog_bytes: u64,
+    /// Bytes that are kept, by namespace.
+    kept: Vec<(String, u64)>,
     uptime: Duration,
 }
 
@@ -59,6 +64,8 @@ impl Snapshot {
                 ("commands_refused", "Commands that were refused", stats.commands_refused.value()),
                 ("publishes", "Publishes that the backplane took", stats.publishes.value()),
                 ("publishes_failed", "Publishes that failed after they were allowed", stats.publishes_failed.value()),
+                ("publishes_without_room", "Publishes refused because as much is kept as may be", stats.publishes_without_room.value()),
+                ("publishes_outdated", "Publishes that were not newer than what had been taken", stats.publishes_outdated.value()),
                 ("deliveries", "Publications handed to connections", stats.deliveries.value()),
                 ("writes", "Writes to connections", stats.writes.value()),
                 ("written_bytes", "Bytes that connections took", stats.bytes_written.value()),
@@ -66,6 +73,7 @@ impl Snapshot {
                 ("gaps", "Gaps that subscribers were told", stats.gaps.value()),
                 ("resumes_recovered", "Resumes that recovered everything", stats.resumes_recovered.value()),
                 ("resumes_failed", "Resumes that could not", stats.resumes_failed.value()),
+                ("resumes_paged", "Subscriptions that got what they missed in pages", stats.resumes_paged.value()),
                 ("snapshot_calls", "Calls of snapshot hooks", stats.snapshot_calls.value()),
                 ("catch_ups", "Times that a slow client's subscription went on from the history", stats.catch_ups.value()),
                 ("panics", "Panics of hooks and codecs that were caught", stats.panics.value()),
@@ -77,6 +85,7 @@ impl Snapshot {
             hooks: Buckets::of(&stats.hook_latency),
             ticks: Buckets::of(&stats.tick_latency),
             backlog_bytes: stats.backlog_bytes.value(),
+            kept: Vec::new(),
             uptime,
         }
     }
@@ -90,6 +99,18 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// Adds the bytes that are kept. Of many namespaces those that keep most are named, the rest is one.
+    pub fn with_kept(mut self, kept: Kept) -> Self {
+        let mut namespaces = kept.namespaces;
+        namespaces.sort_unstable_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
+        let rest: usize = namespaces.iter().skip(NAMESPACES_MAX).map(|(_, bytes)| bytes).sum();
+        self.kept = namespaces.into_iter().take(NAMESPACES_MAX).map(|(name, bytes)| (name.into(), bytes as u64)).collect();
+        if rest > 0 {
+            self.kept.push(("(others)".to_owned(), rest as u64));
+        }
+        self
+    }
+
     /// Adds what hooks over HTTP count.
     pub fn with_hooks(mut self, hooks: Vec<HookCounts>) -> Self {
         self.called = hooks;
@@ -134,6 +155,11 @@ impl Collector for Node {
         }
         let backlog = encoder.encode_descriptor("backlog", "Bytes that wait for clients", Some(&Unit::Bytes), MetricType::Gauge)?;
         ConstGauge::new(signed(node.backlog_bytes)).encode(backlog)?;
+        let help = "Bytes that are kept of topics in this process";
+        let mut kept = encoder.encode_descriptor("kept", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        for (namespace, bytes) in &node.kept {
+            ConstGauge::new(signed(*bytes)).encode(kept.encode_family(&[("namespace", namespace.as_str())])?)?;
+        }
         let uptime = encoder.encode_descriptor("uptime", "Time since the start", Some(&Unit::Seconds), MetricType::Gauge)?;
         ConstGauge::new(node.uptime.as_secs_f64()).encode(uptime)?;
         for (name, help, value) in &node.counters {

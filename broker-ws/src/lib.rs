@@ -42,6 +42,7 @@ mod framing;
 mod gate;
 mod handshake;
 mod limits;
+mod line;
 mod pipe;
 mod port;
 mod queue_outlet;
@@ -57,6 +58,7 @@ pub use framing::WebSocketFraming;
 pub use gate::{ClientAddress, ConnectRate, ForwardedHeader, Gate, InvalidProxy, NotAdmitted, Pending, TrustedProxies};
 pub use handshake::{Handshake, HandshakeError};
 pub use limits::WsLimits;
+pub use line::Line;
 pub use reader::{Event, Reader};
 pub use server::{OverTls, Peer, ServerOptions, serve};
 #[cfg(feature = "tls")]

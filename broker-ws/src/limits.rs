@@ -42,7 +42,8 @@ pub struct WsLimits {
     pub pending_max_per_address: usize,
     /// Most connections altogether that have not said who they are. Default: 20,000.
     pub pending_max: usize,
-    /// How long sent bytes may stay unacknowledged until the kernel gives the connection up, where it can (Linux). Default: 30 s.
+    /// How long a peer may take nothing of an HTTP answer, and how long sent bytes may stay unacknowledged until the kernel gives the connection up,
+    /// where it can (Linux). Default: 30 s.
     pub unacknowledged_timeout: Duration,
     /// Silence after which the kernel probes the peer. Default: 60 s.
     pub keepalive_interval: Duration,

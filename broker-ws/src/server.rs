@@ -17,6 +17,7 @@ use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     time::{sleep, timeout},
@@ -25,9 +26,11 @@ use tokio::{
 #[cfg(feature = "tls")]
 use crate::Tls;
 use crate::{
-    Gate, Pending, WsLimits,
+    Gate, Line, Pending, WsLimits,
     door::{REFUSALS_MAX, Refused, refuse},
+    line::Lined,
     seats::{Seat, Seats},
+    socket_outlet::configure,
 };
 
 /// The longest head of a request, in bytes, and the size of hyper's buffer.
@@ -130,7 +133,8 @@ where
                 pauses = Pauses::default();
                 match let_in(&seats, options, peer) {
                     Ok((seat, pending)) => {
-                        let brought = Brought { seat, pending: Arc::new(Mutex::new(pending)), peer, is_over_tls: false };
+                        let line = Line::default();
+                        let brought = Brought { seat, pending: Arc::new(Mutex::new(pending)), peer, line, is_over_tls: false };
                         let service = WithBrought { service: service.clone(), brought };
                         tokio::spawn(serve_one(stream, service, options.clone(), refusals.clone(), end.clone()));
                     }
@@ -176,7 +180,7 @@ where
         readable = timeout(options.limits.handshake_timeout, stream.readable()) => if !matches!(readable, Ok(Ok(()))) { return },
         _ = end.changed() => return,
     }
-    let _ = stream.set_nodelay(true);
+    configure(&stream, &options.limits);
     #[cfg(feature = "tls")]
     if let Some(tls) = &options.tls {
         let mut service = service;
@@ -186,7 +190,7 @@ where
             _ = end.changed() => return,
         };
         match shaken {
-            Ok(stream) => serve_http(TokioIo::new(stream), service, &options.limits, end).await,
+            Ok(stream) => serve_http(stream, service, &options.limits, end).await,
             Err(crate::tls::NoHandshake::PlainHttp(stream)) => {
                 if let Some(refusal) = refusals.take() {
                     refuse(stream, Refused::NotTls, refusal).await;
@@ -197,18 +201,19 @@ where
         return;
     }
     drop(refusals);
-    serve_http(TokioIo::new(stream), service, &options.limits, end).await;
+    serve_http(stream, service, &options.limits, end).await;
 }
 
 async fn serve_http<Io, S, B>(io: Io, service: WithBrought<S>, limits: &WsLimits, mut end: watch::Receiver<()>)
 where
-    Io: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let io = TokioIo::new(Lined::new(io, service.brought.line.clone(), limits.unacknowledged_timeout));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake_timeout)
@@ -260,6 +265,7 @@ struct Brought {
     /// Goes with the first request: whoever has asked something is no longer silent.
     pending: Arc<Mutex<Option<Pending>>>,
     peer: SocketAddr,
+    line: Line,
     is_over_tls: bool,
 }
 
@@ -280,10 +286,11 @@ impl<S: tower_service::Service<Request<Incoming>>> tower_service::Service<Reques
     }
 
     fn call(&mut self, mut request: Request<Incoming>) -> S::Future {
-        let Brought { seat, pending, peer, is_over_tls } = &self.brought;
+        let Brought { seat, pending, peer, line, is_over_tls } = &self.brought;
         let extensions = request.extensions_mut();
         extensions.insert(seat.clone());
         extensions.insert(Peer(*peer));
+        extensions.insert(line.clone());
         if let Some(pending) = pending.lock().take() {
             extensions.insert(pending);
         }

@@ -135,6 +135,10 @@ impl Outlet for SocketOutlet {
 
 impl Drop for SocketOutlet {
     fn drop(&mut self) {
+        if let Some(write) = &self.write {
+            // Given up, with something that its client does not take: the kernel is to forget that too, and not to keep it for an orphan.
+            let _ = SockRef::from(write.as_ref()).set_linger(Some(Duration::ZERO));
+        }
         self.finish();
     }
 }
@@ -261,6 +265,15 @@ mod tests {
         assert_eq!(outlet.try_write(&[Bytes::from_static(b"x")]).unwrap(), 1);
         let pending = poll_fn(|cx| Poll::Ready(pipe.poll_out(cx).is_pending())).await;
         assert!(pending, "nobody waits for room any more");
+    }
+
+    #[tokio::test]
+    async fn what_a_client_does_not_take_is_forgotten_with_its_connection() {
+        let (mut outlet, pipe, mut client) = connected().await;
+        while outlet.try_write(&[Bytes::from(vec![7; 1 << 16])]).is_ok_and(|written| written == 1 << 16) {}
+        drop((outlet, pipe));
+        let mut got = Vec::new();
+        assert_eq!(client.read_to_end(&mut got).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]

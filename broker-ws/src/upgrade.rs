@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{WsLimits, connection::ConnectionTask, pipe::Pipe, queue_outlet, seats::Seat, socket_outlet};
+use crate::{WsLimits, connection::ConnectionTask, line::Lined, pipe::Pipe, queue_outlet, seats::Seat, socket_outlet};
 
 /// The promise of a pipe: it is kept when the 101 has been written.
 #[derive(Debug)]
@@ -96,6 +96,11 @@ where
 
 /// The socket under an upgraded connection, with what hyper had read beyond the request; else the connection as it is.
 fn downcast(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    // A connection of our own listener.
+    let upgraded = match upgraded.downcast::<TokioIo<Lined<TcpStream>>>() {
+        Ok(parts) => return Ok((parts.io.into_inner().into_inner(), parts.read_buf)),
+        Err(upgraded) => upgraded,
+    };
     // Connections of hyper-util's `auto` builder (axum) wrap the socket once more than those of hyper's own.
     match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),

@@ -3,9 +3,9 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use broker_core::{
-    Connect, ControlError, Engine, GroupCount, Head, HistoryError, HistoryPage, HistoryQuery, NodeInfo, PresenceError, PresenceStats,
-    Publish, PublishError, Published, Refusal, Revocation, SessionInfo, Sessions, Stats, SubscribeError, Target, Topic, TopicCount,
-    TopicStream, UserSessions,
+    Connect, ControlError, Engine, GroupCount, Head, HistoryError, HistoryPage, HistoryQuery, Kept, NodeInfo, PresenceError, PresenceStats,
+    Publish, PublishError, Published, Refusal, Revocation, SessionInfo, Sessions, StateRequest, StateRows, Stats, SubscribeError, Target,
+    Topic, TopicCount, TopicStream, UserSessions,
 };
 use broker_ws::{Gate, ServerOptions, WsLimits, say_goodbye, serve_io};
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     Builder, LocalClient, local,
-    service::{BrokerService, Opened, PeerFrom, Refused, as_frames, open, origin::Origins, routes::Routes},
+    service::{BrokerService, Opened, PeerFrom, Refused, Way, as_frames, open, origin::Origins, routes::Routes},
 };
 
 /// A broker inside the process. Cloning copies a pointer; when the last handle and service are gone, the engine ends.
@@ -80,7 +80,17 @@ impl Broker {
         self.shared.engine.history(topic, query).await
     }
 
-    /// Forgets the history of a topic; positions go on. Cancelled, it may have happened or not.
+    /// Reads the newest publication of each key of a topic, oldest first, in pages. Cancel-safe.
+    pub async fn state(&self, topic: &Topic, request: StateRequest) -> Result<StateRows, HistoryError> {
+        self.shared.engine.state(topic, request).await
+    }
+
+    /// Bytes that are kept in this process, by namespace and altogether; nothing where the backplane keeps elsewhere.
+    pub fn kept(&self) -> Kept {
+        self.shared.engine.kept()
+    }
+
+    /// Forgets the history of a topic; positions go on, and so does the state. Cancelled, it may have happened or not.
     pub async fn remove_history(&self, topic: &Topic) -> Result<(), HistoryError> {
         self.shared.engine.remove_history(topic).await
     }
@@ -206,7 +216,7 @@ impl Broker {
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let limits = Arc::clone(&self.shared.limits);
-        match open(&self.shared, head, None).await {
+        match open(&self.shared, head, None, Way::WebSocket).await {
             Ok(Opened { connection, protocol, .. }) => {
                 serve_io(io, connection, protocol, limits).await;
                 Ok(())

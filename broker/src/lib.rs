@@ -71,12 +71,12 @@ mod typed;
 pub use broker_core::{
     Action, Authorizer, Backplane, ByNamespace, CallRequest, Capability, CloseReason, Connect, ConnectRequest, ControlBus, ControlError,
     Decision, Disconnected, Engine, Epoch, Except, Filter, FilterNode, Gap, GapReason, Grant, GroupCount, Head, HistoryError, HistoryPage,
-    HistoryQuery, Identity, InvalidFilter, InvalidPattern, InvalidPosition, InvalidTenant, InvalidTopic, Member, MemoryRegistry,
+    HistoryQuery, Identity, InvalidFilter, InvalidPattern, InvalidPosition, InvalidTenant, InvalidTopic, Kept, Member, MemoryRegistry,
     MessageRequest, Namespace, Namespaces, NodeInfo, Payload, PayloadKind, Position, Presence, PresenceError, PresenceStats, Priority,
     Publication, Publish, PublishError, PublishRequest, Published, Rate, RateSet, Rates, Recovery, RefreshRequest, Refusal, RefusalKind,
     Registry, Renewal, Revocation, Revoked, Selection, Sent, ServerSubscription, SessionId, SessionInfo, SessionReport, Sessions, Settings,
-    Since, SlowConsumer, SnapshotFailed, Stats, StreamItem, Subject, Subscribe, SubscribeError, SubscribeRequest, Tags, Target, TargetSet,
-    Tenant, Topic, TopicCount, TopicPattern, TopicStream, UserId, UserSessions, Verb, Verbs,
+    Since, SlowConsumer, SnapshotFailed, StateRequest, StateRows, Stats, StreamItem, Subject, Subscribe, SubscribeError, SubscribeRequest,
+    Tags, Target, TargetSet, Tenant, Topic, TopicCount, TopicPattern, TopicStream, UserId, UserSessions, Verb, Verbs, Version,
 };
 pub use broker_protocol::Format;
 pub use broker_ws::{ClientAddress, ConnectRate, ForwardedHeader, Gate, InvalidProxy, Peer, TrustedProxies, WsLimits};

@@ -106,6 +106,13 @@ pub enum TypedItem<T> {
         /// Its place in the history.
         position: Option<Position>,
     },
+    /// A key went from the topic's state, and nothing else was said of it.
+    Removed {
+        /// The key.
+        key: Box<str>,
+        /// Its place in the history.
+        position: Option<Position>,
+    },
     /// Someone sent what is no `T`.
     Unreadable {
         /// Why it is none.
@@ -133,6 +140,9 @@ impl<T: DeserializeOwned> TypedStream<T> {
                 StreamItem::Gap(gap) => TypedItem::Gap(gap),
                 StreamItem::Publication(publication) => {
                     let position = publication.position;
+                    if let Some(key) = publication.key.as_ref().filter(|_| publication.removed && publication.data.is_empty()) {
+                        return Some(TypedItem::Removed { key: key.clone(), position });
+                    }
                     match serde_json::from_slice(publication.data.bytes()) {
                         Ok(value) => TypedItem::Value { value, position },
                         Err(error) => TypedItem::Unreadable { why: error.to_string(), position },

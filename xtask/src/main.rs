@@ -4,11 +4,13 @@ mod architecture;
 mod bench;
 mod check;
 mod e2e;
+mod mutants;
 mod needs;
 mod process;
 mod report;
 mod sizes;
 mod source;
+mod verify;
 mod workspace;
 
 use std::process::ExitCode;
@@ -24,6 +26,13 @@ cargo xtask <command>
   architecture          only the architecture rules and the report of long files and functions
   hostile [--cases N]   generated hostile input over real sockets beside a healthy client (10,000 cases by default)
   model [SCHEDULES]     the hub's ordering and joining under shuttle's scheduler (20,000 random schedules and as many with few preemptions)
+  sim [SEEDS]           simulated clients, node and faults, one run for each seed (10,000 seeds by default)
+  sim --seed N          one of them, with what happened in it
+  properties [CASES]    the property tests of session and resume (1,000,000 generated cases each by default)
+  mutants [WORD,..]     plants bugs in a copy of the source and says which tests catch them
+  bench-stuck [...]     what 10,000 subscribers that take nothing cost, and what a healthy one notices of them
+  bench-storm [...]     how long until 10,000 subscribers are back that come at once, each with what it missed
+  bench-crowd [...]     what a subscriber notices of 5,000 others at 10 messages a second
   bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
 
@@ -55,7 +64,16 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["hostile", "--cases", cases] => e2e::hostile(cases.parse()?),
         ["model"] => check::model(20_000),
         ["model", schedules] => check::model(schedules.parse()?),
+        ["sim"] => verify::simulate(&["10000"]),
+        ["sim", arguments @ ..] => verify::simulate(arguments),
+        ["properties"] => verify::properties(1_000_000),
+        ["properties", cases] => verify::properties(cases.parse()?),
+        ["mutants"] => mutants::run(""),
+        ["mutants", filter] => mutants::run(filter),
         ["bench-fanout", options @ ..] => bench::fanout(options),
+        ["bench-stuck", options @ ..] => bench::fanout(&[&["stuck"], options].concat()),
+        ["bench-storm", options @ ..] => bench::fanout(&[&["storm"], options].concat()),
+        ["bench-crowd", options @ ..] => bench::fanout(&[&["crowd"], options].concat()),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }
 }

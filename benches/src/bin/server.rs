@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use broker::{Broker, Namespace, Verb};
+use broker::{Broker, Namespace, Rates, Verb};
 use tokio::net::TcpListener;
 
 fn main() -> anyhow::Result<()> {
@@ -16,6 +16,8 @@ fn main() -> anyhow::Result<()> {
             .anonymous()
             .namespace("kept", open.clone().history(300, Duration::from_secs(600)))
             .default_namespace(open)
+            // One session publishes for all; what it may is not what is measured.
+            .settings(|settings| settings.rates = Rates::OFF)
             .build()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("listening on {}", listener.local_addr()?);

@@ -224,8 +224,9 @@ pub(crate) async fn history(
         None => None,
         Some(Since::Beginning) => (!reverse).then_some(0),
         Some(Since::Position(position)) => Some(position.offset),
+        Some(Since::Unreadable) => return Err(Refusal::bad_request("the position cannot be read").hint("ask without a position")),
     };
-    let query = LogQuery { after, limit: Some(limit), reverse };
+    let query = LogQuery { after, limit: Some(limit), bytes: Some(hub.rules.settings.history_max_bytes), reverse };
     let page = hub.backplane.history(topic, query, keep_of(namespace)).await;
     let page = page.map_err(|error| unanswered(error).retry_after(Duration::from_secs(1)))?;
     match since {

@@ -235,13 +235,18 @@ impl Backlog {
         self.partial.is_none() && !self.entries.iter().any(is_of)
     }
 
-    /// The position of the first publication of a topic that waits; `None` also where a gap of it waits.
+    /// The position of the first publication of a topic that waits; `None` also where a gap of it waits, or one that no history can bring again.
     pub(crate) fn first_of(&self, topic: &Topic) -> Option<Position> {
         let mut first = None;
         for entry in &self.entries {
             match entry {
                 Entry::Gap(gap) if gap.topic == *topic => return None,
-                Entry::Run(run) if first.is_none() && run.topic() == topic => first = run.publications().next()?.encoded().position,
+                Entry::Run(run) if run.topic() == topic => {
+                    for waiting in run.publications() {
+                        let position = waiting.encoded().position?;
+                        first.get_or_insert(position);
+                    }
+                }
                 _ => {}
             }
         }
@@ -261,8 +266,11 @@ impl Backlog {
     /// Of a topic, leaves the newest publication of each key, and the newest without a key, and says how many went. They stand together then, where
     /// the first of them stood.
     pub(crate) fn conflate(&mut self, topic: &Topic, held: &Held) -> u64 {
+        let is_gap = |entry: &Entry| matches!(entry, Entry::Gap(gap) if gap.topic == *topic);
+        // What follows a gap stays behind it: it may be of another epoch.
+        let after_gap = self.entries.iter().rposition(is_gap).map_or(0, |at| at + 1);
         let runs = || {
-            self.entries.iter().enumerate().filter_map(|(at, entry)| match entry {
+            self.entries.iter().enumerate().skip(after_gap).filter_map(|(at, entry)| match entry {
                 Entry::Run(run) if run.topic() == topic => Some((at, run)),
                 _ => None,
             })
@@ -362,7 +370,7 @@ impl Dropped {
         match dropped {
             None => *dropped = Some(Self { at, gap, count }),
             Some(so_far) => {
-                so_far.gap.to = gap.to;
+                so_far.gap.to = gap.to.or(so_far.gap.to);
                 so_far.count += count;
                 if gap.reason != GapReason::SlowConsumer {
                     so_far.gap.reason = gap.reason;
@@ -410,6 +418,50 @@ mod tests {
             }
             assert_eq!(out, "<reply>[one][two][three][five]");
         }
+    }
+
+    /// A publication that stands in no history.
+    fn unplaced(frame: &str) -> Arc<Batch> {
+        let publications = [Encoded { seq: 1, position: None, end: frame.len() as u32 }];
+        let bytes = Bytes::copy_from_slice(frame.as_bytes());
+        Arc::new(Batch::new("a".parse().unwrap(), bytes, publications.into(), Box::default(), &Held::default()))
+    }
+
+    #[test]
+    fn what_no_history_brings_again_is_not_let_go_to_be_read_later() {
+        let mut backlog = Backlog::default();
+        let a: Topic = "a".parse().unwrap();
+        backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
+        assert_eq!(backlog.first_of(&a).map(|first| first.offset), Some(3));
+        backlog.push_batch(&unplaced("[none]"), 0);
+        assert_eq!(backlog.first_of(&a), None);
+    }
+
+    #[test]
+    fn a_gap_ends_at_the_last_position_that_went_with_it() {
+        let mut backlog = Backlog::default();
+        backlog.push_batch(&batch("a", 3, &["[three]"]), 0);
+        backlog.push_batch(&unplaced("[none]"), 0);
+        let gap = backlog.drop_all(&"a".parse().unwrap()).unwrap().gap;
+        assert_eq!((gap.from.unwrap().offset, gap.to.unwrap().offset), (3, 3));
+    }
+
+    #[test]
+    fn the_newest_of_a_new_epoch_stays_behind_the_gap_that_begins_it() {
+        let sourced = |frame: &str| {
+            let source = Arc::new(crate::Publication::new("a".parse().unwrap(), crate::Publish::new(crate::Payload::text(frame))));
+            let publications = [Encoded { seq: 1, position: None, end: frame.len() as u32 }];
+            let bytes = Bytes::copy_from_slice(frame.as_bytes());
+            Arc::new(Batch::new("a".parse().unwrap(), bytes, publications.into(), [source].into(), &Held::default()))
+        };
+        let mut backlog = Backlog::default();
+        let a: Topic = "a".parse().unwrap();
+        backlog.push_batch(&sourced("[old]"), 0);
+        backlog.push_gap(&a, Gap { from: None, to: None, reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"), false);
+        backlog.push_batch(&sourced("[new]"), 0);
+        backlog.push_batch(&sourced("[newer]"), 0);
+        assert_eq!(backlog.conflate(&a, &Held::default()), 1);
+        assert_eq!(text(&backlog), "[old]<epoch>[newer]");
     }
 
     #[test]

@@ -170,7 +170,9 @@ impl Run {
         let mut taken = Taken { first, last: first, bytes: 0, count: 0 };
         loop {
             let batch = &self.first;
-            taken.last = batch.publications[self.from as usize];
+            let next = batch.publications[self.from as usize];
+            // One without a position hides none that went before it.
+            taken.last = Encoded { position: next.position.or(taken.last.position), ..next };
             taken.bytes += batch.end(self.from) - batch.start(self.from);
             taken.count += 1;
             self.from += 1;

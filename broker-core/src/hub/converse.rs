@@ -11,14 +11,14 @@ use super::{
     errands::poll_once,
     inbox::{Item, Joined, MemberRef, SlotRef},
     members::Member,
+    paging::{page_bytes, safe_position},
     shard::Shard,
     topic_entry::Wants,
 };
 use crate::{
-    CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, ServerSubscription, Stats,
-    Subscribed, panics,
+    CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Resume, ServerSubscription,
+    Stats, Subscribed, panics,
     session::{Answer, AsOf, AskId, Completion, Effect, Join, Leave, Question, Session},
-    stream::StreamItem,
 };
 
 impl Shard {
@@ -269,7 +269,7 @@ impl Shard {
 
     fn join(&self, at: SlotRef, join: Join) {
         let member = MemberRef { at, subscription: join.generation };
-        let wants = Wants { join_leave: join.join_leave, snapshot: true };
+        let wants = Wants { join_leave: join.join_leave, snapshot: true, again: false };
         self.hub.join(&join.topic, &join.namespace, member, join.since, wants);
         self.hub.run_errands();
     }
@@ -285,8 +285,11 @@ impl Shard {
             conn.backlog.drop_all(&leave.topic);
         }
         if !self.left_behind(at, conn, &leave) {
-            let Some((entry, _)) = self.remove_member(conn.variant, at.slot, &leave.topic) else { return };
-            entry.leave(&self.hub.ports, self.index);
+            match self.remove_member(conn.variant, at.slot, &leave.topic) {
+                Some((entry, _)) => entry.leave(&self.hub.ports, self.index),
+                None if self.stop_paging(at.slot, &leave.topic) => {}
+                None => return,
+            }
         }
         self.hub.goes(&leave.topic, &leave.namespace, leave.who, leave.closed);
     }
@@ -294,22 +297,17 @@ impl Shard {
     /// The hub counts a new member here: it becomes one, or the hub is left at once (J9).
     pub(super) fn joined(&mut self, joined: Joined, now: Instant) {
         let Some(joined) = self.caught_up(joined, now) else { return };
-        let Joined { entry, member, join_leave, last, position, resume, missed, snapshot } = joined;
+        let Joined { entry, member, join_leave, rows, last, mut position, mut resume, mut missed, snapshot, again: _ } = joined;
         let at = member.at;
         if let Some(slot) = self.slots.get(at.slot as usize).filter(|slot| slot.generation == at.generation)
             && let Some(occupant @ Occupant::Stream(..)) = &slot.occupant
         {
-            occupant.feed(StreamItem::Live { position });
-            if let Some(gap) = resume.and_then(|resume| resume.gap) {
-                occupant.feed(StreamItem::Gap(gap));
-            }
-            for publication in missed {
-                occupant.feed(StreamItem::Publication(publication));
-            }
+            occupant.begin(position, resume.and_then(|resume| resume.gap), missed);
             let member = Member { slot: at.slot, join_leave: false, chooses: false, last };
             return self.add_member(&entry, super::members::Variant::STREAM, None, member, None);
         }
         let refused = resume.is_some_and(|resume| !resume.recovered);
+        let max = self.backlog_max();
         let (variant, codec, info, refused, selection) = match self.conn(at) {
             Some(conn) if conn.session.awaits(&entry.topic, member.subscription) => {
                 let refused = refused && conn.session.refuses_unrecovered(&entry.topic);
@@ -330,14 +328,30 @@ impl Shard {
         let namespace = entry.namespace.clone();
         let coming = self.hub.comes(&entry.topic, &namespace, &info);
         self.hub.stats.subscriptions.add(u64::from(!entry.topic.is_of_a_user()));
-        self.add_member(&entry, variant, Some(codec), Member { slot: at.slot, join_leave, chooses: selection.is_some(), last }, selection);
+        // Without positions nobody can go on after a page.
+        let page_bytes = if entry.keeps_log { self.conn(at).map_or(0, |conn| page_bytes(conn, max)) } else { usize::MAX };
+        let page = missed.take_page(page_bytes, |publication| publication.is_for(&info));
+        let top = position.filter(|_| rows || !missed.is_empty());
+        if let Some(top) = top {
+            // Whoever is cut between what follows must not take it for received.
+            position = Some(safe_position(top, resume));
+            if let Some(Resume { gap: Some(gap), .. }) = &mut resume {
+                gap.to = None;
+            }
+        }
+        if let Some(until) = top.filter(|_| !missed.is_empty()) {
+            self.begin_paging(&entry, member, join_leave, missed, until);
+        } else {
+            let member = Member { slot: at.slot, join_leave, chooses: selection.is_some(), last };
+            self.add_member(&entry, variant, Some(codec), member, selection);
+        }
         let subscribed = Subscribed {
             topic: entry.topic.clone(),
             position,
             recoverable: entry.keeps_log && namespace.recovery != crate::Recovery::Off,
             resume,
             snapshot,
-            missed,
+            missed: page,
             data: None,
             ttl: None,
         };

@@ -29,8 +29,11 @@ impl Directory {
         imp::remove_if(&self.0, entry, dead)
     }
 
+    /// Every entry, in the order in which they were made: what follows from going through them can be had again.
     pub(crate) fn all(&self) -> Vec<Arc<TopicEntry>> {
-        imp::all(&self.0)
+        let mut all = imp::all(&self.0);
+        all.sort_unstable_by_key(|entry| entry.incarnation);
+        all
     }
 }
 

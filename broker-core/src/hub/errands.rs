@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Hub, keep_of, ports::Errand, topic_entry::TopicEntry};
+use super::{Hub, ports::Errand, reading, topic_entry::TopicEntry};
 use crate::{Refusal, SnapshotFailed, hooks::BoxFuture, panics};
 
 /// Pause after the first failed call of a backplane, doubled by each further one.
@@ -62,10 +62,10 @@ impl Hub {
                 }));
             }
             Errand::Interest { entry, wanted } => self.change_interest(entry, wanted),
-            Errand::Read { entry, query } => {
+            Errand::Read { entry, query, state } => {
                 let hub = self.clone();
                 self.go_on(Box::pin(async move {
-                    let answer = hub.backplane.history(&entry.topic, query, keep_of(&entry.namespace)).await;
+                    let answer = reading::read(&*hub.backplane, &entry, query, state).await;
                     entry.read_done(&hub.ports, answer);
                 }));
             }

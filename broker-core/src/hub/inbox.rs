@@ -8,7 +8,7 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{conn::NewOccupant, control::Errand, topic_entry::TopicEntry};
+use super::{conn::NewOccupant, control::Errand, missed::Missed, topic_entry::TopicEntry};
 use crate::{
     CloseReason, Command, Gap, Outlet, Payload, Position, Publication, Refusal, Resume,
     backplane::Announcement,
@@ -74,11 +74,15 @@ pub(crate) struct Joined {
     pub(crate) entry: Arc<TopicEntry>,
     pub(crate) member: MemberRef,
     pub(crate) join_leave: bool,
+    /// It was counted before, and joins after its pages.
+    pub(crate) again: bool,
+    /// Whether `missed` begins with the rows of the topic's state.
+    pub(crate) rows: bool,
     /// The member gets what has a greater `seq`.
     pub(crate) last: u64,
     pub(crate) position: Option<Position>,
     pub(crate) resume: Option<Resume>,
-    pub(crate) missed: Vec<Arc<Publication>>,
+    pub(crate) missed: Missed,
     pub(crate) snapshot: Option<Payload>,
 }
 

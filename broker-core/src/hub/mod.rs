@@ -17,11 +17,15 @@ mod in_order;
 mod inbox;
 mod life_log;
 mod members;
+mod missed;
 #[cfg(all(test, broker_model))]
 mod model;
 mod orders;
+mod paging;
 mod ports;
+mod publishing;
 mod rates;
+mod reading;
 mod recent;
 mod reports;
 mod resume;
@@ -49,6 +53,8 @@ pub use conn::Start;
 pub(crate) use conn::{Credit, NewConnection, NewOccupant};
 pub(crate) use inbox::{Item, MemberRef, SlotRef};
 pub(crate) use members::Codec;
+pub(crate) use missed::Missed;
+pub(crate) use publishing::check_keys;
 pub use reports::PublishReport;
 pub(crate) use reports::Reporting;
 pub(crate) use shard::Shard;
@@ -63,8 +69,8 @@ use self::{
     topic_entry::{NewTopic, TopicEntry},
 };
 use crate::{
-    Act, Backplane, ControlBus, ControlQuestion, Keep, Namespace, Presence, Publication, Publish, PublishError, Published, Registry, Since,
-    Sink, Stats, Target, Topic, UserId, backplane::Announcement, hooks::Hooks, session::Rules,
+    Backplane, ControlBus, Keep, KeepState, Namespace, Presence, Publication, Registry, Since, Sink, Stats, Topic, UserId,
+    backplane::Announcement, hooks::Hooks, session::Rules,
 };
 
 /// How long other nodes may take to answer a question.
@@ -204,34 +210,6 @@ impl Hub {
         self.directory.find(topic).is_some_and(|entry| entry.cancel(&self.ports, member))
     }
 
-    /// Appends and sends, after the bounds of this node are checked.
-    ///
-    /// The caller runs the errands.
-    pub(crate) async fn publish(&self, topic: &Topic, namespace: &Namespace, publish: Publish) -> Result<Published, PublishError> {
-        if self.closed.load(Relaxed) {
-            return Err(PublishError::Closed);
-        }
-        if topic.namespace() == Some("session") {
-            // One session hears it, and it ends with that: nothing is kept, no node but that session's is concerned.
-            let question = ControlQuestion::Act(Target::Topic(topic.clone()), Act::Send(Arc::new(publish)));
-            self.control.ask(question, CONTROL_TIMEOUT).await;
-            self.stats.publishes.add(1);
-            return Ok(Published::at(None));
-        }
-        if let Some(entry) = self.directory.find(topic)
-            && !entry.has_room(publish.weight_bytes(topic))
-        {
-            self.stats.publishes_failed.add(1);
-            return Err(PublishError::Overloaded);
-        }
-        let published = self.backplane.publish(topic, publish, keep_of(namespace)).await;
-        match &published {
-            Ok(_) => self.stats.publishes.add(1),
-            Err(_) => self.stats.publishes_failed.add(1),
-        }
-        Ok(published?)
-    }
-
     pub(crate) fn user_connected(&self, user: &UserId) {
         if !user.is_anonymous() {
             *self.users.lock().entry(user.clone()).or_insert(0) += 1;
@@ -273,6 +251,7 @@ impl Hub {
             namespace: namespace.clone(),
             incarnation: self.incarnations.fetch_add(1, Relaxed) + 1,
             keeps_log: namespace.keeps_history() && self.backplane.capabilities().history,
+            keeps_rows: namespace.keeps_state() && self.backplane.capabilities().state,
             has_snapshot: self.hooks.snapshot_of(topic).is_some(),
             snapshot_max_age: self.rules.settings.snapshot_max_age,
             snapshot_stale_max: self.rules.settings.snapshot_stale_max,
@@ -284,7 +263,11 @@ impl Hub {
 
 /// What a namespace keeps of a topic.
 pub(crate) fn keep_of(namespace: &Namespace) -> Keep {
-    Keep { size: namespace.history_size, ttl: namespace.history_ttl }
+    let keep = Keep::history(namespace.history_size, namespace.history_ttl).bytes(namespace.history_bytes).memory_max(namespace.memory_max);
+    if !namespace.keeps_state() {
+        return keep;
+    }
+    keep.state(KeepState { size: namespace.state_size, bytes: namespace.state_bytes, ttl: namespace.state_ttl })
 }
 
 impl Sink for Hub {

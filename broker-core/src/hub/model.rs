@@ -6,7 +6,7 @@
 //! Run by `cargo xtask model`; a schedule that fails is printed and can be replayed.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -22,10 +22,11 @@ use super::{Hub, NewHub, Shard, shard::Tick};
 use crate::{
     Announcement, Backplane, ByNamespace, Capabilities, Connect, Engine, Epoch, Keep, LogPage, LogQuery, MemoryControl, MemoryPresence,
     MemoryRegistry, Namespace, Namespaces, Payload, Position, Publication, Publish, PublishFailed, Published, Request, Settings, Since,
-    Sink, SlowConsumer, Subscribe, Topic, Unavailable, hooks::Hooks, session::Rules, sync::Mutex, testing::ModelClient,
+    Sink, SlowConsumer, StatePage, StateQuery, Subscribe, Topic, Unavailable, hooks::Hooks, session::Rules, sync::Mutex,
+    testing::ModelClient,
 };
 
-const TOPICS: [&str; 4] = ["cut:a", "drop:a", "catch:a", "plain:a"];
+const TOPICS: [&str; 5] = ["cut:a", "drop:a", "catch:a", "plain:a", "rows:a"];
 const SHARDS: usize = 2;
 const HISTORY: usize = 3;
 
@@ -46,6 +47,7 @@ struct Log {
     epoch: Epoch,
     top: u64,
     entries: VecDeque<Arc<Publication>>,
+    rows: BTreeMap<u64, Arc<Publication>>,
     truth: Truth,
 }
 
@@ -60,6 +62,7 @@ impl Bus {
             epoch: Epoch::from_random(thread_rng().r#gen()),
             top: 0,
             entries: VecDeque::new(),
+            rows: BTreeMap::new(),
             truth: HashMap::new(),
         });
         work(log)
@@ -70,6 +73,7 @@ impl Bus {
         self.with_log(topic, |log| {
             log.epoch = Epoch::from_random(thread_rng().r#gen());
             log.entries.clear();
+            log.rows.clear();
         });
     }
 
@@ -103,7 +107,7 @@ impl Backplane for Bus {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none().history()
+        Capabilities::none().history().state()
     }
 
     async fn publish(&self, topic: &Topic, publish: Publish, keep: Keep) -> Result<Published, PublishFailed> {
@@ -125,6 +129,12 @@ impl Backplane for Bus {
             publication.position = Some(position);
             let publication = Arc::new(publication);
             log.truth.insert((topic.clone(), log.epoch, log.top), String::from_utf8_lossy(publication.data.bytes()).into_owned());
+            if keep.state.is_some() {
+                log.rows.retain(|_, row| row.key != publication.key);
+                if !publication.removed {
+                    log.rows.insert(log.top, publication.clone());
+                }
+            }
             log.entries.push_back(publication.clone());
             while log.entries.len() > keep.size {
                 log.entries.pop_front();
@@ -153,6 +163,7 @@ impl Backplane for Bus {
         }
         let page = self.with_log(topic, |log| LogPage {
             top: Position { offset: log.top, epoch: log.epoch },
+            kept_from: log.entries.front().and_then(|oldest| oldest.position).map_or(log.top, |oldest| oldest.offset - 1),
             publications: log
                 .entries
                 .iter()
@@ -162,6 +173,18 @@ impl Backplane for Bus {
                 .collect(),
         });
         // The answer travels: others go on meanwhile.
+        thread::yield_now();
+        Ok(page)
+    }
+
+    async fn state(&self, topic: &Topic, query: StateQuery, _keep: Keep) -> Result<StatePage, Unavailable> {
+        // One row at a time: others go on between two pages.
+        let page = self.with_log(topic, |log| {
+            let mut rows = log.rows.range(query.after.map_or(0, |after| after + 1)..);
+            let row = rows.next().map(|(_, row)| row.clone());
+            let next = rows.next().and(row.as_ref()).and_then(|row| row.position).map(|position| position.offset);
+            StatePage { top: Position { offset: log.top, epoch: log.epoch }, rows: row.into_iter().collect(), next }
+        });
         thread::yield_now();
         Ok(page)
     }
@@ -180,9 +203,32 @@ struct Checker {
     /// Publications of a failed resume or snapshot are not followed: the position is set by the answer.
     asked: bool,
     closed: bool,
+    /// What the client has of a topic with keys; `None`: a gap says that it may be wrong.
+    rows: Option<BTreeMap<String, u64>>,
 }
 
 impl Checker {
+    fn new(topic: &Topic) -> Self {
+        Self { topic: topic.clone(), live: false, at: None, asked: false, closed: false, rows: None }
+    }
+
+    fn has_keys(&self) -> bool {
+        self.topic.namespace() == Some("rows")
+    }
+
+    /// A row, or a change of one: never an older one than before.
+    fn row(&mut self, position: Position, data: &str) {
+        if let Some(at) = self.at.filter(|at| at.epoch == position.epoch) {
+            assert!(position.offset > at.offset, "{} is not behind {}", position.offset, at.offset);
+        }
+        let (Some(rows), Some((key, value))) = (&mut self.rows, data.split_once('=')) else { return };
+        if value.is_empty() {
+            rows.remove(key);
+        } else {
+            rows.insert(key.to_owned(), position.offset);
+        }
+    }
+
     /// One line of `ModelClient`.
     fn line(&mut self, line: &str, truth: &Truth) {
         let words: Vec<&str> = line.split(' ').collect();
@@ -193,10 +239,14 @@ impl Checker {
                 self.asked = false;
                 let top: Option<Position> = words[2].parse().ok();
                 let lost: Option<Position> = words[3].strip_prefix("lost:").and_then(|since| since.parse().ok());
-                if let (Some(top), Some(since)) = (top, lost) {
+                // With rows, the position that is told is no top.
+                if let (Some(top), Some(since)) = (top.filter(|_| !self.has_keys()), lost) {
                     // So little is always kept and recorded.
                     let within_reach = since.epoch == top.epoch && since.offset <= top.offset && top.offset - since.offset <= 2;
                     assert!(!within_reach, "what can be recovered is: {line}");
+                }
+                if lost.is_some() || words[3] == "live" {
+                    self.rows = Some(BTreeMap::new());
                 }
                 // Recovered: what was missed follows. Otherwise the position is the top.
                 self.at = match words[3].strip_prefix("recovered:") {
@@ -209,14 +259,19 @@ impl Checker {
                 let Ok(position) = words[2].parse::<Position>() else { return };
                 let before = self.at.expect("a topic with positions is joined at one");
                 let next = Position { offset: before.offset + 1, ..before };
-                assert_eq!(position, next, "contiguous between signals");
+                if self.has_keys() {
+                    self.row(position, words[3]);
+                } else {
+                    assert_eq!(position, next, "contiguous between signals");
+                }
                 let truth = truth.get(&(self.topic.clone(), position.epoch, position.offset));
                 assert_eq!(truth.map(String::as_str), Some(words[3]), "the right payload");
                 self.at = Some(position);
             }
             "gap" => {
                 assert!(self.live, "a gap outside a subscription: {line}");
-                if let (Ok(from), Some(at)) = (words[2].parse::<Position>(), self.at) {
+                self.rows = None;
+                if let (Ok(from), Some(at)) = (words[2].parse::<Position>(), self.at.filter(|_| !self.has_keys())) {
                     assert_eq!(from, Position { offset: at.offset + 1, ..at }, "a gap begins where the last publication was");
                 }
                 if let Ok(to) = words[3].parse() {
@@ -254,6 +309,7 @@ impl World {
         namespaces.set("drop", open(HISTORY, SlowConsumer::DropOldest));
         namespaces.set("catch", open(HISTORY, SlowConsumer::CatchUp));
         namespaces.set("plain", open(0, SlowConsumer::DropOldest));
+        namespaces.set("rows", open(HISTORY, SlowConsumer::Disconnect).keyed());
         let settings =
             Settings { anonymous: true, inbox_share_max_bytes: 450, backlog_max_bytes: 160, shards: SHARDS, ..Settings::default() };
         let rules = Rules {
@@ -297,6 +353,12 @@ impl World {
         self.bus.with_log(topic, |log| log.truth.clone())
     }
 
+    fn rows(&self, topic: &Topic) -> BTreeMap<String, u64> {
+        self.bus.with_log(topic, |log| {
+            log.rows.iter().map(|(offset, row)| (row.key.as_deref().unwrap_or_default().to_owned(), *offset)).collect()
+        })
+    }
+
     fn top(&self, topic: &Topic) -> Position {
         self.bus.with_log(topic, |log| Position { offset: log.top, epoch: log.epoch })
     }
@@ -310,7 +372,7 @@ fn live(world: &World, topic: &Topic, steps: usize) -> (ModelClient, Checker) {
         client
     };
     let mut client = connect();
-    let mut checker = Checker { topic: topic.clone(), live: false, at: None, asked: false, closed: false };
+    let mut checker = Checker::new(topic);
     for _ in 0..steps {
         read(world, &mut client, &mut checker);
         match thread_rng().gen_range(0..6) {
@@ -367,7 +429,16 @@ fn publish(world: &World, publisher: usize, count: usize) {
     for n in 0..count {
         let topic = any_topic();
         let namespace = world.hub.rules.namespaces.of(&topic).expect("configured").clone();
-        let publish = Publish::new(Payload::text(format!("p{publisher}n{n}")));
+        let publish = if topic.namespace() == Some("rows") {
+            let key = format!("k{}", thread_rng().gen_range(0..4));
+            if thread_rng().gen_bool(0.25) {
+                Publish::new(Payload::text(format!("{key}="))).key(key).removed()
+            } else {
+                Publish::new(Payload::text(format!("{key}=p{publisher}n{n}"))).key(key)
+            }
+        } else {
+            Publish::new(Payload::text(format!("p{publisher}n{n}")))
+        };
         let mut publishing: crate::hooks::BoxFuture<()> = {
             let hub = world.hub.clone();
             Box::pin(async move {
@@ -418,7 +489,7 @@ fn schedule() {
             bus.bus.fly();
             bus.hub.run_errands();
             match thread_rng().gen_range(0..30) {
-                0 => bus.bus.switch_epoch(&TOPICS[0].parse().expect("a legal topic")),
+                0 => bus.bus.switch_epoch(&TOPICS[if thread_rng().gen_bool(0.5) { 0 } else { 4 }].parse().expect("a legal topic")),
                 1 => bus.hub.link_restored(),
                 _ => thread::yield_now(),
             }
@@ -442,7 +513,11 @@ fn schedule() {
     world.hub.link_restored();
     settle(&world, &mut clients);
     for (_, checker) in &clients {
-        if checker.live && checker.topic.as_str() != "plain:a" {
+        if checker.has_keys() {
+            if let Some(rows) = checker.rows.as_ref().filter(|_| checker.live) {
+                assert_eq!(*rows, world.rows(&checker.topic), "what a client has is the state");
+            }
+        } else if checker.live && checker.topic.as_str() != "plain:a" {
             assert_eq!(checker.at, Some(world.top(&checker.topic)), "{} is at the head", checker.topic);
         }
         assert!(!checker.asked || checker.closed, "every subscribe was answered");

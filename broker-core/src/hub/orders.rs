@@ -1,7 +1,7 @@
 //! How a shard finds the sessions that the server means, and does with them what it wants.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::SystemTime,
 };
@@ -200,7 +200,7 @@ impl Shard {
     }
 
     fn revoked(&self, revocation: &Revocation) -> Vec<SlotRef> {
-        let slots: HashSet<u32> = match &revocation.whose {
+        let slots: BTreeSet<u32> = match &revocation.whose {
             Revoked::User(user) => {
                 self.whose.users.get(&(user.clone(), revocation.tenant.clone())).into_iter().flatten().copied().collect()
             }

@@ -12,8 +12,8 @@ use crate::{Topic, backplane::LogQuery, sync::Mutex};
 pub(crate) enum Errand {
     /// Begin or end the delivery of a topic. `Hub::confirmed` takes the answer.
     Interest { entry: Arc<TopicEntry>, wanted: bool },
-    /// Read a topic's log. `Hub::read_done` takes the answer.
-    Read { entry: Arc<TopicEntry>, query: LogQuery },
+    /// Read a topic's log, and its state before it where somebody needs that. `Hub::read_done` takes the answer.
+    Read { entry: Arc<TopicEntry>, query: LogQuery, state: bool },
     /// Try a read again after a pause, since the last one failed. `Hub::read_again` does.
     ReadLater { entry: Arc<TopicEntry>, failures: u32 },
     /// Ask the application for the current state. `Hub::snapshot_done` takes the answer.

@@ -216,6 +216,13 @@ impl Shard {
         let (mut refused, mut unanswered) = (0, Vec::new());
         commands.retain_mut(|command| {
             let Some(kind) = kind_of(&command.request) else { return true };
+            if kind == Kind::Errors {
+                // Renewals that hold are never counted; whoever guesses tokens is over the rate of errors soon.
+                let Some(over) = spent.take(Kind::Errors, 1, 0, rates, nanos).filter(|_| has_answer(&command.id)) else { return true };
+                refused += 1;
+                command.request = Request::Mistake(over.refusal());
+                return true;
+            }
             let over = over_bytes.take().or_else(|| spent.take(Kind::Errors, 1, 0, rates, nanos));
             let over = over.or_else(|| spent.take(Kind::Commands, 1, 1, rates, nanos));
             let over = over.or_else(|| if kind == Kind::Commands { None } else { spent.take(kind, 1, 1, rates, nanos) });
@@ -249,16 +256,12 @@ impl Shard {
     }
 }
 
-/// What a request counts as; `None`: it is not counted. What opens and keeps a session open never is, and what the codec has refused is
+/// What a request counts as; `None`: it is not counted; `Errors`: only where it is refused. What opens and keeps a session open never is, and what the codec has refused is
 /// counted by the session.
 fn kind_of(request: &Request) -> Option<Kind> {
     match request {
-        Request::Connect(_)
-        | Request::Refresh { .. }
-        | Request::RefreshSubscription { .. }
-        | Request::Pong
-        | Request::Mistake(_)
-        | Request::Unreadable(_) => None,
+        Request::Connect(_) | Request::Pong | Request::Mistake(_) | Request::Unreadable(_) => None,
+        Request::Refresh { .. } | Request::RefreshSubscription { .. } => Some(Kind::Errors),
         Request::Publish { .. } => Some(Kind::Publishes),
         Request::Subscribe(_) => Some(Kind::Subscribes),
         _ => Some(Kind::Commands),

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{CONTROL_TIMEOUT, Hub, conn::Occupant, inbox::SlotRef, members::Member, selecting::Choice, shard::Shard};
+use super::{CONTROL_TIMEOUT, Hub, check_keys, conn::Occupant, inbox::SlotRef, members::Member, selecting::Choice, shard::Shard};
 use crate::{Act, ControlAnswer, ControlQuestion, Namespace, Publication, Publish, PublishError, Published, Target, Topic, sync::Mutex};
 
 /// How long a publisher waits for the shards' counts; then the report says what is known.
@@ -110,6 +110,7 @@ impl Hub {
         mut publish: Publish,
     ) -> Result<(Published, PublishReport), PublishError> {
         if topic.namespace() == Some("session") && !self.is_closed() {
+            check_keys(&publish).and_then(|()| self.check_removal(topic, namespace, &publish)).map_err(PublishError::Refused)?;
             return Ok(self.send_reported(topic, publish).await);
         }
         let reporting = Arc::new(Reporting::new());
@@ -117,7 +118,8 @@ impl Hub {
         let published = self.publish(topic, namespace, publish).await?;
         self.run_errands();
         // Nobody listens, or it was published before: nothing will be told.
-        let is_heard = !published.duplicate && self.directory.find(topic).is_some_and(|entry| entry.members_len() > 0);
+        let is_heard =
+            !published.duplicate && !published.outdated && self.directory.find(topic).is_some_and(|entry| entry.members_len() > 0);
         if is_heard {
             // What is not told by then is not known.
             let _ = tokio::time::timeout(REPORT_TIMEOUT, reporting.whole()).await;

@@ -19,14 +19,16 @@ use super::{
     inbox::{Inbox, Item, SlotRef},
     life_log::LifeLog,
     members::Variant,
+    missed::Missed,
     orders::Whose,
+    paging::Pages,
     reports::Counting,
     selecting::{Due, Shared},
     slow::Behind,
     writing::Tally,
 };
 use crate::{
-    CloseReason, Topic,
+    CloseReason, Gap, Position, Topic,
     session::{Effect, Session},
     stream::StreamItem,
 };
@@ -85,6 +87,8 @@ pub(crate) struct Shard {
     pub(super) active: VecDeque<u64>,
     /// Connections that have something to write.
     pub(super) dirty: VecDeque<u32>,
+    /// Subscribers that get what they missed in pages.
+    pub(super) paging: Pages,
     pub(super) log: LifeLog,
     /// When each connection closes, while this node drains; soonest last.
     draining: Vec<(Instant, SlotRef)>,
@@ -118,6 +122,7 @@ impl Shard {
             relieved_at: None,
             active: VecDeque::new(),
             dirty: VecDeque::new(),
+            paging: Pages::new(),
             log: LifeLog::new(lines),
             draining: Vec::new(),
             items: Vec::new(),
@@ -236,6 +241,7 @@ impl Shard {
                 self.converse(at, now, |session, now, effects| session.handle_answer(ask, *answer, now, effects));
             }
             Item::AnswerAfter(at, ask, answer, topic) => self.answer_after(at, ask, answer, topic, now),
+            Item::Joined(joined) if joined.again => self.joined_again(*joined, now),
             Item::Joined(joined) => self.joined(*joined, now),
             Item::JoinFailed(member, entry, refusal) => {
                 if let Some(Slot { generation, occupant: Some(Occupant::Stream(feed, _)) }) = self.slots.get(member.at.slot as usize)
@@ -461,6 +467,13 @@ impl Shard {
 }
 
 impl super::conn::Occupant {
+    /// The stream in this slot is live.
+    pub(super) fn begin(&self, position: Option<Position>, unrecovered: Option<Gap>, missed: Missed) {
+        if let Self::Stream(feed, _) = self {
+            feed.begin(position, unrecovered, missed);
+        }
+    }
+
     pub(super) fn feed(&self, item: StreamItem) {
         if let Self::Stream(feed, _) = self {
             feed.push(item);

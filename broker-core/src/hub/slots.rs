@@ -33,11 +33,10 @@ impl SlotPool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(broker_model)))]
 mod tests {
     use super::*;
 
-    #[cfg(not(broker_model))]
     #[test]
     fn a_slot_comes_back_with_another_generation_and_is_freed_once() {
         let pool = SlotPool::default();

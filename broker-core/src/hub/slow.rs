@@ -7,7 +7,6 @@ use tokio::time::{Duration, Instant};
 use super::{
     conn::{Conn, Occupant},
     inbox::{Joined, MemberRef, SlotRef},
-    members::Member,
     shard::Shard,
     topic_entry::{TopicEntry, Wants},
     writing::write,
@@ -136,7 +135,7 @@ impl Shard {
         for catch_up in conn.catching_up.iter_mut().filter(|catch_up| !catch_up.joining) {
             catch_up.joining = true;
             let member = MemberRef { at, subscription: catch_up.generation };
-            let wants = Wants { join_leave: catch_up.join_leave, snapshot: false };
+            let wants = Wants { join_leave: catch_up.join_leave, snapshot: false, again: false };
             hub.join(&catch_up.topic, &catch_up.namespace, member, Some(Since::Position(catch_up.since)), wants);
         }
         hub.run_errands();
@@ -149,39 +148,13 @@ impl Shard {
         if found.is_none() {
             return Some(joined);
         }
-        let Joined { entry, member, join_leave, last, resume, mut missed, .. } = joined;
-        let Some(conn) = self.conn(at).filter(|conn| conn.session.is_live(&entry.topic, member.subscription)) else {
-            entry.leave(&self.hub.ports, self.index);
+        let is_live = |conn: &mut Conn| conn.session.is_live(&joined.entry.topic, joined.member.subscription);
+        if !self.conn(at).is_some_and(is_live) {
+            joined.entry.leave(&self.hub.ports, self.index);
             self.hub.run_errands();
             return None;
-        };
-        let (variant, codec, selection) = (conn.variant, conn.codec.clone(), conn.session.selection(&entry.topic).cloned());
-        missed.retain(|publication| publication.is_for(conn.session.info()));
-        if let Some(selection) = &selection {
-            selection.apply(&mut missed);
         }
-        self.add_member(
-            &entry,
-            variant,
-            Some(codec.clone()),
-            Member { slot: at.slot, join_leave, chooses: selection.is_some(), last },
-            selection,
-        );
-        if let Some(gap) = resume.and_then(|resume| resume.gap) {
-            let frames = self.encode_shared(&codec, Push::Gap { topic: entry.topic.clone(), gap });
-            self.hub.stats.gaps.add(1);
-            self.push_gap(at.slot, &entry, gap, frames);
-            if codec.protocol.gap_ends_subscription() {
-                self.ended.push((at.slot, entry.topic.clone()));
-                missed.clear();
-            }
-        }
-        if !missed.is_empty() {
-            let first = last + 1 - missed.len() as u64;
-            let publications: Vec<_> = (first..).zip(missed).collect();
-            self.push_selected(at.slot, variant, &codec, &entry, &publications);
-        }
-        self.settle(Vec::new(), now);
+        self.go_on_with(joined, now);
         None
     }
 

@@ -31,12 +31,16 @@ impl Shard {
                 self.watch(slot, waited, now);
             }
             let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
-            if conn.backlog.is_empty() && conn.wants_catch_up() {
+            let is_empty = conn.backlog.is_empty();
+            if is_empty && conn.wants_catch_up() {
                 self.read_on(self.at(slot));
             }
             let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
             if !conn.held.is_empty() {
                 self.handle_held(self.at(slot), now);
+            }
+            if is_empty && !self.paging.is_empty() {
+                self.turn_page(slot, now);
             }
             if let Some(broken) = broken {
                 let at = self.at(slot);

@@ -1,7 +1,7 @@
-//! The memory backplane: a ring of recent publications per topic. A restart is a new epoch.
+//! The memory backplane: recent publications and the state of each topic, in this process. A restart is a new epoch.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -10,28 +10,25 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
+use super::{
+    ledger::Ledger,
+    log::{Log, Memo},
+};
 use crate::{
-    Announcement, Backplane, Capabilities, Epoch, Keep, LogPage, LogQuery, Position, Publication, Publish, PublishFailed, Published, Sink,
-    Topic, Unavailable, sync::Mutex,
+    Announcement, Backplane, Capabilities, Keep, Kept, LogPage, LogQuery, Publication, Publish, PublishFailed, Published, Sink, StatePage,
+    StateQuery, Topic, Unavailable, sync::Mutex,
 };
 
-/// How long a retry with the same idempotency key is stored once.
-const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
-/// Idempotency keys kept per topic; the oldest go first.
-const IDEMPOTENCY_MAX: usize = 10_000;
-/// How long an empty log remembers its epoch and top, so that positions go on.
-const POSITION_TTL: Duration = Duration::from_secs(3600);
-/// The same for a log that nothing was ever appended to: whoever names topics freely makes few of them last.
-const EMPTY_TTL: Duration = Duration::from_secs(60);
-/// Time between two looks for logs that have expired.
+/// Time between two looks for what has expired.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A backplane for one node: publications reach this process only, and are kept in memory.
 ///
-/// *Acknowledged* means that this process has it. A restart is a new epoch, and every resume is told.
-#[derive(Default)]
+/// *Acknowledged* means that this process has it. A restart is a new epoch, and every resume is told. Everything kept is counted in bytes,
+/// by namespace ([`Keep::memory_max`]) and altogether; what would be too much is refused before anything of it is done.
 pub struct MemoryBackplane {
     logs: Arc<Logs>,
+    ledger: Arc<Ledger>,
     heard: Arc<Heard>,
     sink: OnceLock<Weak<dyn Sink>>,
 }
@@ -41,36 +38,36 @@ type Logs = RwLock<HashMap<Topic, Arc<Mutex<Log>>>>;
 /// Topics with an interest: their positions are not forgotten.
 type Heard = RwLock<HashSet<Topic>>;
 
-/// What is kept of one topic.
-struct Log {
-    epoch: Epoch,
-    top: u64,
-    publications: VecDeque<Arc<Publication>>,
-    /// When the publications go.
-    expires_at: Option<Instant>,
-    /// When the positions go, unless something is published.
-    forgotten_at: Instant,
-    /// What was published with a key, and when.
-    seen: HashMap<Box<str>, (Published, Instant)>,
-    seen_in_order: VecDeque<(Instant, Box<str>)>,
-    /// Out of the map: whoever finds this looks the topic up again.
-    dead: bool,
+impl Default for MemoryBackplane {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl MemoryBackplane {
-    /// An empty backplane.
+    /// Bytes that are kept at most where nothing is said: 1 GiB.
+    pub const MEMORY_MAX: usize = 1 << 30;
+
+    /// An empty backplane that keeps at most [`MemoryBackplane::MEMORY_MAX`] bytes.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_memory_max(Self::MEMORY_MAX)
+    }
+
+    /// An empty backplane that keeps at most so many bytes.
+    pub fn with_memory_max(bytes: usize) -> Self {
+        Self { logs: Arc::default(), ledger: Arc::new(Ledger::new(bytes)), heard: Arc::default(), sink: OnceLock::new() }
     }
 
     /// Runs `work` on the topic's log, which is made if there is none.
-    fn with_log<T>(&self, topic: &Topic, mut work: impl FnMut(&mut Log) -> T) -> T {
+    fn with_log<T>(&self, topic: &Topic, work: impl FnOnce(&mut Log) -> T) -> T {
         loop {
             let found = self.logs.read().get(topic).cloned();
-            let log =
-                found.unwrap_or_else(|| self.logs.write().entry(topic.clone()).or_insert_with(|| Arc::new(Mutex::new(Log::new()))).clone());
+            let log = found.unwrap_or_else(|| {
+                let fresh = || Arc::new(Mutex::new(Log::new(topic, self.ledger.share(topic))));
+                self.logs.write().entry(topic.clone()).or_insert_with(fresh).clone()
+            });
             let mut log = log.lock();
-            if !log.dead {
+            if !log.is_dead() {
                 log.expire(Instant::now());
                 return work(&mut log);
             }
@@ -88,49 +85,34 @@ impl Backplane for MemoryBackplane {
         // A second start would be a second engine on the same memory: the first one keeps it.
         let _ = self.sink.set(sink);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(sweep(Arc::downgrade(&self.logs), self.heard.clone()));
+            runtime.spawn(sweep(Arc::downgrade(&self.logs), self.heard.clone(), self.ledger.clone()));
         }
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none().history().reliable()
+        Capabilities::none().history().state().reliable()
     }
 
-    async fn publish(&self, topic: &Topic, publish: Publish, keep: Keep) -> Result<Published, PublishFailed> {
+    async fn publish(&self, topic: &Topic, mut publish: Publish, keep: Keep) -> Result<Published, PublishFailed> {
         let sink = self.sink();
-        let kept = keep.size > 0 && !publish.skip_history;
-        let key = publish.idempotency_key.clone();
-        let mut publication = Some(Publication::new(topic.clone(), publish));
-        if !kept && key.is_none() {
-            if let (Some(sink), Some(publication)) = (sink, publication.take()) {
+        let kept = !keep.is_nothing() && !publish.skip_history;
+        let memo = Memo { idempotency_key: publish.idempotency_key.take(), version: publish.version.take(), kept };
+        let publication = Publication::new(topic.clone(), publish);
+        if memo.is_nothing() {
+            if let Some(sink) = sink {
                 sink.publication(Arc::new(publication));
             }
             return Ok(Published::at(None));
         }
         let published = self.with_log(topic, |log| {
-            let now = Instant::now();
-            if let Some(first) = key.as_deref().and_then(|key| log.seen_before(key)) {
-                return Published::duplicate_of(first.position);
-            }
-            let Some(mut publication) = publication.take() else { return Published::at(None) };
-            if kept {
-                publication.position = Some(log.next_position());
-            }
-            let published = Published::at(publication.position);
-            let publication = Arc::new(publication);
-            if kept {
-                log.append(publication.clone(), keep, now);
-            }
-            if let Some(key) = &key {
-                log.remember(key, published, now);
-            }
-            // Under the log's lock: the order of the log is the order of delivery.
-            if let Some(sink) = &sink {
-                sink.publication(publication);
-            }
-            published
+            log.publish(publication, memo, keep, Instant::now(), |publication| {
+                // Under the log's lock: the order of the log is the order of delivery.
+                if let Some(sink) = &sink {
+                    sink.publication(publication);
+                }
+            })
         });
-        Ok(published)
+        Ok(published?)
     }
 
     async fn announce(&self, topic: &Topic, announcement: Announcement) -> Result<(), Unavailable> {
@@ -157,86 +139,21 @@ impl Backplane for MemoryBackplane {
     }
 
     async fn remove_history(&self, topic: &Topic) -> Result<(), Unavailable> {
-        self.with_log(topic, |log| log.publications = VecDeque::new());
+        self.with_log(topic, Log::remove_history);
         Ok(())
     }
-}
 
-impl Log {
-    fn new() -> Self {
-        Self {
-            epoch: Epoch::from_random(fastrand::u64(..)),
-            top: 0,
-            publications: VecDeque::new(),
-            expires_at: None,
-            forgotten_at: Instant::now() + EMPTY_TTL,
-            seen: HashMap::new(),
-            seen_in_order: VecDeque::new(),
-            dead: false,
-        }
+    async fn state(&self, topic: &Topic, query: StateQuery, _keep: Keep) -> Result<StatePage, Unavailable> {
+        Ok(self.with_log(topic, |log| log.read_state(query)))
     }
 
-    fn next_position(&self) -> Position {
-        Position { offset: self.top + 1, epoch: self.epoch }
-    }
-
-    fn append(&mut self, publication: Arc<Publication>, keep: Keep, now: Instant) {
-        self.top += 1;
-        self.publications.push_back(publication);
-        while self.publications.len() > keep.size {
-            self.publications.pop_front();
-        }
-        self.expires_at = Some(now + keep.ttl);
-        self.forgotten_at = now + keep.ttl + POSITION_TTL;
-    }
-
-    fn seen_before(&self, key: &str) -> Option<Published> {
-        self.seen.get(key).map(|(first, _)| *first)
-    }
-
-    fn remember(&mut self, key: &str, published: Published, now: Instant) {
-        self.seen.insert(key.into(), (published, now));
-        self.seen_in_order.push_back((now, key.into()));
-        if self.seen_in_order.len() > IDEMPOTENCY_MAX {
-            self.forget_oldest_key();
-        }
-        self.forgotten_at = self.forgotten_at.max(now + IDEMPOTENCY_TTL);
-    }
-
-    fn forget_oldest_key(&mut self) {
-        if let Some((_, key)) = self.seen_in_order.pop_front() {
-            self.seen.remove(&key);
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        if self.expires_at.is_some_and(|at| at <= now) {
-            self.expires_at = None;
-            self.publications = VecDeque::new();
-        }
-        while self.seen_in_order.front().is_some_and(|(at, _)| *at + IDEMPOTENCY_TTL <= now) {
-            self.forget_oldest_key();
-        }
-    }
-
-    fn read(&self, query: LogQuery) -> LogPage {
-        let top = Position { offset: self.top, epoch: self.epoch };
-        let limit = query.limit.unwrap_or(usize::MAX);
-        let offset = |publication: &&Arc<Publication>| publication.position.map_or(0, |position| position.offset);
-        let publications = if query.reverse {
-            let before = query.after.unwrap_or(u64::MAX);
-            self.publications.iter().rev().filter(|publication| offset(publication) < before).take(limit).cloned().collect()
-        } else {
-            let first = self.top + 1 - self.publications.len() as u64;
-            let skip = query.after.map_or(0, |after| after.saturating_add(1).saturating_sub(first)) as usize;
-            self.publications.iter().skip(skip).take(limit).cloned().collect()
-        };
-        LogPage { top, publications }
+    fn kept(&self) -> Kept {
+        self.ledger.kept()
     }
 }
 
 /// Frees what has expired, until the backplane is gone.
-async fn sweep(logs: Weak<Logs>, heard: Arc<Heard>) {
+async fn sweep(logs: Weak<Logs>, heard: Arc<Heard>, ledger: Arc<Ledger>) {
     loop {
         tokio::time::sleep(SWEEP_INTERVAL).await;
         let Some(logs) = logs.upgrade() else { return };
@@ -245,17 +162,11 @@ async fn sweep(logs: Weak<Logs>, heard: Arc<Heard>) {
         let mut any_dead = false;
         for (topic, log) in all {
             let heard = heard.read().contains(&topic);
-            let mut log = log.lock();
-            log.expire(now);
-            if heard {
-                // Those who listen stand at this position, and resume from it when they come back.
-                log.forgotten_at = log.forgotten_at.max(now + POSITION_TTL);
-            }
-            log.dead = log.publications.is_empty() && log.forgotten_at <= now;
-            any_dead |= log.dead;
+            any_dead |= log.lock().sweep(now, heard);
         }
         if any_dead {
-            logs.write().retain(|_, log| !log.lock().dead);
+            logs.write().retain(|_, log| !log.lock().is_dead());
+            ledger.sweep();
         }
     }
 }

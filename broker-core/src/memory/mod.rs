@@ -2,8 +2,12 @@
 
 mod backplane;
 mod control;
+mod ledger;
+mod log;
 mod presence;
 mod registry;
+mod rows;
+mod seen;
 
 pub use backplane::MemoryBackplane;
 pub use control::MemoryControl;

@@ -102,7 +102,7 @@ impl Session {
         Ok(match answer {
             Answer::Published(topic, published) => Some(Reply::Published { topic, position: published?.position }),
             Answer::History(topic, page) => {
-                let LogPage { top, mut publications } = page?;
+                let LogPage { top, mut publications, .. } = page?;
                 let selection = self.selection(&topic);
                 publications.retain(|publication| {
                     publication.is_for(&self.subject) && selection.is_none_or(|selection| selection.wants(publication))

@@ -1,5 +1,7 @@
 //! What a client asks, in words that no protocol owns.
 
+use std::{fmt, sync::Arc};
+
 use crate::{CloseReason, Payload, Refusal, Selection, Since, Topic};
 
 /// One command of a client: what it asks, and the id its answer carries.
@@ -121,6 +123,14 @@ pub struct Connect {
     pub version: Option<String>,
     /// From where to resume topics that the server subscribes the session to.
     pub resume: Vec<(Topic, Since)>,
+    /// From where to resume such topics that `resume` does not name.
+    pub cursor: Option<Arc<dyn Cursor>>,
+}
+
+/// Positions that a client kept, asked by topic: for clients that do not know which topics the server will choose.
+pub trait Cursor: fmt::Debug + Send + Sync {
+    /// Where a topic resumes from, given by its name without a tenant; `None`: from now on.
+    fn since(&self, topic: &str) -> Option<Since>;
 }
 
 /// The arguments of [`Request::Subscribe`].

@@ -9,9 +9,9 @@ use std::{
 use super::{
     effect::{Effect, Identified, Question},
     entering::Entered,
-    machine::{Phase, Purpose, Session},
+    machine::{Phase, Purpose, Resumes, Session},
 };
-use crate::{CloseReason, CommandId, Connect, Connected, Push, Refusal, RefusalKind, Since, Subscribe, Topic};
+use crate::{CloseReason, CommandId, Connect, Connected, Push, Refusal, RefusalKind, Subscribe};
 
 /// What the client libraries need to renew their credentials before the end.
 const RENEWAL_TIME: Duration = Duration::from_secs(25);
@@ -32,7 +32,7 @@ impl Session {
         self.phase = Phase::Connecting;
         // The client has said who it is: how long the application takes is the hook timeout's business.
         self.timers.connect_at = None;
-        let resume = connect.resume.clone();
+        let resume = Resumes { named: connect.resume.clone(), cursor: connect.cursor.clone() };
         self.ask(None, Purpose::Connect(id, resume), Question::Identify(connect), effects);
     }
 
@@ -44,7 +44,7 @@ impl Session {
     pub(super) fn identified(
         &mut self,
         id: CommandId,
-        resume: &[(Topic, Since)],
+        resume: &Resumes,
         answer: Result<Box<Identified>, Refusal>,
         now: Instant,
         effects: &mut Vec<Effect>,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     effect::{Completion, Effect, Join},
-    machine::{Phase, Session},
+    machine::{Phase, Resumes, Session},
     rules::unknown_topic,
     subscription::{Origin, Pending, Subscription},
 };
@@ -69,10 +69,10 @@ impl Session {
     }
 
     /// Subscribes to the topics; `then` is told when all are live.
-    pub(super) fn enter(&mut self, then: Entered, topics: Vec<Chosen>, resume: &[(Topic, Since)], now: Instant, effects: &mut Vec<Effect>) {
+    pub(super) fn enter(&mut self, then: Entered, topics: Vec<Chosen>, resume: &Resumes, now: Instant, effects: &mut Vec<Effect>) {
         self.entering = Some(Box::new(Entering { then }));
         for (subscription, namespace) in topics {
-            let since = resume.iter().find(|(topic, _)| topic.local() == subscription.topic.local()).map(|(_, since)| *since);
+            let since = resume.since(&subscription.topic);
             self.subscribe_for_server(subscription, namespace, Origin::Identity, since, None, effects);
         }
         self.settle_entering(now, effects);

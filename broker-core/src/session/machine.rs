@@ -18,7 +18,7 @@ use super::{
     timer::{Timers, due},
 };
 use crate::{
-    CloseReason, Command, CommandId, Identity, Push, Refusal, RefusalKind, Reply, Request, SessionId, SessionInfo, Since, Subject,
+    CloseReason, Command, CommandId, Cursor, Identity, Push, Refusal, RefusalKind, Reply, Request, SessionId, SessionInfo, Since, Subject,
     Subscribe, Topic,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Manners {
     pub(crate) protocol: &'static str,
     /// Whether the connection goes on when renewed credentials name another user.
     pub(crate) changes_user: bool,
+    /// Whether a ping must be answered.
+    pub(crate) answers_pings: bool,
 }
 
 /// Who is connected, what it listens to, its deadlines and open questions.
@@ -88,10 +90,25 @@ pub(super) struct Open {
     pub(super) purpose: Purpose,
 }
 
+/// Where the server's own subscriptions resume from.
+#[derive(Clone, Default)]
+pub(super) struct Resumes {
+    pub(super) named: Vec<(Topic, Since)>,
+    pub(super) cursor: Option<Arc<dyn Cursor>>,
+}
+
+impl Resumes {
+    /// Where a topic resumes from, given by its local name.
+    pub(super) fn since(&self, topic: &Topic) -> Option<Since> {
+        let named = self.named.iter().find(|(named, _)| named.local() == topic.local()).map(|(_, since)| *since);
+        named.or_else(|| self.cursor.as_ref()?.since(topic.local()))
+    }
+}
+
 /// What an answer is for.
 pub(super) enum Purpose {
     /// With the positions from which the server's own subscriptions resume.
-    Connect(CommandId, Vec<(Topic, Since)>),
+    Connect(CommandId, Resumes),
     Refresh(CommandId),
     /// The server gives the session another identity.
     Adopt(Completion),
@@ -200,9 +217,11 @@ impl Session {
         }
         if due(&mut self.timers.ping_at, now) {
             effects.push(Effect::Push(Push::Ping));
-            self.pong_is_due = true;
             self.timers.ping_at = Some(now + self.rules.settings.ping_interval);
-            self.timers.pong_at.get_or_insert(now + self.rules.settings.pong_timeout);
+            if self.manners.answers_pings {
+                self.pong_is_due = true;
+                self.timers.pong_at.get_or_insert(now + self.rules.settings.pong_timeout);
+            }
         }
     }
 

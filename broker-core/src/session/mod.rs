@@ -13,9 +13,11 @@ mod rules;
 mod subscribing;
 mod subscription;
 mod switching;
+#[cfg(test)]
+mod tests;
 mod timer;
 
-pub use command::{Command, CommandId, Connect, Request, Subscribe};
+pub use command::{Command, CommandId, Connect, Cursor, Request, Subscribe};
 pub(crate) use effect::{Answer, AsOf, AskId, Completion, Effect, Generation, Granted, Identified, Join, Kept, Leave, Question};
 pub(crate) use machine::{Manners, Session};
 pub use reply::{Connected, Gap, GapReason, Push, Reply, Resume, Subscribed, UnsubscribeReason};

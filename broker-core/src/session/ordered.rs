@@ -58,6 +58,8 @@ impl Session {
         let is_subscribed = self.subscriptions.find(topic).is_some();
         self.end_subscription(topic, UnsubscribeReason::Server, effects);
         self.settle_entering(now, effects);
+        // A command may have waited for the subscription to be live.
+        self.go_on(now, effects);
         is_subscribed
     }
 
@@ -95,8 +97,10 @@ impl Session {
     }
 
     pub(super) fn take_ordered_identity(&mut self, effects: &mut Vec<Effect>) {
+        // Whoever waits at the door is told of the opening first: what the change would end could not answer it.
         if self.phase == Phase::Connected
             && !self.is_changing()
+            && !self.is_opening()
             && let Some((identity, completion)) = self.ordered_identity.take()
         {
             self.ask(None, Purpose::Adopt(completion), Question::Adopt(identity), effects);

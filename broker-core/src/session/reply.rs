@@ -150,7 +150,7 @@ pub enum GapReason {
     Epoch,
     /// The history is no longer kept that far back.
     Trimmed,
-    /// A publication could not be encoded for this client.
+    /// A publication could not be encoded for this client, or the position that the client came with is none.
     Unreadable,
 }
 

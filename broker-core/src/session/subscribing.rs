@@ -224,11 +224,14 @@ impl Session {
     pub(crate) fn end_subscription(&mut self, topic: &Topic, reason: UnsubscribeReason, effects: &mut Vec<Effect>) {
         if let Some(mut subscription) = self.subscriptions.remove(topic) {
             let waiting = subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command));
+            let origin = subscription.origin;
             self.leave(subscription, false, effects);
+            let refusal = || Refusal::permission_denied(format!("the server ended the subscription to {}", topic.local()));
             match waiting {
-                Some(id) if id != CommandId::None => {
-                    let refusal = Refusal::permission_denied(format!("the server ended the subscription to {}", topic.local()));
-                    effects.push(Effect::Reply(id, Reply::Refused(refusal)));
+                Some(id) if id != CommandId::None => effects.push(Effect::Reply(id, Reply::Refused(refusal()))),
+                // One of the URL's topics is refused: so is the opening, which waits for it.
+                Some(_) if self.is_opening() && matches!(origin, Origin::Client | Origin::Token) => {
+                    self.close(CloseReason::Refused(Box::new(refusal())), effects);
                 }
                 _ => effects.push(Effect::Push(Push::Unsubscribed { topic: topic.clone(), reason })),
             }

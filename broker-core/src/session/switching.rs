@@ -9,7 +9,7 @@ use super::{
     connecting::advertised,
     effect::{AsOf, Completion, Effect, Granted, Identified, Kept, Question},
     entering::{Changed, Chosen, Entered},
-    machine::{Purpose, Session},
+    machine::{Purpose, Resumes, Session},
     subscribing::ends_at,
     subscription::{Origin, Subscription},
 };
@@ -206,7 +206,7 @@ impl Session {
         left.retain(is_listed);
         let ttl = ttl.map(advertised);
         let changed = Changed { command: switch.command, ttl, left, joined, completion: switch.completion };
-        self.enter(Entered::Changed(changed), topics, &[], now, effects);
+        self.enter(Entered::Changed(changed), topics, &Resumes::default(), now, effects);
     }
 
     /// Ends a subscription, and answers whoever waits for it to begin.

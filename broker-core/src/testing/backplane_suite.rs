@@ -8,11 +8,12 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::keeping_suite;
 use crate::{Announcement, Backplane, Keep, LogQuery, Payload, Position, Publication, Publish, Sink, Topic};
 
 /// A sink that remembers.
 #[derive(Default)]
-struct Recorder {
+pub(super) struct Recorder {
     publications: Mutex<HashMap<Topic, Vec<Arc<Publication>>>>,
     announcements: Mutex<Vec<Topic>>,
 }
@@ -30,16 +31,16 @@ impl Sink for Recorder {
 }
 
 impl Recorder {
-    fn offsets(&self, topic: &Topic) -> Vec<u64> {
+    pub(super) fn offsets(&self, topic: &Topic) -> Vec<u64> {
         let all = self.publications.lock();
         all.get(topic).map(|all| all.iter().filter_map(|one| Some(one.position?.offset)).collect()).unwrap_or_default()
     }
 }
 
 /// Keep three, for long.
-const THREE: Keep = Keep { size: 3, ttl: Duration::from_secs(600) };
+pub(super) const THREE: Keep = Keep::history(3, Duration::from_secs(600));
 
-fn publish(n: u64) -> Publish {
+pub(super) fn publish(n: u64) -> Publish {
     Publish::new(Payload::json(n.to_string()))
 }
 
@@ -53,7 +54,7 @@ pub async fn backplane_suite(backplane: Arc<dyn Backplane>) {
     backplane.start(sink);
     let topic = |name: &str| -> Topic { name.parse().expect("a legal topic") };
     let names = ["suite:order", "suite:trim", "suite:keys", "suite:plain", "suite:parallel"];
-    let interest: Vec<(Topic, bool)> = names.iter().map(|name| (topic(name), true)).collect();
+    let interest: Vec<(Topic, bool)> = names.iter().chain(&keeping_suite::TOPICS).map(|name| (topic(name), true)).collect();
     backplane.interest(&interest).await.expect("interest is taken");
 
     offsets_count_from_one_and_delivery_follows_the_log(&*backplane, &recorder, &topic("suite:order")).await;
@@ -61,6 +62,7 @@ pub async fn backplane_suite(backplane: Arc<dyn Backplane>) {
     a_retry_with_the_same_key_is_stored_once(&*backplane, &recorder, &topic("suite:keys")).await;
     what_is_not_kept_has_no_position(&*backplane, &recorder, &topic("suite:plain")).await;
     parallel_publishers_share_one_order(backplane.clone(), &recorder, &topic("suite:parallel")).await;
+    keeping_suite::keeping_suite(&*backplane, &recorder).await;
 }
 
 async fn offsets_count_from_one_and_delivery_follows_the_log(backplane: &dyn Backplane, recorder: &Recorder, topic: &Topic) {
@@ -88,8 +90,8 @@ async fn history_is_trimmed_paged_and_reversed(backplane: &dyn Backplane, topic:
     assert_eq!(read(LogQuery { after: Some(4), ..LogQuery::default() }).await, [5]);
     assert_eq!(read(LogQuery { after: Some(1), ..LogQuery::default() }).await, [3, 4, 5]);
     assert_eq!(read(LogQuery { after: Some(9), ..LogQuery::default() }).await, [0u64; 0]);
-    assert_eq!(read(LogQuery { reverse: true, limit: Some(2), after: None }).await, [5, 4]);
-    assert_eq!(read(LogQuery { reverse: true, limit: None, after: Some(5) }).await, [4, 3]);
+    assert_eq!(read(LogQuery { reverse: true, limit: Some(2), ..LogQuery::default() }).await, [5, 4]);
+    assert_eq!(read(LogQuery { reverse: true, ..LogQuery::after(5) }).await, [4, 3]);
     backplane.remove_history(topic).await.expect("history is removed");
     assert_eq!(read(LogQuery::default()).await, [0u64; 0], "positions go on after a removal");
 }
@@ -115,7 +117,7 @@ async fn what_is_not_kept_has_no_position(backplane: &dyn Backplane, recorder: &
 }
 
 async fn parallel_publishers_share_one_order(backplane: Arc<dyn Backplane>, recorder: &Recorder, topic: &Topic) {
-    let keep = Keep { size: 1000, ..THREE };
+    let keep = Keep::history(1000, THREE.ttl);
     let publishers = (0..4).map(|_| {
         let (backplane, topic) = (backplane.clone(), topic.clone());
         tokio::spawn(async move {

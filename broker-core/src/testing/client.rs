@@ -16,6 +16,8 @@ use crate::{
 pub struct LineProtocol {
     /// Whether a gap ends the subscription, as for the Centrifuge protocol.
     pub gap_ends: bool,
+    /// Whether clients cannot answer pings, as over server-sent events.
+    pub only_listens: bool,
     /// Data whose encoding panics; `close` panics when the connection closes.
     pub poison: Option<&'static str>,
 }
@@ -26,7 +28,7 @@ impl Protocol for LineProtocol {
     }
 
     fn encoding(&self) -> u8 {
-        200 + u8::from(self.gap_ends) + 2 * u8::from(self.poison.is_some())
+        200 + u8::from(self.gap_ends) + 2 * u8::from(self.poison.is_some()) + 4 * u8::from(self.only_listens)
     }
 
     fn decode(&self, _message: Inbound<'_>, _commands: &mut Vec<Command>) {}
@@ -73,7 +75,11 @@ impl Protocol for LineProtocol {
             Push::Publication(publication) => {
                 assert_ne!(self.poison, Some(text(&publication.data).as_str()), "planted");
                 let at = publication.position.map_or_else(String::new, |position| format!("{}:", position.offset));
-                out.text(format!("{} {at}{}", publication.topic.local(), text(&publication.data)).as_bytes());
+                let what = match &publication.key {
+                    Some(key) if publication.removed => format!("removed {key}{}", text(&publication.data)),
+                    _ => text(&publication.data),
+                };
+                out.text(format!("{} {at}{what}", publication.topic.local()).as_bytes());
             }
             Push::Join { topic, who } => out.text(format!("join {} {}", topic.local(), who.user).as_bytes()),
             Push::Leave { topic, who } => out.text(format!("leave {} {}", topic.local(), who.user).as_bytes()),
@@ -108,6 +114,10 @@ impl Protocol for LineProtocol {
 
     fn changes_user_in_place(&self) -> bool {
         !self.gap_ends
+    }
+
+    fn answers_pings(&self) -> bool {
+        !self.only_listens
     }
 
     fn close_frame(&self, reason: &CloseReason) -> CloseFrame {

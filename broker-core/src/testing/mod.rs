@@ -15,6 +15,7 @@
 
 mod backplane_suite;
 mod client;
+mod keeping_suite;
 #[cfg(all(test, broker_model))]
 mod model_client;
 mod presence_suite;

@@ -45,7 +45,14 @@ impl LoneSession {
             hears_call: false,
             renews: false,
         };
-        let manners = Manners { answers_without_id: false, awaits_connect: true, changes_user: false, transport: "test", protocol: "test" };
+        let manners = Manners {
+            answers_without_id: false,
+            awaits_connect: true,
+            changes_user: false,
+            answers_pings: true,
+            transport: "test",
+            protocol: "test",
+        };
         let now = Instant::now();
         let session = Session::new(SessionId::from_random(1), Arc::new(rules), manners, 0.5, now);
         let mut lone = Self { session, effects: Vec::new(), now, epoch: crate::Epoch::from_random(1) };
@@ -115,7 +122,7 @@ impl LoneSession {
             Question::Publish { topic, .. } | Question::PublishForApplication { topic, .. } => {
                 Answer::Published(topic, Ok(Published::at(Some(top))))
             }
-            Question::History { topic, .. } => Answer::History(topic, Ok(LogPage { top, publications: Vec::new() })),
+            Question::History { topic, .. } => Answer::History(topic, Ok(LogPage { top, kept_from: 0, publications: Vec::new() })),
             Question::Presence { topic, .. } => Answer::Presence(topic, Ok(Vec::new())),
             Question::PresenceStats { topic, .. } => Answer::PresenceStats(topic, Ok(PresenceStats::default())),
             Question::Call { data, .. } => Answer::Call(Ok(data)),

@@ -137,7 +137,7 @@ async fn a_gap_comes_after_what_waited_for_its_time() {
     let mut paced = choose(&engine, Subscribe::new(prices.clone()).selection(Selection::ALL.pace(PACE))).await;
     engine.publish(&prices, json("1")).await.unwrap();
     assert_eq!(paced.next().await, "slow:a 1:1");
-    let keep = Keep { size: 5, ttl: Duration::from_secs(60) };
+    let keep = Keep::history(5, Duration::from_secs(60));
     for n in 2..=50 {
         // Past the engine, as another node would: nobody asks whether the inbox has room.
         backplane.publish(&prices, json(&n.to_string()), keep).await.unwrap();

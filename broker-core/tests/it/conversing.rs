@@ -49,6 +49,15 @@ async fn a_silent_client_is_pinged_within_25s_and_closed_10s_later() {
     assert_eq!(pinged.elapsed().as_secs(), 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_only_listens_is_pinged_for_ever() {
+    let engine = open_engine().build().unwrap();
+    let mut client = Client::connect_as(&engine, LineProtocol { only_listens: true, ..LineProtocol::default() }, None).await;
+    for _ in 0..10 {
+        assert_eq!(client.next().await, "ping");
+    }
+}
+
 #[tokio::test]
 async fn every_mistake_is_answered_and_the_session_lives() {
     let engine = open_engine().build().unwrap();

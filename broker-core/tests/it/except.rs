@@ -175,7 +175,7 @@ async fn what_a_lagging_shard_is_refilled_with_leaves_out_the_same() {
         .unwrap();
     let mut ann = listener(&engine, "ann", "slow:a").await;
     let mut bob = listener(&engine, "bob", "slow:a").await;
-    let keep = Keep { size: 1000, ttl: std::time::Duration::from_secs(60) };
+    let keep = Keep::history(1000, std::time::Duration::from_secs(60));
     for n in 1..=50 {
         let publish = if n % 2 == 0 { not_for("ann", n) } else { json(&n.to_string()) };
         backplane.publish(&topic("slow:a"), publish, keep).await.unwrap();

@@ -112,6 +112,38 @@ async fn a_server_subscription_resumes_from_its_position() {
 }
 
 #[tokio::test]
+async fn a_cursor_is_asked_for_topics_that_only_the_server_knows() {
+    #[derive(Debug)]
+    struct Kept(broker_core::Position);
+    impl broker_core::Cursor for Kept {
+        fn since(&self, topic: &str) -> Option<broker_core::Since> {
+            match topic {
+                "group:a" => Some(broker_core::Since::Position(self.0)),
+                "group:b" => Some(broker_core::Since::Unreadable),
+                _ => None,
+            }
+        }
+    }
+    let engine = trusting().build().unwrap();
+    let position = engine.publish(&topic("group:a"), json("1")).await.unwrap().position.unwrap();
+    engine.publish(&topic("group:a"), json("2")).await.unwrap();
+    engine.publish(&topic("group:b"), json("3")).await.unwrap();
+    let mut client = Client::open(&engine);
+    let cursor: Option<std::sync::Arc<dyn broker_core::Cursor>> = Some(std::sync::Arc::new(Kept(position)));
+    client.send(Request::Connect(Connect { token: Some("ris1 groups=a,b,c".to_owned()), cursor, ..Connect::default() }));
+    let mut lines = client.take(5).await;
+    lines.sort();
+    let expected = [
+        "connected ris1",
+        "group:a 2:2",
+        "subscribed group:a at 2 recovered",
+        "subscribed group:b at 1 not recovered",
+        "subscribed group:c at 0",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
 async fn an_identity_that_names_what_does_not_exist_is_refused() {
     let engine = trusting().build().unwrap();
     let check = async |token: &str, refused: &str| {

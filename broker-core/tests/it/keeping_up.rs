@@ -97,7 +97,8 @@ async fn catching_up_goes_on_while_more_is_published_than_the_client_reads() {
         }
     }
     assert_eq!(numbers_until(&mut slow, 1000).await, (heard + 1..=1000).collect::<Vec<_>>());
-    assert!(engine.stats().catch_ups.value() > 1);
+    // It falls behind once, and goes on in pages.
+    assert!(engine.stats().catch_ups.value() >= 1 && engine.stats().resumes_paged.value() >= 1);
 }
 
 #[tokio::test]

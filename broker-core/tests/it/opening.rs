@@ -1,11 +1,12 @@
 //! Sessions that are opened with their topics, and bounds of the node.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use broker_core::{
-    Connect, Head, OpenRefused, Opening, Refusal, Start, Subscribe,
+    Connect, Engine, Grant, Head, Identity, OpenRefused, Opening, Refusal, Start, Subscribe, Target,
     testing::{Client, LineFraming, LineProtocol},
 };
+use tokio::sync::Semaphore;
 
 use crate::delivering::{json, open_engine, topic};
 
@@ -47,6 +48,46 @@ async fn a_bad_identity_refuses_the_opening() {
     let engine = open_engine().on_connect(|_| async { Err(Refusal::unauthorized("no token")) }).build().unwrap();
     let mut client = Client::open_with(&engine, LineProtocol::default(), at_once(&["plain:a"]));
     assert_eq!(client.connection().opened().await.unwrap_err().message, "no token");
+}
+
+/// A session at the door: it has an identity, and the application does not say yet whether it may have its topic.
+async fn at_the_door() -> (Engine, Client, Arc<Semaphore>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let hook_gate = gate.clone();
+    let engine = open_engine().on_connect(|_| async { Ok(Identity::user("ris1")) }).on_subscribe(move |_| {
+        let gate = hook_gate.clone();
+        async move {
+            gate.acquire().await.expect("the gate stays").forget();
+            Ok(Grant::plain())
+        }
+    });
+    let engine = engine.build().unwrap();
+    let client = Client::open_with(&engine, LineProtocol::default(), at_once(&["plain:a"]));
+    while engine.stats().sessions.value() == 0 {
+        tokio::task::yield_now().await;
+    }
+    (engine, client, gate)
+}
+
+#[tokio::test]
+async fn a_topic_that_the_server_ends_before_it_is_live_refuses_the_opening() {
+    let (engine, mut client, _gate) = at_the_door().await;
+    assert_eq!(engine.sessions(Target::user("ris1")).unsubscribe(&topic("plain:a")).await.unwrap(), 1);
+    let refusal = client.connection().opened().await.unwrap_err();
+    assert_eq!(refusal.message, "the server ended the subscription to plain:a");
+}
+
+#[tokio::test]
+async fn another_identity_waits_until_the_topics_of_the_opening_are_live() {
+    let (engine, mut client, gate) = at_the_door().await;
+    let sessions = engine.sessions(Target::user("ris1"));
+    let change = tokio::spawn(async move { sessions.change_identity(Identity::user("lis1")).await });
+    tokio::task::yield_now().await;
+    gate.add_permits(2);
+    client.connection().opened().await.unwrap();
+    assert_eq!(change.await.unwrap().unwrap(), 1);
+    client.attach();
+    assert_eq!(client.take(3).await, ["connected ris1", "subscribed plain:a", "identity lis1 left [] joined []"]);
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ async fn a_publication_that_cannot_be_encoded_is_a_gap_for_those_clients_only() 
 #[tokio::test]
 async fn where_a_gap_ends_the_subscription_it_does_so_after_an_unreadable_publication() {
     let engine = open_engine().build().unwrap();
-    let protocol = LineProtocol { gap_ends: true, poison: Some("2") };
+    let protocol = LineProtocol { gap_ends: true, poison: Some("2"), ..LineProtocol::default() };
     let mut poisoned = subscriber(&engine, protocol).await;
     engine.publish(&topic("quiet:a"), json("2")).await.unwrap();
     assert_eq!(poisoned.next().await, "gap quiet:a 1-1 Unreadable");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_core::{Command, CommandId, EngineBuilder, Payload, Rate, Rates, Request, Subscribe, testing::Client};
+use broker_core::{Command, CommandId, EngineBuilder, Identity, Payload, Rate, Rates, Refusal, Request, Subscribe, testing::Client};
 
 use crate::{
     delivering::{open_engine, topic},
@@ -173,6 +173,29 @@ async fn credentials_are_renewed_also_over_every_rate() {
     let mut client = connect(&engine, "ann").await;
     client.send_all([ping(), ping()]);
     client.take(2).await;
+    authenticate(&client, "ann");
+    assert_eq!(client.next().await, "refreshed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_guesses_tokens_must_rest_and_a_good_one_is_taken_again_afterwards() {
+    let set = |rates: &mut Rates| rates.session.errors = Some(Rate::per_second(1).burst(2));
+    let builder = open_engine().on_connect(|request| async move {
+        match request.connect.token.as_deref() {
+            Some("ann") => Ok(Identity::user("ann")),
+            _ => Err(Refusal::unauthorized("who is this?")),
+        }
+    });
+    let engine = with_rates(builder, set).build().unwrap();
+    let mut client = connect(&engine, "ann").await;
+    for _ in 0..2 {
+        authenticate(&client, "bob");
+        let answer = client.next().await;
+        assert!(answer.starts_with("refused Unauthorized"), "{answer}");
+    }
+    authenticate(&client, "bob");
+    assert!(client.next().await.starts_with("refused TooManyRequests: this session is over its rate of errors"));
+    tokio::time::sleep(SECOND).await;
     authenticate(&client, "ann");
     assert_eq!(client.next().await, "refreshed");
 }

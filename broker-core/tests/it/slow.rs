@@ -143,7 +143,7 @@ async fn flood(history: usize) -> (Engine, Client) {
     let mut client = Client::connect(&engine).await;
     client.subscribe("slow:a");
     client.next().await;
-    let keep = Keep { size: history, ttl: Duration::from_secs(60) };
+    let keep = Keep::history(history, Duration::from_secs(60));
     for n in 1..=50 {
         backplane.publish(&topic("slow:a"), json(&n.to_string()), keep).await.unwrap();
     }
@@ -186,7 +186,7 @@ async fn where_a_gap_ends_the_subscription_what_came_before_it_is_still_sent() {
     let mut client = Client::connect_as(&engine, LineProtocol { gap_ends: true, ..LineProtocol::default() }, None).await;
     client.subscribe("slow:a");
     client.next().await;
-    let keep = Keep { size: 5, ttl: Duration::from_secs(60) };
+    let keep = Keep::history(5, Duration::from_secs(60));
     for n in 1..=50 {
         backplane.publish(&topic("slow:a"), json(&n.to_string()), keep).await.unwrap();
     }

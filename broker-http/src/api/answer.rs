@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker_core::{
-    GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, Position, PresenceStats, Publication, PublishReport, Refusal, Sent,
-    SessionInfo, SessionReport, Tenant, TopicCount, UserSessions, unix_ms,
+    GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, PresenceStats, Publication, PublishReport, Published, Refusal, Sent,
+    SessionInfo, SessionReport, StateRows, Tenant, TopicCount, UserSessions, unix_ms,
 };
 
 use super::{
@@ -29,18 +29,36 @@ impl Answer {
         Self(b"{}".to_vec())
     }
 
-    /// `publish`: where it stands, if it stands anywhere.
-    pub(crate) fn published(position: Option<Position>) -> Self {
-        let Some(position) = position else { return Self::empty() };
-        Self(format!(r#"{{"offset":{},"epoch":"{}"}}"#, position.offset, position.epoch).into_bytes())
+    /// `publish`: where it stands, if it stands anywhere; and where its version was not newer, that it was not stored.
+    pub(crate) fn published(published: Published) -> Self {
+        let place = published.position.map(|position| format!(r#""offset":{},"epoch":"{}""#, position.offset, position.epoch));
+        let outdated = published.outdated.then(|| r#""outdated":true"#.to_owned());
+        let fields: Vec<String> = place.into_iter().chain(outdated).collect();
+        Self(format!("{{{}}}", fields.join(",")).into_bytes())
+    }
+
+    /// `state`: rows, the top at that moment, and where the next page begins.
+    pub(crate) fn state(state: &StateRows) -> Self {
+        let mut out = br#"{"rows":["#.to_vec();
+        separated(&mut out, &state.rows, |out, item| publication(out, item));
+        out.extend_from_slice(format!(r#"],"epoch":"{}","offset":{}"#, state.position.epoch, state.position.offset).as_bytes());
+        if let Some(next) = state.next {
+            out.extend_from_slice(format!(r#","next":"{next}""#).as_bytes());
+        }
+        out.push(b'}');
+        Self(out)
     }
 
     /// `publish` with `report`: where it stands, if it stands anywhere, and what became of it.
-    pub(crate) fn reported(position: Option<Position>, report: &PublishReport) -> Self {
-        let place = position.map_or_else(String::new, |position| format!(r#""offset":{},"epoch":"{}","#, position.offset, position.epoch));
+    pub(crate) fn reported(published: Published, report: &PublishReport) -> Self {
+        let Self(mut out) = Self::published(published);
+        out.pop();
+        if out.len() > 1 {
+            out.push(b',');
+        }
         let PublishReport { nodes, matched, queued, written, filtered, .. } = report;
         let counts = format!(r#""nodes":{nodes},"matched":{matched},"queued":{queued},"written":{written},"filtered":{filtered}"#);
-        let mut out = format!(r#"{{{place}"report":{{{counts},"dropped":{{"#).into_bytes();
+        out.extend_from_slice(format!(r#""report":{{{counts},"dropped":{{"#).as_bytes());
         separated(&mut out, &report.dropped, |out, (cause, count)| {
             text(out, cause);
             out.extend_from_slice(format!(":{count}").as_bytes());
@@ -305,12 +323,17 @@ fn publication(out: &mut Vec<u8>, publication: &Publication) {
         out.extend_from_slice(br#","key":"#);
         text(out, key);
     }
+    if publication.removed {
+        out.extend_from_slice(br#","removed":true"#);
+    }
     out.extend_from_slice(format!(r#","time":{}}}"#, publication.published_at_ms).as_bytes());
 }
 
 /// The value of `data`, with `b64data` beside it for bytes.
 fn payload(out: &mut Vec<u8>, payload: &Payload) {
     match payload.kind() {
+        // No bytes are no JSON value.
+        PayloadKind::Json if payload.is_empty() => out.extend_from_slice(b"null"),
         PayloadKind::Json => out.extend_from_slice(payload.bytes()),
         PayloadKind::Text => text(out, &String::from_utf8_lossy(payload.bytes())),
         PayloadKind::Binary => {

@@ -22,6 +22,7 @@ pub(crate) enum Method {
     PresenceStats,
     History,
     HistoryRemove,
+    State,
     Channels,
     Info,
     Batch,
@@ -30,7 +31,7 @@ pub(crate) enum Method {
 }
 
 /// The names of the methods that are served, in the order of the documentation.
-pub const METHODS: [&str; 22] = [
+pub const METHODS: [&str; 23] = [
     "publish",
     "broadcast",
     "send",
@@ -48,6 +49,7 @@ pub const METHODS: [&str; 22] = [
     "presence_stats",
     "history",
     "history_remove",
+    "state",
     "channels",
     "info",
     "batch",
@@ -76,6 +78,7 @@ impl Method {
             "presence_stats" => Self::PresenceStats,
             "history" => Self::History,
             "history_remove" => Self::HistoryRemove,
+            "state" => Self::State,
             "channels" => Self::Channels,
             "info" => Self::Info,
             "batch" => Self::Batch,
@@ -105,6 +108,7 @@ impl Method {
             Self::PresenceStats => "presence_stats",
             Self::History => "history",
             Self::HistoryRemove => "history_remove",
+            Self::State => "state",
             Self::Channels => "channels",
             Self::Info => "info",
             Self::Batch => "batch",

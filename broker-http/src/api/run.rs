@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use broker_core::{
-    ControlError, Engine, HistoryError, HistoryQuery, PresenceError, Publish, PublishError, PublishFailed, Refusal, RefusalKind, Topic,
+    ControlError, Engine, HistoryError, HistoryQuery, PresenceError, Publish, PublishError, PublishFailed, Refusal, RefusalKind,
+    StateRequest, Topic,
 };
 use futures_util::stream::{self, StreamExt as _};
 
@@ -79,6 +80,10 @@ async fn single(means: Means<'_>, call: Call) -> Result<Answer, Refusal> {
             Ok(Answer::presence_stats(stats))
         }
         Call::History(call) => history(engine, call).await,
+        Call::State(call) => {
+            let request = StateRequest { cursor: call.cursor, limit: call.limit };
+            Ok(Answer::state(&engine.state(&call.topic, request).await.map_err(HistoryError::into_refusal)?))
+        }
         Call::HistoryRemove(topic) => {
             engine.remove_history(&topic).await.map_err(HistoryError::into_refusal)?;
             Ok(Answer::empty())
@@ -135,9 +140,9 @@ async fn connections(engine: &Engine, call: ConnectionsCall) -> Result<Answer, R
 
 async fn publish_to(engine: &Engine, topic: &Topic, publish: Publish, report: bool) -> Result<Answer, Refusal> {
     let published = if report {
-        engine.publish_reported(topic, publish).await.map(|(published, report)| Answer::reported(published.position, &report))
+        engine.publish_reported(topic, publish).await.map(|(published, report)| Answer::reported(published, &report))
     } else {
-        engine.publish(topic, publish).await.map(|published| Answer::published(published.position))
+        engine.publish(topic, publish).await.map(Answer::published)
     };
     published.map_err(publish_refused)
 }

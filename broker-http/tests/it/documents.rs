@@ -70,7 +70,7 @@ async fn every_field_of_a_request_in_the_openapi_file_is_read() {
 
 /// A server on which every topic has all that is asked for.
 fn server() -> Server {
-    let all = Namespace::default().history(10, std::time::Duration::from_secs(60)).presence().allow(Verb::Subscribe);
+    let all = Namespace::default().history(10, std::time::Duration::from_secs(60)).keyed().presence().allow(Verb::Subscribe);
     let tickets = TicketMaker::new(|_claims| async { Ok("a-ticket".to_owned()) });
     let options = ApiOptions::default().keys(ApiKeys::one("k")).tickets(tickets);
     Server::on(builder().default_namespace(all).build().unwrap(), options)

@@ -31,7 +31,7 @@ fn say(out: &mut FrameWriter<'_>, word: &str, id: &CommandId, write: impl FnOnce
 }
 
 /// The answer to a command; [`CommandId::None`] is for what the URL or the server asked.
-pub(super) fn reply(plain: Plain, id: &CommandId, reply: &Reply, out: &mut FrameWriter<'_>) {
+pub(crate) fn reply(plain: Plain, id: &CommandId, reply: &Reply, out: &mut FrameWriter<'_>) {
     match reply {
         Reply::Connected(connected) => write_connected(plain, connected, out),
         Reply::Subscribed(subscribed) => write_subscribed(plain, id, subscribed, out),
@@ -71,7 +71,7 @@ pub(super) fn reply(plain: Plain, id: &CommandId, reply: &Reply, out: &mut Frame
 }
 
 /// Writes a push, where this connection gets it.
-pub(super) fn push(plain: Plain, push: &Push, out: &mut FrameWriter<'_>) {
+pub(crate) fn push(plain: Plain, push: &Push, out: &mut FrameWriter<'_>) {
     match push {
         Push::Publication(publication) => write_live(plain, publication, out),
         // The application's own language: as it is in every format.
@@ -104,6 +104,14 @@ fn notice(plain: Plain, push: &Push, out: &mut FrameWriter<'_>) {
 }
 
 fn write_connected(plain: Plain, connected: &Connected, out: &mut FrameWriter<'_>) {
+    self::connected(plain, connected, out);
+    for subscribed in &connected.subscriptions {
+        write_subscribed(plain, &CommandId::None, subscribed, out);
+    }
+}
+
+/// `connected`, where it is said, without the topics.
+pub(crate) fn connected(plain: Plain, connected: &Connected, out: &mut FrameWriter<'_>) {
     if plain.format == Format::Envelope && plain.notices {
         say(out, "connected", &CommandId::None, |frame| {
             frame.word("session", connected.session);
@@ -112,9 +120,6 @@ fn write_connected(plain: Plain, connected: &Connected, out: &mut FrameWriter<'_
                 write_data(frame, data);
             }
         });
-    }
-    for subscribed in &connected.subscriptions {
-        write_subscribed(plain, &CommandId::None, subscribed, out);
     }
 }
 
@@ -129,6 +134,23 @@ fn write_identity(id: &CommandId, user: &UserId, left: &[Topic], joined: &[Topic
 
 /// In this order: `subscribed`, a gap where the resume failed, the snapshot, what was missed.
 fn write_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscribed, out: &mut FrameWriter<'_>) {
+    say_subscribed(plain, id, subscribed, out);
+    if let Some(gap) = failed_resume(plain, subscribed) {
+        write_gap(&subscribed.topic, &gap, out);
+    }
+    if let Some(snapshot) = &subscribed.snapshot {
+        match plain.format {
+            Format::Raw => write_raw(snapshot, out),
+            Format::Envelope => say_snapshot(subscribed, snapshot, out),
+        }
+    }
+    for publication in &subscribed.missed {
+        write_live(plain, publication, out);
+    }
+}
+
+/// `subscribed`, where it is said.
+pub(crate) fn say_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscribed, out: &mut FrameWriter<'_>) {
     let asked = *id != CommandId::None;
     // The topics of a user and of a session come and go by themselves.
     let comes_by_itself = matches!(subscribed.topic.namespace(), Some("user" | "session"));
@@ -144,22 +166,26 @@ fn write_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscribed, out: 
             }
         });
     }
-    if let Some(resume) = subscribed.resume.filter(|resume| !resume.recovered && plain.notices) {
-        write_gap(&subscribed.topic, &resume_gap(&resume, subscribed.position), out);
-    }
-    if let Some(snapshot) = &subscribed.snapshot {
-        match plain.format {
-            Format::Raw => write_raw(snapshot, out),
-            Format::Envelope => say(out, "snapshot", &CommandId::None, |frame| {
-                frame.text("topic", subscribed.topic.local());
-                write_position(frame, subscribed.position);
-                write_data(frame, snapshot);
-            }),
-        }
-    }
-    for publication in &subscribed.missed {
-        write_live(plain, publication, out);
-    }
+}
+
+/// What a resume lost, where it is to be told.
+pub(crate) fn failed_resume(plain: Plain, subscribed: &Subscribed) -> Option<Gap> {
+    let failed = subscribed.resume.filter(|resume| !resume.recovered && plain.notices);
+    failed.map(|resume| resume_gap(&resume, subscribed.position))
+}
+
+/// The current state of a topic.
+pub(crate) fn say_snapshot(subscribed: &Subscribed, snapshot: &Payload, out: &mut FrameWriter<'_>) {
+    say(out, "snapshot", &CommandId::None, |frame| {
+        frame.text("topic", subscribed.topic.local());
+        write_position(frame, subscribed.position);
+        write_data(frame, snapshot);
+    });
+}
+
+/// A message of the application, where it cannot be sent as it is.
+pub(crate) fn say_message(data: &Payload, out: &mut FrameWriter<'_>) {
+    say(out, "message", &CommandId::None, |frame| write_data(frame, data));
 }
 
 /// What a failed resume lost. Where the engine says nothing, the epochs tell which of the two reasons it was.
@@ -239,17 +265,31 @@ fn write_who(plain: Plain, word: &str, topic: &Topic, who: &SessionInfo, out: &m
 /// One publication as its subscribers get it.
 fn write_live(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>) {
     match plain.format {
+        Format::Raw if publication.removed && publication.data.is_empty() => say_removed(plain, publication, out),
         Format::Raw => write_raw(&publication.data, out),
-        Format::Envelope => {
-            let mut frame = Vec::with_capacity(AROUND_LEN + publication.topic.local().len() + publication.data.len());
-            let mut object = ObjectWriter::open(&mut frame);
-            object.key(RESERVED).extend_from_slice(b"\"publication\"");
-            object.text("topic", publication.topic.local());
-            write_publication(&mut object, publication);
-            object.end();
-            out.text(&frame);
-        }
+        Format::Envelope => out.text(&envelope(publication)),
     }
+}
+
+/// A removal of which the publisher says nothing itself.
+pub(crate) fn say_removed(plain: Plain, publication: &Publication, out: &mut FrameWriter<'_>) {
+    if plain.notices {
+        say(out, "removed", &CommandId::None, |frame| {
+            frame.text("topic", publication.topic.local());
+            frame.text("key", publication.key.as_deref().unwrap_or_default());
+        });
+    }
+}
+
+/// A publication in the object that also names topic, position, key, tags and time.
+pub(crate) fn envelope(publication: &Publication) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(AROUND_LEN + publication.topic.local().len() + publication.data.len());
+    let mut object = ObjectWriter::open(&mut frame);
+    object.key(RESERVED).extend_from_slice(b"\"publication\"");
+    object.text("topic", publication.topic.local());
+    write_publication(&mut object, publication);
+    object.end();
+    frame
 }
 
 fn write_raw(data: &Payload, out: &mut FrameWriter<'_>) {
@@ -262,9 +302,14 @@ fn write_raw(data: &Payload, out: &mut FrameWriter<'_>) {
 /// Everything about a publication but its topic.
 fn write_publication(object: &mut ObjectWriter<'_>, publication: &Publication) {
     write_position(object, publication.position);
-    write_data(object, &publication.data);
+    if !(publication.removed && publication.data.is_empty()) {
+        write_data(object, &publication.data);
+    }
     if let Some(key) = &publication.key {
         object.text("key", key);
+    }
+    if publication.removed {
+        object.yes("removed");
     }
     if let Some(tags) = &publication.tags {
         let mut object = object.object("tags");

@@ -1,7 +1,7 @@
 //! The plain protocol, for clients without an SDK. Its contract stands in `docs/protocols/plain.md`.
 
 mod decode;
-mod encode;
+pub(crate) mod encode;
 mod rate;
 
 pub use rate::update_interval;

@@ -241,7 +241,7 @@ fn publications_are_pushed_with_what_is_known_of_them() {
     check_push(
         &Push::Publication(Arc::new(full)),
         "{\"push\":{\"channel\":\"a\\\"b\\\\c\",\"pub\":{\"data\":1,\"info\":{\"user\":\"ann\",\"client\":\"00000000-0000-4000-8000-000000000001\"},\
-         \"offset\":17,\"tags\":{\"k\\n\":\"v\",\"l\":\"\\\"\"}}}}\n",
+         \"offset\":17,\"tags\":{\"k\\n\":\"v\",\"l\":\"\\\"\"},\"key\":\"o7\"}}}\n",
     );
 }
 
@@ -326,4 +326,33 @@ fn messages_and_pings_are_pushed_and_the_rest_is_silent() {
 
 fn refreshed(ttl: Option<Duration>) -> Reply {
     Reply::Refreshed { session: SessionId::from_random(1), user: "u".into(), ttl, left: Vec::new(), joined: Vec::new() }
+}
+
+#[test]
+fn keys_and_removals_have_their_fields() {
+    let mut row = publication("orders", Payload::json("7"), Some("8@e"));
+    row.key = Some("o7".into());
+    check_push(
+        &Push::Publication(Arc::new(row.clone())),
+        "{\"push\":{\"channel\":\"orders\",\"pub\":{\"data\":7,\"offset\":8,\"key\":\"o7\"}}}\n",
+    );
+    row.removed = true;
+    row.data = Payload::json("");
+    check_push(
+        &Push::Publication(Arc::new(row)),
+        "{\"push\":{\"channel\":\"orders\",\"pub\":{\"data\":null,\"offset\":8,\"key\":\"o7\",\"removed\":true}}}\n",
+    );
+}
+
+/// The client's position moves with the rows, from a place where nothing is lost if it is cut between them.
+#[test]
+fn rows_come_with_the_answer_and_move_the_position() {
+    let row = |at: &str| Arc::new(publication("orders", Payload::json("7"), Some(at)));
+    check(
+        &Reply::Subscribed(
+            Subscribed { position: Some(position("0@e")), recoverable: true, missed: vec![row("3@e"), row("8@e")], ..subscribed("orders") }
+                .into(),
+        ),
+        r#"{"id":1,"subscribe":{"recoverable":true,"epoch":"e","publications":[{"data":7,"offset":3},{"data":7,"offset":8}],"positioned":true}}"#,
+    );
 }

@@ -9,4 +9,5 @@ mod hostile;
 mod plain_decode;
 mod plain_encode;
 mod robustness;
+mod sse_encode;
 mod support;

@@ -407,3 +407,18 @@ fn connections_with_and_without_notices_share_no_bytes_where_joins_are_told() {
     assert_ne!(encoding(Format::Envelope, true), encoding(Format::Envelope, false));
     assert_eq!(encoding(Format::Raw, true), encoding(Format::Raw, false));
 }
+
+#[test]
+fn a_removal_names_its_key_unless_its_data_says_it() {
+    let mut removal = publication("orders", Payload::json(""), Some("9@e"));
+    removal.key = Some("o7".into());
+    removal.removed = true;
+    let raw = r#"{"broker":"removed","topic":"orders","key":"o7"}"#;
+    let envelope = r#"{"broker":"publication","topic":"orders","position":"9@e","key":"o7","removed":true,"time":1763712000000}"#;
+    check_push(&Push::Publication(Arc::new(removal.clone())), raw, envelope, "", envelope);
+    removal.data = Payload::json(r#"{"gone":"o7"}"#);
+    let raw = r#"{"gone":"o7"}"#;
+    let envelope =
+        r#"{"broker":"publication","topic":"orders","position":"9@e","data":{"gone":"o7"},"key":"o7","removed":true,"time":1763712000000}"#;
+    check_push(&Push::Publication(Arc::new(removal)), raw, envelope, raw, envelope);
+}

@@ -132,6 +132,7 @@ fn since(since: Since) -> String {
     match since {
         Since::Beginning => "beginning".to_owned(),
         Since::Position(position) => position.to_string(),
+        Since::Unreadable => "unreadable".to_owned(),
     }
 }
 

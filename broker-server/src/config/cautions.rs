@@ -223,6 +223,11 @@ impl Cautions<'_> {
             let warning = Mistake::new(self.origin(&recovery), format!("`{recovery}` has no effect: {topics} keep no history"));
             self.warning(warning.help(format!("set {key}.history_size, for example to 300")));
         }
+        if namespace.keyed && !namespace.keeps_history() {
+            let warning =
+                Mistake::new(self.origin(&format!("{key}.keyed")), format!("`{key}.keyed` has no effect: {topics} keep no history"));
+            self.warning(warning.help(format!("set {key}.history_size, for example to 300")));
+        }
         let name = key.strip_prefix("namespaces.").unwrap_or_default();
         if SERVER_FILLED.contains(&name) && namespace.allow.has(Verb::Subscribe) {
             let warning = Mistake::new(self.origin(&allow), format!("whoever is connected may listen to every {name}'s topic"));

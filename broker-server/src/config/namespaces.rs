@@ -1,16 +1,21 @@
 //! `[default]` and `[namespaces.NAME]`: the options of topics.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use broker_core::{Namespace, Priority, Recovery, SlowConsumer, Verbs};
 
 use super::{
-    field::{asked, choice, count, duration, switch, verbs},
+    field::{asked, choice, count, duration, size, switch, verbs},
     visit::Visitor,
 };
 
 /// The most publications that a topic may keep.
 const HISTORY_MAX: usize = 100_000;
+
+/// The most keys that the state of a topic may have.
+const STATE_MAX: usize = 1_000_000;
+/// The least and the most bytes that a topic may keep.
+const BYTES: RangeInclusive<u64> = 1 << 10..=1 << 36;
 
 /// What the application is asked about in each namespace, besides the options that the engine knows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +59,17 @@ fn visit_keys(namespace: &mut Namespace, hooks: &mut NamespaceHooks, keys: &mut 
         &mut duration(&mut namespace.history_ttl, Duration::from_secs(1)..=Duration::from_secs(366 * 86_400)),
     );
     keys.key(
+        "history_bytes",
+        "Most bytes of them; the oldest go first, the newest one stays.",
+        &mut size(&mut namespace.history_bytes, BYTES),
+    );
+    visit_state(namespace, keys);
+    keys.key(
+        "memory_max",
+        "Most bytes that this process keeps of all topics of the namespace; a publish that would be more is refused.",
+        &mut size(&mut namespace.memory_max, 1 << 20..=1 << 40),
+    );
+    keys.key(
         "recovery",
         "How a subscription resumes after a break: with all that was missed, with the newest, or not.",
         &mut choice(&mut namespace.recovery, &[("stream", Recovery::Stream), ("cache", Recovery::Cache), ("off", Recovery::Off)], &[]),
@@ -93,10 +109,28 @@ fn visit_keys(namespace: &mut Namespace, hooks: &mut NamespaceHooks, keys: &mut 
         &mut asked(hooks),
     );
     keys.key("allow_anonymous", "Whether `allow` holds for clients without a token too.", &mut switch(&mut namespace.allow_anonymous));
-    for (name, help) in [
-        ("delta", "remove the key: publications go out whole"),
-        ("keyed", "remove the key, or set recovery = \"cache\" for the newest publication of a topic"),
-    ] {
-        keys.later(name, help);
-    }
+    keys.later("delta", "remove the key: publications go out whole");
+}
+
+fn visit_state(namespace: &mut Namespace, keys: &mut dyn Visitor) {
+    keys.key(
+        "keyed",
+        "Whether the newest publication of each key is kept, as the state that new subscribers get. Needs a history.",
+        &mut switch(&mut namespace.keyed),
+    );
+    keys.key(
+        "state_size",
+        "Most keys in the state of a topic; a new one beyond is refused.",
+        &mut count(&mut namespace.state_size, 1..=STATE_MAX),
+    );
+    keys.key(
+        "state_bytes",
+        "Most bytes of the state of a topic; what would be more is refused.",
+        &mut size(&mut namespace.state_bytes, BYTES),
+    );
+    keys.key(
+        "state_ttl",
+        "How long the state is kept after the topic's last publication, while nobody listens.",
+        &mut duration(&mut namespace.state_ttl, Duration::from_secs(1)..=Duration::from_secs(366 * 86_400)),
+    );
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    field::{address, choice, count, duration, optional_count},
+    field::{address, choice, count, duration, optional_count, size},
     tls::TlsFiles,
     visit::Visitor,
 };
@@ -29,6 +29,8 @@ pub struct Server {
     pub session_log_lines: usize,
     /// Shards of the hub; `None`: one per core.
     pub shards: Option<usize>,
+    /// Most bytes of everything that the memory backplane keeps. Default: 1 GiB.
+    pub memory_max: usize,
     /// `[server.tls]`: the certificate of the listener for clients.
     pub tls: TlsFiles,
 }
@@ -77,6 +79,7 @@ impl Default for Server {
             log_format: LogFormat::default(),
             session_log_lines: 50,
             shards: None,
+            memory_max: broker_core::MemoryBackplane::MEMORY_MAX,
             tls: TlsFiles::default(),
         }
     }
@@ -108,6 +111,11 @@ impl Server {
                 &mut count(&mut self.session_log_lines, 0..=1_000_000),
             );
             keys.key("shards", "Shards of the hub; without a number, one per core.", &mut optional_count(&mut self.shards, 1..=256));
+            keys.key(
+                "memory_max",
+                "Most bytes of everything that is kept of all topics; a publish that would be more is refused.",
+                &mut size(&mut self.memory_max, 1 << 20..=1 << 40),
+            );
             keys.section("tls", "The certificate of `listen`, which then speaks https and wss only. Both or none.", &mut |keys| {
                 self.tls.keys(keys);
             });

@@ -1,8 +1,10 @@
-//! The service that turns requests into connections: routing, origins, refusals. Sockets live in `broker-ws`, sessions in the engine.
+//! The service that turns requests into connections: routing, origins, refusals. Pipes live in `broker-ws` and `broker-http`, sessions in the
+//! engine.
 
 mod body;
 mod cors;
 mod credentials;
+mod events;
 mod foreign;
 mod opening;
 pub(crate) mod origin;
@@ -21,12 +23,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use broker_core::Head;
+use broker_core::{Head, Refusal};
 use broker_ws::{Handshake, OverTls, Peer, Pending as Place, Upgrade};
-use http::{Extensions, Request, Response, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, HeaderName, UPGRADE},
+    request::Parts,
+};
 
 pub use body::ResponseBody;
-pub(crate) use opening::{Opened, Refused, open};
+pub(crate) use opening::{Opened, Refused, Way, open};
 pub(crate) use refusals::as_frames;
 
 use crate::{
@@ -34,16 +40,20 @@ use crate::{
     service::{origin::Verdict, refusals::as_http},
 };
 
+/// What a browser remembers of the stream that it had.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// How the peer of a request is found in its extensions.
 pub(crate) type PeerFrom = Arc<dyn Fn(&Extensions) -> Option<SocketAddr> + Send + Sync>;
 
-/// Serves WebSockets as a [`tower_service::Service`]: for axum's `nest_service`, for hyper, for everything that speaks tower.
+/// Serves WebSockets and server-sent events as a [`tower_service::Service`]: for axum's `nest_service`, for hyper, for everything that speaks tower.
 ///
 /// | path | speaks |
 /// |---|---|
 /// | `/connection/websocket` | the Centrifuge protocol, for its SDKs |
 /// | `/ws/{topic}`, `/ws?topic=..` | the plain protocol, for a bare `new WebSocket(url)` |
-/// | the builder's [`Route`](crate::Route)s | the plain protocol |
+/// | `/sse/{topic}`, `/sse?topic=..` | the plain protocol as server-sent events, for `new EventSource(url)` |
+/// | the builder's [`Route`](crate::Route)s | the plain protocol, either way |
 ///
 /// Every other request is answered with a status and a hint. Never fails; always ready; cloning copies a pointer.
 #[derive(Clone)]
@@ -78,6 +88,9 @@ impl BrokerService {
         if verdict == Verdict::Foreign {
             return Answer::Now(refusals::foreign_origin());
         }
+        if self.speaks_events(&request) {
+            return self.answer_with_events(request, verdict);
+        }
         let handshake = match Handshake::of(&request) {
             Ok(handshake) => handshake,
             // A path that nobody knows is the greater mistake.
@@ -101,6 +114,46 @@ impl BrokerService {
     }
 }
 
+impl BrokerService {
+    /// Whether a request is for server-sent events: by its path, or at a route that speaks both by what the client accepts.
+    fn speaks_events<B>(&self, request: &Request<B>) -> bool {
+        let path = request.uri().path();
+        let asks = !request.headers().contains_key(UPGRADE) && broker_http::is_sse_asked_for(request.headers());
+        routes::is_of_events(path) || asks && self.broker.shared.routes.is_added(path)
+    }
+
+    fn answer_with_events<B>(&self, request: Request<B>, verdict: Verdict) -> Answer {
+        let shared = &self.broker.shared;
+        let (mut parts, _) = request.into_parts();
+        if parts.method != Method::GET {
+            let mut response = if parts.method == Method::OPTIONS {
+                broker_http::sse_preflight(verdict.is_page())
+            } else {
+                let refusal = Refusal::bad_request("a stream of events is a GET");
+                let mut response = as_http(&refusal, shared.dev);
+                *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, OPTIONS"));
+                response
+            };
+            cors::mark(&mut response, &parts.headers, verdict);
+            return Answer::Now(response);
+        }
+        if parts.headers.contains_key(UPGRADE) {
+            let refusal = Refusal::bad_request("this address speaks server-sent events, not WebSocket");
+            let mut response = as_http(&refusal.hint("for a WebSocket use /ws in place of /sse"), shared.dev);
+            cors::mark(&mut response, &parts.headers, verdict);
+            return Answer::Now(response);
+        }
+        // As text whatever its bytes are: who brings an id must not be served as one who brings none.
+        let last_event_id = parts.headers.get(LAST_EVENT_ID).map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        let place = parts.extensions.remove::<Place>();
+        let line = parts.extensions.get::<broker_ws::Line>().cloned();
+        let headers = origin::only_origin(&parts.headers);
+        let head = head(parts, shared.peer_from.as_ref());
+        Answer::Events(Box::new(PendingEvents { broker: self.broker.clone(), head, place, last_event_id, line, headers, verdict }))
+    }
+}
+
 impl fmt::Debug for BrokerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BrokerService").finish_non_exhaustive()
@@ -120,6 +173,7 @@ impl<B> tower_service::Service<Request<B>> for BrokerService {
         match self.answer(request) {
             Answer::Now(response) => Box::pin(std::future::ready(Ok(response))),
             Answer::Later(pending) => Box::pin(async { Ok(pending.answer().await) }),
+            Answer::Events(pending) => Box::pin(async { Ok(pending.answer().await) }),
         }
     }
 }
@@ -127,6 +181,55 @@ impl<B> tower_service::Service<Request<B>> for BrokerService {
 enum Answer {
     Now(Response<ResponseBody>),
     Later(Box<Pending>),
+    Events(Box<PendingEvents>),
+}
+
+/// A request for server-sent events.
+struct PendingEvents {
+    broker: Broker,
+    head: Head,
+    place: Option<Place>,
+    last_event_id: Option<String>,
+    line: Option<broker_ws::Line>,
+    /// What the answer's headers depend on.
+    headers: HeaderMap,
+    verdict: Verdict,
+}
+
+impl PendingEvents {
+    /// Refusals are statuses: a stream that ends at once would be asked for again and again.
+    async fn answer(self) -> Response<ResponseBody> {
+        let Self { broker, head, place, last_event_id, line, headers, verdict } = self;
+        let shared = &broker.shared;
+        let mut response = match open(shared, head, place, Way::Events { last_event_id }).await {
+            Ok(Opened { connection, topics, .. }) => {
+                let line = line.map(|line| Arc::new(KernelLine(line)) as Arc<dyn broker_http::Line>);
+                let body = broker_http::sse_body(connection, &topics, shared.limits.queue_max, line);
+                broker_http::sse_response(ResponseBody::from(body))
+            }
+            Err(Refused { refusal, .. }) => as_http(&refusal, shared.dev),
+        };
+        cors::mark(&mut response, &headers, verdict);
+        response
+    }
+}
+
+/// The line between a body and the kernel, where the listener is ours.
+#[derive(Debug)]
+struct KernelLine(broker_ws::Line);
+
+impl broker_http::Line for KernelLine {
+    fn hand_over(&self) {
+        self.0.hand_over();
+    }
+
+    fn cut(&self) -> bool {
+        self.0.cut()
+    }
+
+    fn sever(&self) {
+        self.0.sever();
+    }
 }
 
 /// A request for a WebSocket that an allowed page or a program made.
@@ -145,8 +248,8 @@ impl Pending {
     async fn answer(self) -> Response<ResponseBody> {
         let Self { broker, handshake, upgrade, head, place, is_page } = self;
         let limits = Arc::clone(&broker.shared.limits);
-        match open(&broker.shared, head, place).await {
-            Ok(Opened { connection, protocol, subprotocol }) => {
+        match open(&broker.shared, head, place, Way::WebSocket).await {
+            Ok(Opened { connection, protocol, subprotocol, .. }) => {
                 upgrade.serve(connection, protocol, limits);
                 handshake.accept(subprotocol).map(|()| ResponseBody::default())
             }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use broker_core::{Connect, Connection, Head, OpenRefused, Opening, Protocol, Refusal, RefusalKind, Start};
-use broker_protocol::{CentrifugeJson, NoProtobuf, Plain};
+use broker_core::{Connect, Connection, Cursor, Framing, Head, OpenRefused, Opening, Protocol, Refusal, RefusalKind, Start, Subscribe};
+use broker_http::SseTopics;
+use broker_protocol::{CentrifugeJson, NoProtobuf, Plain, SseFraming};
 use broker_ws::{ClientAddress, Pending, WebSocketFraming};
 
 use super::{
     credentials::{Credentials, credentials, offered, without_secrets},
+    events::EventsRequest,
     plain::{PlainRequest, protocol},
     query::Query,
     routes::{Routes, Target},
@@ -19,12 +21,24 @@ const CENTRIFUGE_JSON: &str = "centrifuge-json";
 /// The subprotocol that says Protobuf.
 const CENTRIFUGE_PROTOBUF: &str = "centrifuge-protobuf";
 
+/// The kind of pipe that a connection will have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Way {
+    WebSocket,
+    /// With the id that a client brings back.
+    Events {
+        last_event_id: Option<String>,
+    },
+}
+
 /// A connection whose topics are live and whose pipe is missing.
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
     pub(crate) protocol: Arc<dyn Protocol>,
     /// The subprotocol to answer.
     pub(crate) subprotocol: Option<&'static str>,
+    /// For the ids of events.
+    pub(crate) topics: SseTopics,
 }
 
 /// A connection that must not be.
@@ -38,7 +52,7 @@ pub(crate) struct Refused {
 /// Opens what the head asks for. Cancel-safe: a connection that is not handed out is closed.
 ///
 /// `place` is the connection's among those that have not said who they are, where it has one.
-pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>) -> Result<Opened, Refused> {
+pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>, way: Way) -> Result<Opened, Refused> {
     let written = std::mem::take(&mut head.query);
     let found = target(&shared.routes, &head.path, &written);
     head.query = without_secrets(&written);
@@ -48,15 +62,21 @@ pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>
         let (protocol, subprotocol) = centrifuge(&head, &query);
         // Not from the query: URLs end up in logs, and this protocol has a better place.
         head.token = credentials(&head, &Query::default()).token;
-        let opened = admitted.and_then(|()| open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol)));
+        let opened = admitted.and_then(|()| open_with(shared, head, Start::AwaitConnect, Arc::clone(&protocol), &way));
         return match opened {
-            Ok(connection) => Ok(Opened { connection, protocol, subprotocol }),
+            Ok(connection) => Ok(Opened { connection, protocol, subprotocol, topics: SseTopics::default() }),
             Err(refusal) => Err(Refused { refusal, protocol, subprotocol }),
         };
     }
     let Credentials { token, ticket, subprotocol } = credentials(&head, &query);
     let request = admitted.and(found).and_then(|target| match target {
-        Target::Plain { topics, format } => PlainRequest::read(topics, format, &query, shared.dev),
+        Target::Plain { topics, format } => match &way {
+            Way::WebSocket => PlainRequest::read(topics, format, &query, shared.dev).map(Asked::from),
+            Way::Events { last_event_id } => {
+                let needs_topic = !shared.routes.is_added(&head.path);
+                EventsRequest::read(topics, format, &query, shared.dev, last_event_id.as_deref(), needs_topic).map(Asked::from)
+            }
+        },
         Target::Centrifuge => unreachable!("answered above"),
     });
     let request = match request {
@@ -68,12 +88,40 @@ pub(crate) async fn open(shared: &Shared, mut head: Head, place: Option<Pending>
             return Err(Refused { refusal, protocol: Arc::new(words), subprotocol });
         }
     };
-    let protocol: Arc<dyn Protocol> = Arc::new(request.protocol);
-    let start = Start::AtOnce { connect: Connect { token, ticket, ..Connect::default() }, subscriptions: request.subscriptions };
+    let Asked { protocol, connect, subscriptions, topics } = request;
+    let start = Start::AtOnce { connect: Connect { token, ticket, ..connect }, subscriptions };
     let refused = |refusal| Refused { refusal, protocol: Arc::clone(&protocol), subprotocol };
-    let mut connection = open_with(shared, head, start, Arc::clone(&protocol)).map_err(refused)?;
+    let mut connection = open_with(shared, head, start, Arc::clone(&protocol), &way).map_err(refused)?;
     connection.opened().await.map_err(refused)?;
-    Ok(Opened { connection, protocol, subprotocol })
+    Ok(Opened { connection, protocol, subprotocol, topics })
+}
+
+/// What a request of the plain protocol asks for, over whatever pipe.
+struct Asked {
+    protocol: Arc<dyn Protocol>,
+    connect: Connect,
+    subscriptions: Vec<Subscribe>,
+    topics: SseTopics,
+}
+
+impl From<PlainRequest> for Asked {
+    fn from(request: PlainRequest) -> Self {
+        let PlainRequest { protocol, subscriptions } = request;
+        Self { protocol: Arc::new(protocol), connect: Connect::default(), subscriptions, topics: SseTopics::default() }
+    }
+}
+
+impl From<EventsRequest> for Asked {
+    fn from(request: EventsRequest) -> Self {
+        let topics = request.topics();
+        let EventsRequest { protocol, subscriptions, cursor } = request;
+        Self {
+            protocol: Arc::new(protocol),
+            connect: Connect { cursor: cursor.map(|cursor| Arc::new(cursor) as Arc<dyn Cursor>), ..Connect::default() },
+            subscriptions,
+            topics,
+        }
+    }
 }
 
 /// The form of the Centrifuge protocol that is asked for, and the subprotocol to answer: a browser gives up a connection whose offer is not
@@ -113,8 +161,12 @@ fn admit(shared: &Shared, head: &mut Head, place: Option<Pending>) -> Result<(),
     Ok(())
 }
 
-fn open_with(shared: &Shared, head: Head, start: Start, protocol: Arc<dyn Protocol>) -> Result<Connection, Refusal> {
-    let opening = Opening { protocol, framing: Arc::new(WebSocketFraming), outlet: None, head, transport: "websocket", start };
+fn open_with(shared: &Shared, head: Head, start: Start, protocol: Arc<dyn Protocol>, way: &Way) -> Result<Connection, Refusal> {
+    let (framing, transport): (Arc<dyn Framing>, _) = match way {
+        Way::WebSocket => (Arc::new(WebSocketFraming), "websocket"),
+        Way::Events { .. } => (Arc::new(SseFraming), "sse"),
+    };
+    let opening = Opening { protocol, framing, outlet: None, head, transport, start };
     shared.engine.open(opening).map_err(|refused| refusal(&refused))
 }
 

@@ -9,6 +9,11 @@ use http::{
 
 use super::foreign::{ForeignLog, Refused};
 
+/// The header that an answer's own headers depend on, of a request whose others are not needed any more.
+pub(crate) fn only_origin(headers: &HeaderMap) -> HeaderMap {
+    headers.get(ORIGIN).map(|origin| (ORIGIN, origin.clone())).into_iter().collect()
+}
+
 /// The rules about origins.
 #[derive(Debug, Default)]
 pub(crate) struct Origins {

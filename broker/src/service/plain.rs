@@ -17,13 +17,7 @@ pub(crate) struct PlainRequest {
 impl PlainRequest {
     /// Reads the query of a path that means `topics` and this format.
     pub(crate) fn read(topics: Vec<Topic>, format: Format, query: &Query, dev: bool) -> Result<Self, Refusal> {
-        let mut topics = topics;
-        for name in query.all("topic") {
-            let topic: Topic = name.parse().map_err(|error| Refusal::bad_request(format!("the parameter `topic`: {error}")))?;
-            if !topics.contains(&topic) {
-                topics.push(topic);
-            }
-        }
+        let topics = names(topics, query)?;
         let selection = selection(query)?;
         let since = since(query, topics.len())?;
         let mut subscriptions: Vec<Subscribe> =
@@ -33,6 +27,17 @@ impl PlainRequest {
         }
         Ok(Self { protocol: protocol(format, query, dev)?, subscriptions })
     }
+}
+
+/// The topics of the path, and those that the query adds.
+pub(crate) fn names(mut topics: Vec<Topic>, query: &Query) -> Result<Vec<Topic>, Refusal> {
+    for name in query.all("topic") {
+        let topic: Topic = name.parse().map_err(|error| Refusal::bad_request(format!("the parameter `topic`: {error}")))?;
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    Ok(topics)
 }
 
 /// How the client wants to be spoken to; `format` is what the path means where the query does not say it.
@@ -52,7 +57,7 @@ pub(crate) fn protocol(format: Format, query: &Query, dev: bool) -> Result<Plain
 }
 
 /// How often every topic of the URL may be told about.
-fn selection(query: &Query) -> Result<Selection, Refusal> {
+pub(crate) fn selection(query: &Query) -> Result<Selection, Refusal> {
     let Some(rate) = query.first("rate") else { return Ok(Selection::ALL) };
     let interval = update_interval(rate);
     let interval =

@@ -23,6 +23,9 @@ pub struct Route {
 
 impl Route {
     /// A route at this path, with or without a trailing slash. It wins over `/ws/{topic}`.
+    ///
+    /// A path that begins with `/sse/` speaks server-sent events. Any other speaks WebSocket, and server-sent events to a client that asks for them
+    /// with `Accept: text/event-stream`, as every `EventSource` does.
     pub fn new(path: impl Into<String>) -> Self {
         Self { path: path.into(), topic: None, format: Format::Raw }
     }
@@ -38,6 +41,14 @@ impl Route {
         self.format = format;
         self
     }
+}
+
+/// The first segment of paths that speak server-sent events.
+pub(crate) const EVENTS: &str = "sse";
+
+/// Whether a path speaks server-sent events, whoever asks.
+pub(crate) fn is_of_events(path: &str) -> bool {
+    segments(path.trim_start_matches('/')).next() == Some(EVENTS)
 }
 
 /// All paths that are known.
@@ -99,20 +110,29 @@ impl Routes {
         }
         match found.as_slice() {
             ["connection", "websocket"] => Ok(Target::Centrifuge),
-            ["ws"] => Ok(Target::Plain { topics: Vec::new(), format: Format::Raw }),
-            ["ws", topic] => {
+            ["ws" | EVENTS] => Ok(Target::Plain { topics: Vec::new(), format: Format::Raw }),
+            ["ws" | EVENTS, topic] => {
                 let topic = decode(topic).map_err(|error| Refusal::bad_request(error.to_string()))?;
                 let topic = topic.parse().map_err(|error| Refusal::bad_request(format!("in the path: {error}")))?;
                 Ok(Target::Plain { topics: vec![topic], format: Format::Raw })
             }
-            ["ws", rest @ ..] if self.routes.is_empty() => Err(unknown(path).hint(format!("did you mean /ws/{}?", rest.join("%2F")))),
+            [first @ ("ws" | EVENTS), rest @ ..] if self.routes.is_empty() => {
+                Err(unknown(path).hint(format!("did you mean /{first}/{}?", rest.join("%2F"))))
+            }
             _ => Err(self.unknown(path)),
         }
     }
 
+    /// Whether a path is one of those that were added, and which need not name a topic.
+    pub(crate) fn is_added(&self, path: &str) -> bool {
+        let found: Vec<&str> = segments(path.trim_start_matches('/')).collect();
+        self.routes.iter().any(|route| route.captures(&found).is_some())
+    }
+
     /// No such path; names the nearest one.
     fn unknown(&self, path: &str) -> Refusal {
-        let known = ["/connection/websocket", "/ws/{topic}"].into_iter().chain(self.routes.iter().map(|route| route.path.as_str()));
+        let known =
+            ["/connection/websocket", "/ws/{topic}", "/sse/{topic}"].into_iter().chain(self.routes.iter().map(|route| route.path.as_str()));
         let path: String = path.chars().take(255).collect();
         let nearest = known.min_by_key(|known| distance(known.trim_start_matches('/'), &path)).unwrap_or("/ws/{topic}");
         unknown(&path).hint(format!("did you mean {nearest}?"))

@@ -15,7 +15,10 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::client::{Client, Server};
+use crate::{
+    client::{Client, Server},
+    events_client::Events,
+};
 
 #[tokio::test]
 async fn without_a_framework() {
@@ -64,6 +67,24 @@ async fn inside_hyper_over_a_pipe_that_is_no_tcp_socket() {
     serve(io);
     let centrifuge = Client::over(pipe, "ws://broker.test/connection/websocket", &[]).await.unwrap();
     converse(&broker, plain, centrifuge).await;
+}
+
+#[tokio::test]
+async fn streams_of_events_in_every_host() {
+    let broker = Broker::builder().dev().build().unwrap();
+    let (listener, addr) = bound().await;
+    let app = Router::new().nest_service("/live", broker.service());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut in_axum = Events::open(addr, "/live/sse/news", &[]).await;
+    let (io, pipe) = tokio::io::duplex(1_000);
+    let service = TowerToHyperService::new(broker.service());
+    tokio::spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(io), service).await });
+    let mut over_a_pipe = Events::over(pipe, "/sse/news", &[]).await;
+    broker.publish(&"news".parse().unwrap(), Publish::new(Payload::json("1"))).await.unwrap();
+    assert_eq!((in_axum.data().await, over_a_pipe.data().await), ("1".to_owned(), "1".to_owned()));
+    // There is no listener of ours to break them off: they end in good order.
+    let ends = async { while in_axum.next().await.is_some() {} };
+    tokio::join!(broker.drain(std::time::Duration::from_secs(20)), ends, async { while over_a_pipe.next().await.is_some() {} });
 }
 
 #[tokio::test]

@@ -3,6 +3,10 @@
 mod addresses;
 mod client;
 mod ending;
+mod events;
+mod events_client;
+mod events_ending;
+mod events_resuming;
 mod hostile;
 mod hosts;
 mod origins;

@@ -14,7 +14,10 @@ use tokio_rustls::{
     rustls::{ClientConfig, HandshakeKind, RootCertStore, pki_types::CertificateDer},
 };
 
-use crate::client::{Client, refused};
+use crate::{
+    client::{Client, refused},
+    events_client::Events,
+};
 
 #[tokio::test]
 async fn clients_of_both_protocols_converse_over_tls() {
@@ -32,6 +35,24 @@ async fn clients_of_both_protocols_converse_over_tls() {
             return assert_eq!(frame["data"]["n"], 1);
         }
     }
+}
+
+#[tokio::test]
+async fn streams_of_events_come_over_tls_and_end_with_a_revocation() {
+    let server = Server::start(
+        Broker::builder()
+            .on_connect(|_| async { Ok(broker::Identity::user("kim")) })
+            .default_namespace(broker::Namespace::default().allow(broker::Verb::Subscribe)),
+    )
+    .await;
+    let mut events = Events::over(connect(server.addr, &[&server.certificate]).await, "/sse/news", &[]).await;
+    events.first_id().await;
+    let large = format!("\"{}\"", "x".repeat(300_000));
+    server.broker.publish(&"news".parse().unwrap(), Publish::new(Payload::json(large.clone()))).await.unwrap();
+    assert_eq!(events.data().await, large);
+    server.broker.revoke(broker::Revocation::now(broker::Revoked::User("kim".into()))).await.unwrap();
+    assert_eq!(events.notice().await["broker"], "closing");
+    assert_eq!(events.next().await, None);
 }
 
 #[tokio::test]

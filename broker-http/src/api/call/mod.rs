@@ -15,7 +15,7 @@ pub(crate) use self::{
     batch::BatchCall,
     groups::{GroupsCall, MembershipCall},
     publish::{BroadcastCall, PublishCall, SendCall},
-    read::{ChannelsCall, HistoryCall},
+    read::{ChannelsCall, HistoryCall, StateCall},
     sessions::{ConnectionsCall, DisconnectCall, RefreshCall, Refreshed, SubscribeCall, UnsubscribeCall},
 };
 use super::{
@@ -46,6 +46,7 @@ pub(crate) enum Call {
     PresenceStats(Topic),
     History(HistoryCall),
     HistoryRemove(Topic),
+    State(StateCall),
     Channels(ChannelsCall),
     Info,
     Batch(BatchCall),
@@ -60,6 +61,7 @@ impl Call {
             self,
             Self::Presence(_)
                 | Self::History(_)
+                | Self::State(_)
                 | Self::Channels(_)
                 | Self::Info
                 | Self::GroupMembers(_)
@@ -89,6 +91,7 @@ impl Call {
             Method::PresenceStats => one_topic(arguments).map(Self::PresenceStats),
             Method::History => HistoryCall::read(arguments).map(Self::History),
             Method::HistoryRemove => one_topic(arguments).map(Self::HistoryRemove),
+            Method::State => StateCall::read(arguments).map(Self::State),
             Method::Channels => ChannelsCall::read(arguments).map(Self::Channels),
             Method::Info => arguments.fields(&[]).map(|_| Self::Info),
             Method::Batch => BatchCall::read(arguments).map(Self::Batch),

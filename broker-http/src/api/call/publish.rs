@@ -1,7 +1,9 @@
 //! Sending: `publish`, `broadcast`, `send`, and what they have in common.
 
+use std::time::Duration;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use broker_core::{Except, Payload, Publish, Refusal, Tags, Target, Topic};
+use broker_core::{Except, Payload, Publish, Refusal, Tags, Target, Topic, Version};
 use bytes::Bytes;
 
 use super::{ITEMS_MAX, check_count, not_available, refuse_later, target, topic};
@@ -9,6 +11,9 @@ use crate::api::json::{Fields, Value};
 
 /// The longest idempotency key, in bytes.
 const IDEMPOTENCY_KEY_MAX: usize = 255;
+
+/// The longest time that a publication can be kept.
+const TTL_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// Most users, and most sessions, that one publication leaves out: they are compared for every receiver.
 const EXCEPT_MAX: usize = Target::SET_MAX_LEN;
@@ -39,13 +44,14 @@ pub(crate) struct SendCall {
 }
 
 /// The fields of every publication.
-const PUBLISH: [&str; 14] = [
+const PUBLISH: [&str; 15] = [
     "channel",
     "channels",
     "data",
     "b64data",
     "idempotency_key",
     "key",
+    "removed",
     "tags",
     "skip_history",
     "delta",
@@ -96,8 +102,21 @@ impl SendCall {
 }
 
 fn publish(fields: &Fields<'_>) -> Result<Publish, Refusal> {
-    refuse_later(fields, &["version", "version_epoch", "ttl"])?;
-    let mut publish = Publish::new(payload(fields)?);
+    let removed = fields.flag("removed")?;
+    let mut publish = match fields.raw("data") {
+        // A removal need not say anything but its key.
+        None if removed && fields.optional("b64data").is_none() => Publish::new(Payload::json("")),
+        _ => Publish::new(payload(fields)?),
+    };
+    if removed {
+        publish = publish.removed();
+    }
+    if let Some(ttl) = fields.optional("ttl") {
+        publish = publish.ttl(self::ttl(ttl)?);
+    }
+    if let Some(version) = version(fields)? {
+        publish = publish.version(version);
+    }
     if let Some(key) = fields.text("key")? {
         publish = publish.key(key);
     }
@@ -118,6 +137,45 @@ fn publish(fields: &Fields<'_>) -> Result<Publish, Refusal> {
     // A hint how to encode: its type is checked, and not following it changes no publication.
     fields.flag("delta")?;
     Ok(if fields.flag("skip_history")? { publish.skip_history() } else { publish })
+}
+
+/// How long it is kept: seconds as a number, or a text with a unit, as Go writes durations.
+fn ttl(value: &Value<'_>) -> Result<Duration, Refusal> {
+    let wrong =
+        || value.refuse("is no duration").hint("seconds as a whole number, or a text such as \"500ms\", \"90s\", \"10m\" or \"24h\"");
+    let ttl = if value.json().starts_with('"') {
+        let text = value.text()?;
+        let unit_at = text.find(|byte: char| !byte.is_ascii_digit()).ok_or_else(wrong)?;
+        let (number, unit) = text.split_at(unit_at);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return Err(wrong()),
+        };
+        Duration::from_millis(number.checked_mul(millis).ok_or_else(wrong)?)
+    } else {
+        Duration::from_secs(value.number()?)
+    };
+    match ttl {
+        Duration::ZERO => Err(value.refuse("must be greater than 0")),
+        ttl if ttl > TTL_MAX => Err(value.refuse("is longer than a year")),
+        ttl => Ok(ttl),
+    }
+}
+
+/// Which version it is; 0 is none, as in Centrifugo.
+fn version(fields: &Fields<'_>) -> Result<Option<Version>, Refusal> {
+    let number: u64 = fields.optional("version").map_or(Ok(0), Value::number)?;
+    let epoch = fields.text("version_epoch")?.filter(|epoch| !epoch.is_empty());
+    match (number, epoch) {
+        (0, None) => Ok(None),
+        (0, Some(_)) => Err(fields.required("version_epoch")?.refuse("says nothing without a version of at least 1")),
+        (number, None) => Ok(Some(Version::new(number))),
+        (number, Some(epoch)) => Ok(Some(Version::new(number).epoch(&*epoch))),
+    }
 }
 
 /// Who does not get it. An empty text is nobody, so that whoever has no session at hand need not leave the field out.
@@ -244,12 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_and_cannot_be_done_is_refused() {
-        for field in [r#""version":3"#, r#""version_epoch":"x""#, r#""ttl":"5s""#] {
-            let refusal = read("publish", &format!(r#"{{"channel":"a","data":1,{field}}}"#)).unwrap_err();
-            assert_eq!(refusal.kind, RefusalKind::NotAvailable, "{field}");
-            assert!(refusal.message.ends_with(" is not in this version"), "{refusal:?}");
-        }
+    fn what_is_given_by_default_is_nothing() {
         published(r#"{"channel":"a","data":1,"version":0,"version_epoch":"","ttl":null,"except":{},"report":false}"#);
     }
 
@@ -260,6 +313,29 @@ mod tests {
         check("publish", r#"{"channel":"a","data":1,"report":"yes"}"#, "report must be a boolean, not a string", Some(33));
         let refusal = read("send", r#"{"user":"a","data":1,"report":true}"#).unwrap_err();
         assert_eq!(refusal.kind, RefusalKind::NotAvailable);
+    }
+
+    #[test]
+    fn ttl_version_and_removal_are_passed_on() {
+        for (ttl, millis) in [("5", 5_000), (r#""500ms""#, 500), (r#""90s""#, 90_000), (r#""10m""#, 600_000), (r#""24h""#, 86_400_000)] {
+            let publish = published(&format!(r#"{{"channel":"a","data":1,"ttl":{ttl}}}"#)).publish;
+            assert_eq!(publish.ttl, Some(Duration::from_millis(millis)), "{ttl}");
+        }
+        for ttl in [r#""5""#, r#""s""#, r#""-1s""#, r#""1d""#, r#""99999999999999999999s""#, r#""1.5s""#] {
+            check("publish", &format!(r#"{{"channel":"a","data":1,"ttl":{ttl}}}"#), "ttl is no duration", Some(30));
+        }
+        check("publish", r#"{"channel":"a","data":1,"ttl":0}"#, "ttl must be greater than 0", Some(30));
+        check("publish", r#"{"channel":"a","data":1,"ttl":99999999}"#, "ttl is longer than a year", Some(30));
+        let version = |fields: &str| published(&format!(r#"{{"channel":"a","data":1,{fields}}}"#)).publish.version.map(|version| *version);
+        assert_eq!(version(r#""version":3"#), Some(Version::new(3)));
+        assert_eq!(version(r#""version":3,"version_epoch":"x""#), Some(Version::new(3).epoch("x")));
+        let nothing = "version_epoch says nothing without a version of at least 1";
+        check("publish", r#"{"channel":"a","data":1,"version_epoch":"x"}"#, nothing, Some(40));
+        let removal = published(r#"{"channel":"a","key":"k","removed":true}"#).publish;
+        assert!(removal.removed && removal.data.is_empty());
+        let removal = published(r#"{"channel":"a","key":"k","removed":true,"data":{"by":"u"}}"#).publish;
+        assert!(removal.removed && removal.data == Payload::json(r#"{"by":"u"}"#));
+        check("publish", r#"{"channel":"a","removed":1,"data":1}"#, "removed must be a boolean, not a number", Some(25));
     }
 
     #[test]

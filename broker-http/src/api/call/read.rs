@@ -1,6 +1,6 @@
-//! Questions about topics: `history` and `channels`.
+//! Questions about topics: `history`, `state` and `channels`.
 
-use broker_core::{Refusal, Since, Topic};
+use broker_core::{Position, Refusal, Since, Topic};
 
 use super::{entries_max, since, topic};
 use crate::api::{
@@ -18,6 +18,15 @@ pub(crate) struct HistoryCall {
     pub(crate) reverse: bool,
 }
 
+/// Read the newest publication of each key of a topic.
+#[derive(Debug)]
+pub(crate) struct StateCall {
+    pub(crate) topic: Topic,
+    pub(crate) cursor: Option<Position>,
+    /// Most rows; 0: only the position is asked. The engine has a bound of its own.
+    pub(crate) limit: usize,
+}
+
 /// List topics that have listeners.
 #[derive(Debug)]
 pub(crate) struct ChannelsCall {
@@ -28,14 +37,32 @@ pub(crate) struct ChannelsCall {
 impl HistoryCall {
     pub(super) fn read(arguments: &Value<'_>) -> Result<Self, Refusal> {
         let fields = arguments.fields(&["channel", "limit", "since", "reverse"])?;
-        let limit = match fields.optional("limit") {
-            // As Centrifugo has it: -1 asks for everything.
-            Some(limit) if limit.json() == "-1" => usize::MAX,
-            Some(limit) => limit.number()?,
-            None => 0,
-        };
+        let limit = limit(&fields, 0)?;
         let since = fields.optional("since").map(since).transpose()?;
         Ok(Self { topic: topic(&fields)?, since, limit, reverse: fields.flag("reverse")? })
+    }
+}
+
+impl StateCall {
+    pub(super) fn read(arguments: &Value<'_>) -> Result<Self, Refusal> {
+        let fields = arguments.fields(&["channel", "limit", "cursor"])?;
+        let cursor = match (fields.optional("cursor"), fields.text("cursor")?) {
+            (Some(value), Some(text)) if !text.is_empty() => {
+                Some(text.parse().map_err(|_| value.refuse("is no cursor").hint("give the `next` of the page before, as it was"))?)
+            }
+            _ => None,
+        };
+        Ok(Self { topic: topic(&fields)?, cursor, limit: limit(&fields, usize::MAX)? })
+    }
+}
+
+/// Most entries of an answer, or what holds where nothing is said.
+fn limit(fields: &Fields<'_>, otherwise: usize) -> Result<usize, Refusal> {
+    match fields.optional("limit") {
+        // As Centrifugo has it: -1 asks for everything.
+        Some(limit) if limit.json() == "-1" => Ok(usize::MAX),
+        Some(limit) => limit.number(),
+        None => Ok(otherwise),
     }
 }
 
@@ -56,8 +83,6 @@ pub(super) fn pattern(fields: &Fields<'_>) -> Result<Option<Pattern>, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use broker_core::Position;
-
     use super::{
         super::{Call, testing::*},
         *,
@@ -71,6 +96,7 @@ mod tests {
         check("history", r#"{"channel":"a","since":"7@x"}"#, "since must be an object, not a string", Some(23));
         check("history", r#"{"channel":"a","since":{"offset":7}}"#, "since.epoch is missing", None);
         check("history", r#"{"channel":"a","since":{"offset":7,"epoch":9}}"#, "since.epoch must be a string, not a number", Some(43));
+        check("state", r#"{"channel":"a","cursor":"7"}"#, "cursor is no cursor", Some(24));
         check("channels", r#"{"pattern":"a["}"#, "pattern has a [ that is not closed", Some(11));
     }
 

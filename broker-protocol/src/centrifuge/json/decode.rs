@@ -203,6 +203,7 @@ fn connect(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
         name: owned(connect.text("name")?),
         version: owned(connect.text("version")?),
         ticket: None,
+        cursor: None,
         resume: connect.value("subs").map_or_else(|| Ok(Vec::new()), |subs| resumes(frame, subs))?,
     }))
 }

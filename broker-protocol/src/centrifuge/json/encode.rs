@@ -149,7 +149,7 @@ fn write_subscribed(mut result: ObjectWriter<'_>, subscribed: &Subscribed, answe
     // What was recovered moves the client's position itself, so it gets back the one it sent; otherwise it starts at the top.
     let offset = match recovered.map(|resume| resume.since) {
         Some(Since::Position(position)) => position.offset,
-        Some(Since::Beginning) => 0,
+        Some(Since::Beginning | Since::Unreadable) => 0,
         None => subscribed.position.map_or(0, |position| position.offset),
     };
     if offset > 0 {
@@ -190,6 +190,13 @@ fn publication(out: &mut Vec<u8>, publication: &Publication, live: bool) {
     if let Some(position) = publication.position.filter(|position| live && position.offset == 1) {
         out.extend_from_slice(b",\"epoch\":");
         text(out, position.epoch.as_str());
+    }
+    if let Some(key) = &publication.key {
+        out.extend_from_slice(b",\"key\":");
+        text(out, key);
+    }
+    if publication.removed {
+        out.extend_from_slice(b",\"removed\":true");
     }
     out.push(b'}');
 }

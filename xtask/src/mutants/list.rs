@@ -1,0 +1,227 @@
+//! The planted bugs: which file, what is changed, and what must catch it. `docs/mutants.md` says what each one would mean.
+
+use super::Suite::{self, Integration, Model, Simulation, Unit};
+
+/// One planted bug.
+pub(crate) struct Mutant {
+    /// Stable; also in `docs/mutants.md`.
+    pub(crate) name: &'static str,
+    /// In `broker-core/src`.
+    pub(crate) file: &'static str,
+    /// Stands exactly once in the file.
+    pub(crate) find: &'static str,
+    pub(crate) replace: &'static str,
+    /// What must catch it, the quickest first.
+    pub(crate) suites: &'static [Suite],
+}
+
+const fn mutant(name: &'static str, file: &'static str, find: &'static str, replace: &'static str, suites: &'static [Suite]) -> Mutant {
+    Mutant { name, file, find, replace, suites }
+}
+
+const ENTRY: &str = "hub/topic_entry.rs";
+const RESUME: &str = "hub/resume.rs";
+const BACKLOG: &str = "hub/backlog.rs";
+const DELIVER: &str = "hub/deliver.rs";
+const SLOW: &str = "hub/slow.rs";
+const CONVERSE: &str = "hub/converse.rs";
+const SESSION: &str = "session/machine.rs";
+const SUBSCRIBING: &str = "session/subscribing.rs";
+const MEMORY: &str = "memory/backplane.rs";
+
+const SIM: &[Suite] = &[Simulation];
+const MODEL: &[Suite] = &[Model];
+const RESUMES: &[Suite] = &[Unit("hub::resume")];
+const SESSIONS: &[Suite] = &[Unit("session::tests")];
+const BACKLOGS: &[Suite] = &[Unit("hub::backlog")];
+
+/// Every planted bug, by file.
+pub(crate) const MUTANTS: &[Mutant] = &[
+    // ---- joining, order, refill ----
+    mutant(
+        "hole_is_passed",
+        ENTRY,
+        "if position.offset == current.offset + 1 {\n                    self.sequence(&mut state,",
+        "if position.offset > current.offset {\n                    self.sequence(&mut state,",
+        SIM,
+    ),
+    mutant(
+        "double_is_sequenced",
+        ENTRY,
+        "if position.offset == current.offset + 1 {\n                    self.sequence(&mut state,",
+        "if position.offset <= current.offset + 1 {\n                    self.sequence(&mut state,",
+        SIM,
+    ),
+    mutant(
+        "refill_moves_the_position_only",
+        ENTRY,
+        "self.sequence(state, ports, publication.clone());",
+        "state.position = publication.position;",
+        SIM,
+    ),
+    mutant(
+        "trimmed_in_silence",
+        ENTRY,
+        "            reason: GapReason::Trimmed,\n        };\n        self.signal(state, ports, gap, current);",
+        "            reason: GapReason::Trimmed,\n        };\n        let _ = (ports, gap);",
+        SIM,
+    ),
+    mutant("new_epoch_in_silence", ENTRY, "return self.signal(state, ports, gap, current);", "let _ = gap;\n            return;", SIM),
+    mutant("read_serves_later_joiners", ENTRY, "state.reading = Some(state.joiners.len());", "state.reading = Some(usize::MAX);", MODEL),
+    mutant("cancel_leaves_the_count_served", ENTRY, "*served -= 1;", "*served += 0;", MODEL),
+    mutant(
+        "nothing_is_recorded",
+        ENTRY,
+        "state.recording = true;\n        ports.queue(Errand::Read",
+        "state.recording = false;\n        ports.queue(Errand::Read",
+        SIM,
+    ),
+    mutant("member_begins_one_early", ENTRY, "last: state.seq,", "last: state.seq - 1,", SIM),
+    mutant("member_begins_one_late", ENTRY, "last: state.seq,", "last: state.seq + 1,", SIM),
+    mutant("leave_is_not_counted", ENTRY, "state.counts[shard] -= 1;", "state.counts[shard] -= 0;", SIM),
+    mutant("join_is_not_counted", ENTRY, "state.counts[shard] += 1;", "state.counts[shard] += 0;", SIM),
+    mutant(
+        "lost_link_is_not_read_again",
+        ENTRY,
+        "state.again |= self.keeps_log;\n        self.go_on(&mut state, ports);\n    }",
+        "self.go_on(&mut state, ports);\n    }",
+        SIM,
+    ),
+    mutant(
+        "failed_read_forgets_joiners",
+        ENTRY,
+        "state.failures += 1;\n        state.again = true;",
+        "state.failures += 1;\n        state.again = true;\n        state.joiners.clear();",
+        SIM,
+    ),
+    mutant(
+        "end_of_interest_forgets_joiners",
+        ENTRY,
+        "if state.joiners.is_empty() && state.snapshots.is_idle() {\n            state.interest = Interest::None;",
+        "if state.snapshots.is_idle() {\n            state.interest = Interest::None;",
+        SIM,
+    ),
+    // ---- lagging shards ----
+    mutant(
+        "full_inbox_drops",
+        ENTRY,
+        "} else if let OnFull::Lag(position) = on_full {",
+        "} else if let (OnFull::Lag(position), false) = (on_full, shard < usize::MAX) {",
+        SIM,
+    ),
+    mutant(
+        "lag_is_closed_in_silence",
+        ENTRY,
+        "vec![Job::Gap { after: lag.seq, seq: state.seq, gap }]",
+        "{\n                let _ = gap;\n                Vec::new()\n            }",
+        SIM,
+    ),
+    mutant("share_is_never_given_back", ENTRY, "self.shares[shard].fetch_sub(bytes, Relaxed);", "let _ = (shard, bytes);", SIM),
+    mutant("lag_is_never_caught_up", DELIVER, "let caught_up = done && mem::take(&mut topic.lagged);", "let caught_up = false;", SIM),
+    // ---- resume ----
+    mutant(
+        "resume_ignores_the_epoch",
+        RESUME,
+        "if after.epoch != self.position.epoch || after.offset > self.position.offset {\n            return None;",
+        "if after.offset > self.position.offset {\n            return None;",
+        RESUMES,
+    ),
+    mutant("resume_ignores_holes", RESUME, "whole.then_some(kept)", "(whole || !kept.is_empty()).then_some(kept)", RESUMES),
+    mutant("resume_begins_one_early", RESUME, "let wanted = after + 1..=", "let wanted = after..=", RESUMES),
+    mutant("resume_keeps_doubles", RESUME, "kept.dedup_by_key(|(position, _)| position.offset);", "", RESUMES),
+    mutant(
+        "trimmed_beginning_is_recovered",
+        RESUME,
+        "return Some((kept, told(false, Some(gap))));",
+        "let _ = gap;\n        return Some((kept, told(true, None)));",
+        RESUMES,
+    ),
+    mutant("overflowed_record_is_trusted", RESUME, "if log.ring_overflowed && !last_try {", "if false && !last_try {", RESUMES),
+    // ---- backlog ----
+    mutant(
+        "drop_oldest_in_silence",
+        BACKLOG,
+        "let frames = encode(dropped.gap);",
+        "let _ = encode;\n        let frames = Bytes::new();",
+        BACKLOGS,
+    ),
+    mutant("dropped_gap_does_not_grow", BACKLOG, "so_far.gap.to = gap.to.or(so_far.gap.to);", "", BACKLOGS),
+    mutant(
+        "drop_takes_other_topics",
+        BACKLOG,
+        "Entry::Run(run) if run.topic() == topic => {\n                    let (taken, is_empty)",
+        "Entry::Run(run) => {\n                    let (taken, is_empty)",
+        BACKLOGS,
+    ),
+    mutant(
+        "partial_frame_is_sent_again",
+        "hub/batch.rs",
+        "self.from = current + u32::from(partial.is_some());",
+        "self.from = current;",
+        BACKLOGS,
+    ),
+    // ---- delivery ----
+    mutant(
+        "member_gets_what_it_has",
+        DELIVER,
+        "let from = batch.publications.partition_point(|publication| publication.seq <= member.last);",
+        "let from = 0;",
+        SIM,
+    ),
+    mutant(
+        "except_is_ignored",
+        DELIVER,
+        "if except.as_ref().is_some_and(|except| self.is_meant(member.slot, except)) {",
+        "if except.as_ref().is_some_and(|except| self.is_meant(member.slot, except)) && member.slot == u32::MAX {",
+        SIM,
+    ),
+    mutant(
+        "slow_client_is_not_closed",
+        SLOW,
+        "if conn.backlog.bytes() > max + max / 4 || dropped == 0 {",
+        "if conn.backlog.bytes() == usize::MAX {",
+        &[Integration("slow")],
+    ),
+    mutant("catch_up_begins_one_late", SLOW, "offset: first.offset.checked_sub(1)?,", "offset: first.offset,", SIM),
+    mutant(
+        "catch_up_never_reads",
+        SLOW,
+        "conn.catching_up.iter_mut().filter(|catch_up| !catch_up.joining)",
+        "conn.catching_up.iter_mut().filter(|catch_up| catch_up.joining)",
+        SIM,
+    ),
+    mutant(
+        "void_join_is_not_released",
+        CONVERSE,
+        "            _ => {\n                entry.leave(&self.hub.ports, self.index);\n",
+        "            _ => {\n",
+        SIM,
+    ),
+    // ---- sessions ----
+    mutant(
+        "generation_is_ignored",
+        SUBSCRIBING,
+        "found.generation == generation && found.pending.as_ref()",
+        "found.pending.as_ref()",
+        SESSIONS,
+    ),
+    mutant(
+        "pointless_subscribe_is_not_answered",
+        SUBSCRIBING,
+        "pointless.extend(subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command)));",
+        "let _ = &mut subscription;",
+        SESSIONS,
+    ),
+    mutant("close_keeps_its_topics", SESSION, "        self.leave_all(effects);\n", "", SESSIONS),
+    mutant("answer_wakes_nobody", "session/asking.rs", "        self.go_on(now, effects);\n    }", "    }", SESSIONS),
+    mutant(
+        "pings_once",
+        SESSION,
+        "self.timers.ping_at = Some(now + self.rules.settings.ping_interval);",
+        "",
+        &[Integration("conversing"), Simulation],
+    ),
+    // ---- the memory backplane ----
+    mutant("key_is_forgotten", MEMORY, "log.remember(key, published, now);", "let _ = key;", SIM),
+    mutant("epoch_comes_again", MEMORY, "epoch: Epoch::from_random(fastrand::u64(..)),", "epoch: Epoch::from_random(1),", SIM),
+];
