@@ -244,7 +244,7 @@ impl Shard {
             let weight = pass.weight;
             let answers = mem::take(&mut pass.answers);
             if let Some(counting) = pass.counting.take() {
-                self.counted(counting);
+                self.counted(*counting);
             }
             topic.pass = None;
             topic.entry.give_back(self.index, weight);
@@ -512,7 +512,7 @@ impl ShardTopic {
         }
         let counting = publications.first().filter(|_| alone).and_then(|(seq, publication)| {
             let reporting = reports::of(publication)?;
-            Some(Counting::new(reporting, &publication.topic, *seq))
+            Some(Box::new(Counting::new(reporting, &publication.topic, *seq)))
         });
         let what = Passed::Publications { publications, batches: Vec::new(), except };
         self.pass = Some(Pass { what, cursor: Cursor::default(), weight, answers, counting });

@@ -160,9 +160,9 @@ pub(super) struct Mark {
 }
 
 impl Counting {
-    pub(super) fn new(reporting: Arc<Reporting>, topic: &Topic, seq: u64) -> Box<Self> {
+    pub(super) fn new(reporting: Arc<Reporting>, topic: &Topic, seq: u64) -> Self {
         let topic = topic.clone();
-        Box::new(Self { reporting, topic, seq, queued: 0, filtered: 0, slow_consumer: 0, unwritten: VecDeque::new() })
+        Self { reporting, topic, seq, queued: 0, filtered: 0, slow_consumer: 0, unwritten: VecDeque::new() }
     }
 }
 
@@ -205,7 +205,7 @@ impl Shard {
     }
 
     /// A shard has passed a publication to its members: tells its counts, and looks later what was written.
-    pub(super) fn counted(&mut self, counting: Box<Counting>) {
+    pub(super) fn counted(&mut self, counting: Counting) {
         counting.reporting.tell(|report| {
             report.queued += counting.queued;
             report.filtered += counting.filtered;

@@ -73,7 +73,7 @@ pub(crate) struct Shard {
     /// Subscriptions that have to catch up, while a topic has its turn.
     pub(super) behind: Vec<Behind>,
     /// Publications that somebody asks about, passed and perhaps not written yet.
-    pub(super) counted: Vec<Box<Counting>>,
+    pub(super) counted: Vec<Counting>,
     /// The present tick's time.
     pub(super) now: Instant,
     /// Members whose time comes at which the newest is sent; soonest first.
