@@ -53,12 +53,20 @@ impl Log {
         let offset = |publication: &Arc<Publication>| publication.position.map_or(0, |at| at.offset);
         kept.sort_by_key(offset);
         kept.dedup_by_key(|publication| offset(publication));
-        // Where the ring overflowed, nobody knows what is missing; a read of another epoch says nothing of this one.
-        let is_known = !ring_overflowed && read.page.top.epoch == position.epoch;
-        let mut complete_from = if is_known { read.page.kept_from.max(read.after) } else { position.offset };
-        for recorded in ring.iter().rev().filter(|_| is_known).filter_map(|publication| publication.position) {
-            if recorded.epoch == position.epoch && recorded.offset == complete_from {
+        // From the end backwards, as far as the answer or what was recorded reaches. A read of another epoch says nothing of this one.
+        let read_to = if read.page.top.epoch == position.epoch { read.page.top.offset } else { 0 };
+        let read_from = read.page.kept_from.max(read.after);
+        let mut complete_from = position.offset;
+        let mut recorded =
+            ring.iter().rev().filter_map(|publication| publication.position).filter(|at| at.epoch == position.epoch).peekable();
+        loop {
+            while recorded.next_if(|at| at.offset > complete_from).is_some() {}
+            if (read_from + 1..=read_to).contains(&complete_from) {
+                complete_from = read_from;
+            } else if recorded.next_if(|at| at.offset == complete_from).is_some() {
                 complete_from -= 1;
+            } else {
+                break;
             }
         }
         let kept = if kept.is_empty() { Arc::default() } else { kept.into() };

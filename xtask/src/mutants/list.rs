@@ -19,7 +19,10 @@ const fn mutant(name: &'static str, file: &'static str, find: &'static str, repl
     Mutant { name, file, find, replace, suites }
 }
 
-const ENTRY: &str = "hub/topic_entry.rs";
+const ENTRY: &str = "hub/topic_entry/mod.rs";
+const READING: &str = "hub/topic_entry/reading.rs";
+const SERVING: &str = "hub/topic_entry/serving.rs";
+const LAGGING: &str = "hub/topic_entry/lagging.rs";
 const RESUME: &str = "hub/resume.rs";
 const BACKLOG: &str = "hub/backlog.rs";
 const DELIVER: &str = "hub/deliver.rs";
@@ -27,7 +30,7 @@ const SLOW: &str = "hub/slow.rs";
 const CONVERSE: &str = "hub/converse.rs";
 const SESSION: &str = "session/machine.rs";
 const SUBSCRIBING: &str = "session/subscribing.rs";
-const MEMORY: &str = "memory/backplane.rs";
+const LOG: &str = "memory/log.rs";
 
 const SIM: &[Suite] = &[Simulation];
 const MODEL: &[Suite] = &[Model];
@@ -54,42 +57,42 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "refill_moves_the_position_only",
-        ENTRY,
+        READING,
         "self.sequence(state, ports, publication.clone());",
         "state.position = publication.position;",
         SIM,
     ),
     mutant(
         "trimmed_in_silence",
-        ENTRY,
+        READING,
         "            reason: GapReason::Trimmed,\n        };\n        self.signal(state, ports, gap, current);",
         "            reason: GapReason::Trimmed,\n        };\n        let _ = (ports, gap);",
         SIM,
     ),
-    mutant("new_epoch_in_silence", ENTRY, "return self.signal(state, ports, gap, current);", "let _ = gap;\n            return;", SIM),
-    mutant("read_serves_later_joiners", ENTRY, "state.reading = Some(state.joiners.len());", "state.reading = Some(usize::MAX);", MODEL),
+    mutant("new_epoch_in_silence", READING, "return self.signal(state, ports, gap, current);", "let _ = gap;\n            return;", SIM),
+    mutant("read_serves_later_joiners", READING, "state.reading = Some(state.joiners.len());", "state.reading = Some(usize::MAX);", MODEL),
     mutant("cancel_leaves_the_count_served", ENTRY, "*served -= 1;", "*served += 0;", MODEL),
     mutant(
         "nothing_is_recorded",
-        ENTRY,
-        "state.recording = true;\n        ports.queue(Errand::Read",
-        "state.recording = false;\n        ports.queue(Errand::Read",
+        READING,
+        "state.recording = true;\n        let rows =",
+        "state.recording = false;\n        let rows =",
         SIM,
     ),
-    mutant("member_begins_one_early", ENTRY, "last: state.seq,", "last: state.seq - 1,", SIM),
-    mutant("member_begins_one_late", ENTRY, "last: state.seq,", "last: state.seq + 1,", SIM),
+    mutant("member_begins_one_early", SERVING, "last: state.seq,", "last: state.seq - 1,", SIM),
+    mutant("member_begins_one_late", SERVING, "last: state.seq,", "last: state.seq + 1,", SIM),
     mutant("leave_is_not_counted", ENTRY, "state.counts[shard] -= 1;", "state.counts[shard] -= 0;", SIM),
-    mutant("join_is_not_counted", ENTRY, "state.counts[shard] += 1;", "state.counts[shard] += 0;", SIM),
+    mutant("join_is_not_counted", SERVING, "state.counts[shard] += u32::from(!wants.again);", "let _ = wants.again;", SIM),
     mutant(
         "lost_link_is_not_read_again",
-        ENTRY,
+        READING,
         "state.again |= self.keeps_log;\n        self.go_on(&mut state, ports);\n    }",
         "self.go_on(&mut state, ports);\n    }",
         SIM,
     ),
     mutant(
         "failed_read_forgets_joiners",
-        ENTRY,
+        READING,
         "state.failures += 1;\n        state.again = true;",
         "state.failures += 1;\n        state.again = true;\n        state.joiners.clear();",
         SIM,
@@ -104,14 +107,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // ---- lagging shards ----
     mutant(
         "full_inbox_drops",
-        ENTRY,
+        LAGGING,
         "} else if let OnFull::Lag(position) = on_full {",
         "} else if let (OnFull::Lag(position), false) = (on_full, shard < usize::MAX) {",
         SIM,
     ),
     mutant(
         "lag_is_closed_in_silence",
-        ENTRY,
+        LAGGING,
         "vec![Job::Gap { after: lag.seq, seq: state.seq, gap }]",
         "{\n                let _ = gap;\n                Vec::new()\n            }",
         SIM,
@@ -126,14 +129,20 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if after.offset > self.position.offset {\n            return None;",
         RESUMES,
     ),
-    mutant("resume_ignores_holes", RESUME, "whole.then_some(kept)", "(whole || !kept.is_empty()).then_some(kept)", RESUMES),
-    mutant("resume_begins_one_early", RESUME, "let wanted = after + 1..=", "let wanted = after..=", RESUMES),
-    mutant("resume_keeps_doubles", RESUME, "kept.dedup_by_key(|(position, _)| position.offset);", "", RESUMES),
+    mutant(
+        "resume_ignores_holes",
+        RESUME,
+        "(after.offset == self.position.offset || after.offset >= self.complete_from)",
+        "(after.offset <= self.position.offset || after.offset >= self.complete_from)",
+        RESUMES,
+    ),
+    mutant("resume_begins_one_early", RESUME, "at.offset <= after)", "at.offset < after)", RESUMES),
+    mutant("resume_keeps_doubles", RESUME, "kept.dedup_by_key(|publication| offset(publication));", "", RESUMES),
     mutant(
         "trimmed_beginning_is_recovered",
         RESUME,
-        "return Some((kept, told(false, Some(gap))));",
-        "let _ = gap;\n        return Some((kept, told(true, None)));",
+        "return Some((log.kept_after(log.complete_from), told(false, Some(gap))));",
+        "let _ = gap;\n        return Some((log.kept_after(log.complete_from), told(true, None)));",
         RESUMES,
     ),
     mutant("overflowed_record_is_trusted", RESUME, "if log.ring_overflowed && !last_try {", "if false && !last_try {", RESUMES),
@@ -222,6 +231,6 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         &[Integration("conversing"), Simulation],
     ),
     // ---- the memory backplane ----
-    mutant("key_is_forgotten", MEMORY, "log.remember(key, published, now);", "let _ = key;", SIM),
-    mutant("epoch_comes_again", MEMORY, "epoch: Epoch::from_random(fastrand::u64(..)),", "epoch: Epoch::from_random(1),", SIM),
+    mutant("key_is_forgotten", LOG, "self.retries.remember(key, published, now);", "let _ = key;", SIM),
+    mutant("epoch_comes_again", LOG, "epoch: Epoch::from_random(fastrand::u64(..)),", "epoch: Epoch::from_random(1),", SIM),
 ];
