@@ -61,7 +61,7 @@ impl Log {
             ring.iter().rev().filter_map(|publication| publication.position).filter(|at| at.epoch == position.epoch).peekable();
         loop {
             while recorded.next_if(|at| at.offset > complete_from).is_some() {}
-            if (read_from + 1..=read_to).contains(&complete_from) {
+            if complete_from > read_from && complete_from <= read_to {
                 complete_from = read_from;
             } else if recorded.next_if(|at| at.offset == complete_from).is_some() {
                 complete_from -= 1;
