@@ -19,7 +19,7 @@ use crate::{
 
 const KEY: &str = "a1B2c3D4e5F6g7H8";
 
-/// What `/snapshot` does, call by call: JSON that is no answer is what an application says that has lost its database.
+/// What `/snapshot` is answered.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Mood {
     Answers,
@@ -40,16 +40,6 @@ fn subscribe(topic: &str) -> Value {
 
 async fn sdk(server: &Running) -> Talk {
     Talk::centrifuge(server.listen, json!({})).await.0
-}
-
-/// Asks again while this is over the session's rate.
-async fn patiently(client: &mut Talk, command: Value) -> Value {
-    loop {
-        let answer = client.ask(command.clone()).await;
-        if answer["error"] != "too_many_requests" {
-            return answer;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +73,10 @@ async fn an_older_snapshot_stands_in_while_the_application_is_down_and_then_noth
         Mood::Fails => json!({"error": {"code": 100, "message": "no database"}}),
     })
     .await;
-    let server = Running::start(&config(&application.hooks(&["snapshot"]), "stale = \"4s\"\n"), &[]);
+    // One client asks again and again until something changes.
+    let rates = "commands = \"100000/s\"\ncommands_burst = 100000\nsubscribes = \"100000/s\"\nsubscribes_burst = 100000\n";
+    let rest = format!("stale = \"4s\"\n[client.rate]\n{rates}");
+    let server = Running::start(&config(&application.hooks(&["snapshot"]), &rest), &[]);
     let mut first = sdk(&server).await;
     assert_eq!(first.ask(subscribe("state:a")).await["subscribe"]["data"], json!({"state": 1}));
     assert!(server.publish(KEY, "state:a").contains("{\"result\":{"));
@@ -92,7 +85,7 @@ async fn an_older_snapshot_stands_in_while_the_application_is_down_and_then_noth
     // The second for which a snapshot serves without a call passes; the application is asked, fails, and the snapshot stands in.
     let (mut plain, mut stood_in) = (Talk::plain(server.listen, "/ws/app", &[]).await, 0);
     loop {
-        let answer = patiently(&mut plain, json!({"broker": "subscribe", "id": 1, "topic": "state:a"})).await;
+        let answer = plain.ask(json!({"broker": "subscribe", "id": 1, "topic": "state:a"})).await;
         if answer["broker"] == "error" {
             assert_eq!((&answer["error"], answer["retry_after_ms"].is_u64()), (&json!("unavailable"), true), "{answer}");
             break;
@@ -101,7 +94,7 @@ async fn an_older_snapshot_stands_in_while_the_application_is_down_and_then_noth
         assert_eq!((&frames[0]["broker"], &frames[0]["data"]), (&json!("snapshot"), &json!({"state": 1})));
         assert_eq!((&frames[1]["broker"], &frames[1]["data"]), (&json!("publication"), &json!(1)), "with what was published since");
         stood_in += usize::from(application.called("/snapshot").len() > 1);
-        patiently(&mut plain, json!({"broker": "unsubscribe", "id": 2, "topic": "state:a"})).await;
+        plain.ask(json!({"broker": "unsubscribe", "id": 2, "topic": "state:a"})).await;
     }
     assert!(stood_in > 0, "the snapshot never stood in");
     let log = server.log();
