@@ -9,7 +9,7 @@ use crate::{
     MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry, MessageRequest, Namespace, Namespaces, Payload, Presence, Publish,
     PublishRequest, RefreshRequest, Refusal, Registry, Renewal, Settings, SnapshotFailed, SubscribeRequest, Topic,
     control::ControlNode,
-    hooks::Hooks,
+    hooks::{BoxFuture, Hooks},
     hub::{Hub, NewHub, Shard},
     panics,
     session::{PayloadCheck, Rules},
@@ -249,13 +249,19 @@ impl EngineBuilder {
     /// Gives the current state of a topic, or of all topics of a namespace, to whoever subscribes without a position that can be resumed.
     ///
     /// Called once for any number of simultaneous subscribers, and spliced with the live stream: what is published after the call began is
-    /// sent behind the snapshot.
-    pub fn snapshot<F, R>(mut self, topic_or_namespace: impl Into<Box<str>>, hook: F) -> Self
+    /// sent behind the snapshot. An empty name means all topics without a namespace. The hook answers with a [`Payload`], or with an
+    /// `Option` of one: `None` where the topic has no snapshot, and whoever subscribes goes on without.
+    pub fn snapshot<F, R, S>(mut self, topic_or_namespace: impl Into<Box<str>>, hook: F) -> Self
     where
         F: Fn(Topic) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<Payload, SnapshotFailed>> + Send + 'static,
+        R: Future<Output = Result<S, SnapshotFailed>> + Send + 'static,
+        S: Into<Option<Payload>>,
     {
-        self.hooks.snapshots.insert(topic_or_namespace.into(), Arc::new(move |topic| Box::pin(hook(topic))));
+        let hook = move |topic| -> BoxFuture<_> {
+            let answer = hook(topic);
+            Box::pin(async move { answer.await.map(Into::into) })
+        };
+        self.hooks.snapshots.insert(topic_or_namespace.into(), Arc::new(hook));
         self
     }
 

@@ -6,9 +6,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     Connection, ControlAnswer, ControlAnswers, ControlError, ControlQuestion, EngineBuilder, GroupCount, Identity, InvalidTopic, Kept,
-    Member, Namespace, NodeInfo, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed, Published,
-    Refusal, RefusalKind, Registry, Revocation, Revoked, ServerSubscription, SessionId, SessionInfo, Sessions, Since, Start, StateQuery,
-    Stats, Subject, Target, Topic, TopicCount, TopicStream, UserId, UserSessions,
+    Member, Namespace, NodeInfo, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed,
+    PublishReport, Published, Refusal, RefusalKind, Registry, Revocation, Revoked, ServerSubscription, SessionId, SessionInfo, Sessions,
+    Since, Start, StateQuery, Stats, Subject, Target, Topic, TopicCount, TopicStream, UserId, UserSessions,
     hub::{CONTROL_TIMEOUT, Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, check_keys, history, keep_of},
     session::{Generation, Manners, Session, not_available},
     stream::Feed,
@@ -55,6 +55,17 @@ impl Engine {
         let namespace = self.hub.rules.namespace(topic).map_err(PublishError::Refused)?.clone();
         self.check(&publish).map_err(PublishError::Refused)?;
         let published = self.hub.publish(topic, &namespace, publish).await;
+        self.hub.run_errands();
+        published
+    }
+
+    /// Publishes as [`Engine::publish`] does, and tells what became of it on this node. Waits for that, a second at most, beyond what a publish takes.
+    ///
+    /// Cancelled, it may have happened or not.
+    pub async fn publish_reported(&self, topic: &Topic, publish: Publish) -> Result<(Published, PublishReport), PublishError> {
+        let namespace = self.hub.rules.namespace(topic).map_err(PublishError::Refused)?.clone();
+        self.check(&publish).map_err(PublishError::Refused)?;
+        let published = self.hub.publish_reported(topic, &namespace, publish).await;
         self.hub.run_errands();
         published
     }

@@ -30,13 +30,16 @@ pub(crate) struct Hooks {
     pub(crate) disconnect: Option<Hook<Disconnected, ()>>,
     pub(crate) occupied: Option<Hook<Topic, ()>>,
     pub(crate) vacated: Option<Hook<Topic, ()>>,
-    pub(crate) snapshots: HashMap<Box<str>, Hook<Topic, Result<Payload, SnapshotFailed>>>,
+    pub(crate) snapshots: HashMap<Box<str>, SnapshotHook>,
 }
 
+/// Gives the current state of a topic; `None`: it has none.
+pub(crate) type SnapshotHook = Hook<Topic, Result<Option<Payload>, SnapshotFailed>>;
+
 impl Hooks {
-    /// The snapshot hook of a topic: by its whole name, or by its namespace.
-    pub(crate) fn snapshot_of(&self, topic: &Topic) -> Option<&Hook<Topic, Result<Payload, SnapshotFailed>>> {
-        self.snapshots.get(topic.as_str()).or_else(|| self.snapshots.get(topic.namespace()?))
+    /// The snapshot hook of a topic: by its whole name, or by its namespace, which is empty where it has none.
+    pub(crate) fn snapshot_of(&self, topic: &Topic) -> Option<&SnapshotHook> {
+        self.snapshots.get(topic.as_str()).or_else(|| self.snapshots.get(topic.namespace().unwrap_or_default()))
     }
 }
 
@@ -263,14 +266,27 @@ impl Disconnected {
     }
 }
 
-/// The application could not say the current state. Logged once per outage; subscribers are told to try again.
+/// The application could not say the current state. Logged once per outage; subscribers are told to try again, unless
+/// [`Settings::snapshot_stale_max`](crate::Settings) lets an older snapshot stand in.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{0}")]
-pub struct SnapshotFailed(pub String);
+#[error("{reason}")]
+#[non_exhaustive]
+pub struct SnapshotFailed {
+    /// Why, for the operator.
+    pub reason: String,
+    /// When trying again can help; subscribers are told. Default: 1 s.
+    pub retry_after: Duration,
+}
 
 impl SnapshotFailed {
     /// It failed for this reason, which the operator reads.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
+        Self { reason: reason.into(), retry_after: Duration::from_secs(1) }
+    }
+
+    /// Sets when trying again can help.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = after;
+        self
     }
 }

@@ -77,7 +77,7 @@ pub use hooks::{
     Action, CallRequest, ConnectRequest, Disconnected, Grant, MessageRequest, PublishRequest, RefreshRequest, Renewal, SnapshotFailed,
     SubscribeRequest,
 };
-pub use hub::Start;
+pub use hub::{PublishReport, Start};
 pub use identity::{Identity, InvalidSessionId, ServerSubscription, SessionId, SessionInfo, UserId};
 pub use keep::{Bound, Full, Keep, KeepState, Kept};
 pub use memory::{MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry};

@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::Instant;
 
-use crate::{Except, Payload, Position, SessionInfo, Topic};
+use crate::{Except, Payload, Position, SessionInfo, Topic, hub::Reporting};
 
 /// Short texts about a publication, for filters; keys and values are the application's.
 pub type Tags = BTreeMap<String, String>;
@@ -39,6 +39,8 @@ pub struct Publication {
     pub except: Option<Arc<Except>>,
     /// When the broker took it, in milliseconds of Unix time.
     pub published_at_ms: u64,
+    /// Who wants to know what becomes of it on this node.
+    pub(crate) report: Option<Weak<Reporting>>,
 }
 
 impl Publication {
@@ -55,7 +57,13 @@ impl Publication {
             publisher: publish.publisher,
             except: publish.except,
             published_at_ms: unix_ms(SystemTime::now()),
+            report: publish.report,
         }
+    }
+
+    /// Whether it is passed to members without others: not everybody gets it, or somebody asks what becomes of it.
+    pub(crate) fn goes_alone(&self) -> bool {
+        self.except.is_some() || self.report.is_some()
     }
 
     /// Whether this session may get it.
@@ -104,6 +112,8 @@ pub struct Publish {
     pub publisher: Option<Arc<SessionInfo>>,
     /// See [`Publication::except`].
     pub except: Option<Arc<Except>>,
+    /// See [`Publication::report`].
+    pub(crate) report: Option<Weak<Reporting>>,
 }
 
 impl Publish {
@@ -120,6 +130,7 @@ impl Publish {
             skip_history: false,
             publisher: None,
             except: None,
+            report: None,
         }
     }
 

@@ -43,6 +43,9 @@ pub struct Settings {
     pub expiry_leeway: Duration,
     /// How old a snapshot may be that is shared among subscribers. Default: 1 s.
     pub snapshot_max_age: Duration,
+    /// How old the last snapshot may be that stands in when the application fails, with what was published since; only while everything since
+    /// is kept, which is 256 publications at most. Zero: subscribers are told to try again. Default: 0.
+    pub snapshot_stale_max: Duration,
     /// Time a topic stays known after its last listener left. Default: 0.
     pub linger: Duration,
     /// Items that a `subscribe` stream inside the process may hold. Default: 1,024.
@@ -85,6 +88,7 @@ impl Default for Settings {
             expiring_notice: Duration::from_secs(30),
             expiry_leeway: Duration::ZERO,
             snapshot_max_age: Duration::from_secs(1),
+            snapshot_stale_max: Duration::ZERO,
             linger: Duration::ZERO,
             stream_max_len: 1024,
             shards: 0,

@@ -78,8 +78,8 @@ impl StartBlock<'_> {
 
     fn rights(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.config;
-        let asked = |name: &str| config.asked.named.get(name).copied().unwrap_or(Verbs::NONE);
-        let mut rows = vec![("topics without a namespace".to_owned(), &config.default, config.asked.default)];
+        let asked = |name: &str| config.asked.named.get(name).map_or(Verbs::NONE, |hooks| hooks.decides);
+        let mut rows = vec![("topics without a namespace".to_owned(), &config.default, config.asked.default.decides)];
         rows.extend(config.namespaces.iter().map(|(name, namespace)| (format!("{name}:..."), namespace, asked(name))));
         let open = Namespace::open();
         if config.is_dev {

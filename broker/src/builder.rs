@@ -299,11 +299,13 @@ impl Builder {
 
     /// Gives the current state of a topic, or of all topics of a namespace, to whoever subscribes without a position that can be resumed.
     ///
-    /// Called once for any number of simultaneous subscribers, and spliced with the live stream.
-    pub fn snapshot<F, R>(mut self, topic_or_namespace: impl Into<Box<str>>, hook: F) -> Self
+    /// Called once for any number of simultaneous subscribers, and spliced with the live stream. An empty name means all topics without a
+    /// namespace. The hook answers with a [`Payload`], or with an `Option` of one: `None` where the topic has no snapshot.
+    pub fn snapshot<F, R, S>(mut self, topic_or_namespace: impl Into<Box<str>>, hook: F) -> Self
     where
         F: Fn(Topic) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<Payload, SnapshotFailed>> + Send + 'static,
+        R: Future<Output = Result<S, SnapshotFailed>> + Send + 'static,
+        S: Into<Option<Payload>> + 'static,
     {
         self.engine = self.engine.snapshot(topic_or_namespace, hook);
         self

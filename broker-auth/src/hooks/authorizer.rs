@@ -1,17 +1,21 @@
 //! Who decides where: the hooks in the namespaces that name them, another authorizer everywhere else. What is asked does not live here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use broker_core::{Authorizer, Decision, Grant, Namespace, Refusal, Subject, Topic, Verb, Verbs};
 
 use super::{Inner, options::Hook};
 
-/// In which namespaces the application is asked about which verbs. Hooks know of two: subscribe and publish.
+/// In which namespaces the application is asked what: about two verbs, subscribe and publish, and for snapshots.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HookedNamespaces {
     default: Verbs,
     named: HashMap<Box<str>, Verbs>,
+    snapshots: BTreeSet<Box<str>>,
 }
 
 impl HookedNamespaces {
@@ -23,6 +27,17 @@ impl HookedNamespaces {
     /// Sets what is asked about the topics of a namespace.
     pub fn set(&mut self, namespace: impl Into<Box<str>>, verbs: Verbs) {
         self.named.insert(namespace.into(), verbs);
+    }
+
+    /// Has the snapshots of a namespace's topics asked for; the empty name means topics without a namespace.
+    pub fn set_snapshot(&mut self, namespace: impl Into<Box<str>>) {
+        self.snapshots.insert(namespace.into());
+    }
+
+    /// The namespaces with snapshots, in the order of their names: under these [`HttpHooks::on_snapshot`](super::HttpHooks::on_snapshot) belongs into
+    /// a builder.
+    pub fn with_snapshot(&self) -> impl Iterator<Item = &str> {
+        self.snapshots.iter().map(|name| &**name)
     }
 
     /// Whether the application is asked.

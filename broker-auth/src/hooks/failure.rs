@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_core::Refusal;
+use broker_core::{Refusal, SnapshotFailed};
 use http::StatusCode;
 
 use super::{answer::Malformed, options::Hook};
@@ -69,7 +69,20 @@ impl CallFailed {
             Self::Open { retry_after } => refusal.retry_after(*retry_after),
             _ => refusal,
         };
-        refusal.rule(format!("hook {hook}: {self}; see hooks.{hook}"))
+        refusal.rule(self.rule(hook))
+    }
+
+    /// What those are told who wait for a snapshot: whatever the cause, another time may be better.
+    pub(super) fn no_snapshot(&self, hook: Hook) -> SnapshotFailed {
+        let failed = SnapshotFailed::new(self.rule(hook));
+        match self {
+            Self::Open { retry_after } => failed.retry_after(*retry_after),
+            _ => failed,
+        }
+    }
+
+    fn rule(&self, hook: Hook) -> String {
+        format!("hook {hook}: {self}; see hooks.{hook}")
     }
 
     /// How the operator puts it right.

@@ -18,6 +18,7 @@ mod options;
 mod publish;
 mod refresh;
 mod rpc;
+mod snapshot;
 mod subscribe;
 
 use std::{
@@ -32,7 +33,7 @@ use std::{
 
 use broker_core::{
     Action, Authorizer, CallRequest, ConnectRequest, Disconnected, Grant, Identity, MessageRequest, Payload, Publish, PublishRequest,
-    RefreshRequest, Refusal, RefusalKind, Renewal, SubscribeRequest, Verb,
+    RefreshRequest, Refusal, RefusalKind, Renewal, SnapshotFailed, SubscribeRequest, Topic, Verb,
 };
 use http::HeaderMap;
 
@@ -103,7 +104,7 @@ impl Inner {
 }
 
 impl HttpHooks {
-    /// Prepares the calls; none is made. `namespaces` says where `subscribe` and `publish` are asked.
+    /// Prepares the calls; none is made. `namespaces` says where `subscribe`, `publish` and `snapshot` are asked.
     ///
     /// # Errors
     /// A hook has an `https` address, and this machine trusts no certificate.
@@ -186,6 +187,22 @@ impl HttpHooks {
             let endpoint = endpoint.clone();
             Box::pin(async move { publish::ask(&endpoint, request).await })
         })
+    }
+
+    /// Gives the current states of topics, for the `snapshot` of a builder: under each name of [`HookedNamespaces::with_snapshot`].
+    pub fn on_snapshot(
+        &self,
+    ) -> Option<impl Fn(Topic) -> Answering<Result<Option<Payload>, SnapshotFailed>> + Clone + Send + Sync + 'static> {
+        let endpoint = self.0.endpoint(Hook::Snapshot)?.clone();
+        Some(move |topic| -> Answering<_> {
+            let endpoint = endpoint.clone();
+            Box::pin(async move { snapshot::ask(&endpoint, &topic).await })
+        })
+    }
+
+    /// Where the application is asked what.
+    pub fn namespaces(&self) -> &HookedNamespaces {
+        &self.0.namespaces
     }
 
     /// Answers calls of clients.

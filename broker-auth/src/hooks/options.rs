@@ -16,6 +16,8 @@ pub enum Hook {
     Subscribe,
     /// May this session publish, and what?
     Publish,
+    /// What is the current state of this topic?
+    Snapshot,
     /// A call of a client.
     Rpc,
     /// A message of the application's own.
@@ -26,7 +28,8 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook, in the order of their declaration.
-    pub const ALL: [Self; 7] = [Self::Connect, Self::Refresh, Self::Subscribe, Self::Publish, Self::Rpc, Self::Message, Self::Disconnect];
+    pub const ALL: [Self; 8] =
+        [Self::Connect, Self::Refresh, Self::Subscribe, Self::Publish, Self::Snapshot, Self::Rpc, Self::Message, Self::Disconnect];
 
     /// The word in configuration, metrics and logs.
     pub fn word(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Hook {
             Self::Refresh => "refresh",
             Self::Subscribe => "subscribe",
             Self::Publish => "publish",
+            Self::Snapshot => "snapshot",
             Self::Rpc => "rpc",
             Self::Message => "message",
             Self::Disconnect => "disconnect",

@@ -4,4 +4,5 @@ mod answers;
 mod backend;
 mod bounds;
 mod failures;
+mod snapshots;
 mod support;

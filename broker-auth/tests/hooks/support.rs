@@ -29,6 +29,7 @@ pub(crate) fn engine_with(
     }
     let mut namespaces = HookedNamespaces::default();
     namespaces.set("asked", Verbs::NONE.with(Verb::Subscribe).with(Verb::Publish));
+    namespaces.set_snapshot("asked");
     let hooks = HttpHooks::new(change(options), namespaces).unwrap();
     let mut open = Namespace::open();
     open.join_leave = false;
@@ -51,6 +52,11 @@ pub(crate) fn engine_with(
     }
     if let Some(hook) = hooks.on_publish() {
         builder = builder.on_publish(hook);
+    }
+    if let Some(hook) = hooks.on_snapshot() {
+        for namespace in hooks.namespaces().with_snapshot() {
+            builder = builder.snapshot(namespace, hook.clone());
+        }
     }
     if let Some(hook) = hooks.on_rpc() {
         builder = builder.on_rpc(hook);

@@ -214,6 +214,30 @@ impl Backlog {
         dropped.count
     }
 
+    /// Whether a publication waits whole.
+    pub(crate) fn waits(&self, topic: &Topic, seq: u64) -> bool {
+        // The newest stand at the end.
+        self.entries.iter().rev().any(|entry| match entry {
+            Entry::Run(run) if run.topic() == topic => run.publications().any(|waiting| waiting.encoded().seq == seq),
+            _ => false,
+        })
+    }
+
+    /// Whether anything waits besides the rest of a partly written frame.
+    pub(crate) fn has_others(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    /// Whether nothing of a topic waits, nor the rest of a frame: what was put here of it is certainly written, unless it was dropped.
+    pub(crate) fn is_free_of(&self, topic: &Topic) -> bool {
+        let is_of = |entry: &Entry| match entry {
+            Entry::Run(run) => run.topic() == topic,
+            Entry::Gap(gap) => gap.topic == *topic,
+            Entry::Frames(_) => false,
+        };
+        self.partial.is_none() && !self.entries.iter().any(is_of)
+    }
+
     /// The position of the first publication of a topic that waits; `None` also where a gap of it waits, or one that no history can bring again.
     pub(crate) fn first_of(&self, topic: &Topic) -> Option<Position> {
         let mut first = None;

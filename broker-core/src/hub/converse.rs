@@ -335,7 +335,8 @@ impl Shard {
         if let Some(top) = top {
             // Whoever is cut between what follows must not take it for received.
             position = Some(safe_position(top, resume));
-            if let Some(Resume { gap: Some(gap), .. }) = &mut resume {
+            if let Some(Resume { gap: Some(gap), .. }) = resume.as_mut().filter(|_| rows) {
+                // Rows are older than the top.
                 gap.to = None;
             }
         }

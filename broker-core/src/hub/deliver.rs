@@ -14,6 +14,7 @@ use super::{
     conn::Occupant,
     inbox::{Job, SlotRef},
     members::{Codec, Cursor, Group, Member, Members, Variant},
+    reports::{self, Counting},
     selecting::Choice,
     shard::{Shard, WRITES_MAX},
     topic_entry::TopicEntry,
@@ -62,6 +63,8 @@ struct Pass {
     weight: usize,
     /// What is answered when it is done: the publishes of what it passes.
     answers: Vec<Due>,
+    /// What becomes of its only publication, where somebody asks.
+    counting: Option<Box<Counting>>,
 }
 
 enum Passed {
@@ -129,7 +132,14 @@ impl Shard {
     pub(super) fn queue_job(&mut self, entry: &Arc<TopicEntry>, job: Job) {
         match self.topics.get_mut(&entry.incarnation) {
             // Nobody is left here: the share is given back at once.
-            None => entry.give_back(self.index, job.weight_bytes()),
+            None => {
+                entry.give_back(self.index, job.weight_bytes());
+                if let Job::Publication { publication, .. } = &job
+                    && let Some(reporting) = reports::of(publication)
+                {
+                    reporting.shard_is_done();
+                }
+            }
             Some(topic) => {
                 topic.queue.push_back(Task::Job(job));
                 self.activate(entry.incarnation);
@@ -210,6 +220,7 @@ impl Shard {
             }
             while let Some((at, member)) = topic.members.next(&mut pass.cursor) {
                 let group = topic.members.group(at);
+                let before = pass.counting.as_ref().map(|_| self.mark(member.slot));
                 match (&mut pass.what, topic.choices.get_mut(&member.slot).filter(|_| member.chooses)) {
                     (Passed::Publications { publications, except, .. }, Some(choice)) => {
                         self.visit_choosing(group, member, publications, except.as_deref(), choice, &topic.entry);
@@ -225,6 +236,9 @@ impl Shard {
                         }
                     }
                 }
+                if let (Some(counting), Some(before)) = (&mut pass.counting, before) {
+                    self.count_visit(counting, member, topic.choices.get(&member.slot), before);
+                }
                 visited += 1;
                 if visited == QUANTUM {
                     return Vec::new();
@@ -232,6 +246,9 @@ impl Shard {
             }
             let weight = pass.weight;
             let answers = mem::take(&mut pass.answers);
+            if let Some(counting) = pass.counting.take() {
+                self.counted(*counting);
+            }
             topic.pass = None;
             topic.entry.give_back(self.index, weight);
             if !answers.is_empty() || !self.ended.is_empty() || !self.slow.is_empty() || !self.behind.is_empty() {
@@ -465,11 +482,12 @@ impl ShardTopic {
         let mut publications: Vec<(u64, Arc<Publication>)> = Vec::new();
         let mut answers = Vec::new();
         let mut except = None;
+        let mut alone = false;
         let mut weight = 0;
         loop {
             match self.queue.front() {
                 Some(Task::Job(Job::Publication { publication, .. }))
-                    if publications.is_empty() || except.is_none() && publication.except.is_none() && weight < PASS_BYTES_MAX => {}
+                    if publications.is_empty() || !alone && !publication.goes_alone() && weight < PASS_BYTES_MAX => {}
                 Some(Task::Answer(_)) => {}
                 Some(_) if publications.is_empty() && answers.is_empty() => {}
                 _ => break,
@@ -485,6 +503,7 @@ impl ShardTopic {
                     match job {
                         Job::Publication { seq, publication } => {
                             except.clone_from(&publication.except);
+                            alone = publication.goes_alone();
                             publications.push((seq, publication));
                             continue;
                         }
@@ -493,7 +512,7 @@ impl ShardTopic {
                     }
                 }
             };
-            self.pass = Some(Pass { what, cursor: Cursor::default(), weight, answers });
+            self.pass = Some(Pass { what, cursor: Cursor::default(), weight, answers, counting: None });
             return Next::Pass;
         }
         if self.queue.is_empty() && self.queue.capacity() > 64 {
@@ -502,8 +521,12 @@ impl ShardTopic {
         if publications.is_empty() {
             return if answers.is_empty() { Next::Nothing } else { Next::Answers(answers) };
         }
+        let counting = publications.first().filter(|_| alone).and_then(|(seq, publication)| {
+            let reporting = reports::of(publication)?;
+            Some(Box::new(Counting::new(reporting, &publication.topic, *seq)))
+        });
         let what = Passed::Publications { publications, batches: Vec::new(), except };
-        self.pass = Some(Pass { what, cursor: Cursor::default(), weight, answers });
+        self.pass = Some(Pass { what, cursor: Cursor::default(), weight, answers, counting });
         Next::Pass
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Hub, ports::Errand, reading, topic_entry::TopicEntry};
-use crate::{Refusal, hooks::BoxFuture, panics};
+use crate::{Refusal, SnapshotFailed, hooks::BoxFuture, panics};
 
 /// Pause after the first failed call of a backplane, doubled by each further one.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -107,12 +107,15 @@ impl Hub {
             hub.stats.snapshot_calls.add(1);
             let topic = entry.topic.clone();
             let answer = match panics::guard(&hub.stats, async { hook(topic).await }, hub.rules.settings.hook_timeout).await {
-                Ok(Ok(payload)) => Ok(payload),
-                Ok(Err(failed)) => Err(failed.to_string()),
-                Err(failed) => Err(failed.to_string()),
+                Ok(answer) => answer,
+                Err(failed) => Err(SnapshotFailed::new(failed.to_string())),
             };
-            entry.snapshot_outcome(answer.as_ref().err().map(String::as_str));
-            let refusal = |_| Refusal::unavailable("the current state is not available, try again").retry_after(Duration::from_secs(1));
+            entry.snapshot_outcome(answer.as_ref().err().map(|failed| &*failed.reason));
+            let refusal = |failed: SnapshotFailed| {
+                let refusal = Refusal::unavailable("the current state is not available, try again").retry_after(failed.retry_after);
+                let setting = "snapshot_stale_max (hooks.snapshot.stale) lets an older snapshot stand in";
+                refusal.rule(format!("the snapshot hook fails: {failed}; {setting}"))
+            };
             entry.snapshot_done(&hub.ports, answer.map_err(refusal));
         }));
     }

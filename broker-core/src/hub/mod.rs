@@ -27,6 +27,7 @@ mod publishing;
 mod rates;
 mod reading;
 mod recent;
+mod reports;
 mod resume;
 mod selecting;
 mod shard;
@@ -54,6 +55,8 @@ pub(crate) use inbox::{Item, MemberRef, SlotRef};
 pub(crate) use members::Codec;
 pub(crate) use missed::Missed;
 pub(crate) use publishing::check_keys;
+pub use reports::PublishReport;
+pub(crate) use reports::Reporting;
 pub(crate) use shard::Shard;
 pub(crate) use topic_entry::Wants;
 
@@ -251,6 +254,7 @@ impl Hub {
             keeps_rows: namespace.keeps_state() && self.backplane.capabilities().state,
             has_snapshot: self.hooks.snapshot_of(topic).is_some(),
             snapshot_max_age: self.rules.settings.snapshot_max_age,
+            snapshot_stale_max: self.rules.settings.snapshot_stale_max,
             share_max_bytes: self.rules.settings.inbox_share_max_bytes,
             shards: self.slots.len(),
         })

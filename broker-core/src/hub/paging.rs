@@ -67,7 +67,7 @@ impl Shard {
 
     /// A live subscription joined once more: it is told what it lost, and gets what it missed, in pages where that is much.
     pub(super) fn go_on_with(&mut self, joined: Joined, now: Instant) {
-        let Joined { entry, member, join_leave, last, position, resume, mut missed, .. } = joined;
+        let Joined { entry, member, join_leave, rows, last, position, resume, mut missed, .. } = joined;
         let slot = member.at.slot;
         let max = self.backlog_max();
         let Some(conn) = self.conn(member.at) else { return };
@@ -78,7 +78,7 @@ impl Shard {
             missed = Missed::default();
         }
         if let Some(mut gap) = lost {
-            if !missed.is_empty() {
+            if rows && !missed.is_empty() {
                 // The rows that follow are older than the top: whoever is cut between them has not got that far.
                 gap.to = None;
             }

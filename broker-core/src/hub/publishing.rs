@@ -51,7 +51,7 @@ impl Hub {
     }
 
     /// A removal where no state is kept would look like one to those who listen, and be none to those who come.
-    fn check_removal(&self, topic: &Topic, namespace: &Namespace, publish: &Publish) -> Result<(), Refusal> {
+    pub(super) fn check_removal(&self, topic: &Topic, namespace: &Namespace, publish: &Publish) -> Result<(), Refusal> {
         if !publish.removed {
             return Ok(());
         }

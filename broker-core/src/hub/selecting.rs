@@ -58,6 +58,11 @@ impl Choice {
     fn is_due(&self, at: Instant) -> bool {
         self.pace.as_ref().is_some_and(|pace| pace.scheduled && pace.next_at == at)
     }
+
+    /// Whether a publication waits for the member's time.
+    pub(super) fn waits(&self, seq: u64) -> bool {
+        self.pace.as_ref().is_some_and(|pace| pace.waiting.iter().any(|(waiting, _)| *waiting == seq))
+    }
 }
 
 impl Pace {

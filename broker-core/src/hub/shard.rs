@@ -22,6 +22,7 @@ use super::{
     missed::Missed,
     orders::Whose,
     paging::Pages,
+    reports::Counting,
     selecting::{Due, Shared},
     slow::Behind,
     writing::Tally,
@@ -73,6 +74,8 @@ pub(crate) struct Shard {
     pub(super) behind: Vec<Behind>,
     /// Slots of connections with subscriptions that catch up: these are members of no topic meanwhile.
     pub(super) catching_up: HashSet<u32>,
+    /// Publications that somebody asks about, passed and perhaps not written yet.
+    pub(super) counted: Vec<Counting>,
     /// The present tick's time.
     pub(super) now: Instant,
     /// Members whose time comes at which the newest is sent; soonest first.
@@ -116,6 +119,7 @@ impl Shard {
             slow: Vec::new(),
             behind: Vec::new(),
             catching_up: HashSet::new(),
+            counted: Vec::new(),
             now: Instant::now(),
             paced: BinaryHeap::new(),
             paced_max: 0,
@@ -188,6 +192,9 @@ impl Shard {
         let written = self.flush_dirty(WRITES_MAX, now);
         self.deliver(WRITES_MAX.saturating_sub(written), now);
         self.forget_stale_paces();
+        if !self.counted.is_empty() {
+            self.tell_written();
+        }
         self.tally.add_to(&self.hub.stats);
         if took || !self.active.is_empty() || !self.dirty.is_empty() {
             return Tick::More;

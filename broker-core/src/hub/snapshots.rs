@@ -2,14 +2,14 @@
 //!
 //! A snapshot asked for at `seq` holds everything published before; what was published after is kept here and sent behind it. So a new member
 //! misses nothing, and gets at most twice what the snapshot reflects already. While a snapshot is fresh and everything since is kept, it serves
-//! later joiners too: they end where members from the beginning stand.
+//! later joiners too: they end where members from the beginning stand. Longer than that it may stand in for an answer that does not come.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::topic_entry::{Joiner, Who};
-use crate::{Payload, Publication, Resume, hub::inbox::MemberRef};
+use crate::{Payload, Position, Publication, Resume, hub::inbox::MemberRef};
 
 /// Publications that are kept behind a snapshot; more means that it is asked for again.
 const KEPT_MAX: usize = 256;
@@ -20,24 +20,38 @@ const ASKED_MAX: u8 = 3;
 pub(super) struct Snapshots {
     /// How long a snapshot serves later joiners.
     max_age: Duration,
+    /// How long it may stand in when the application fails; zero: not at all.
+    stale_max: Duration,
     /// The application was asked, and has not answered.
     asking: bool,
     /// Times it was asked for those who wait.
     asked: u8,
-    fresh: Option<(Payload, Instant)>,
-    /// What was sequenced since the snapshot was asked for.
+    /// What was sequenced since the application was asked, while it has not answered.
     since: VecDeque<Arc<Publication>>,
-    /// More was sequenced than is kept.
+    /// More was sequenced meanwhile than is kept.
     overflowed: bool,
+    /// The last answer, as long as everything since is kept.
+    last: Option<Snapshot>,
     waiting: VecDeque<(Joiner, Option<Resume>)>,
 }
 
-/// A joiner that gets a snapshot.
+/// An answer of the application, and what was published since it was asked for.
+struct Snapshot {
+    /// `None`: the application has none for this topic.
+    payload: Option<Payload>,
+    /// Until then it serves without a call.
+    serves_until: Instant,
+    /// Until then it may stand in for an answer that does not come.
+    kept_until: Instant,
+    since: VecDeque<Arc<Publication>>,
+}
+
+/// A joiner that gets a snapshot, or is told that there is none.
 pub(super) struct Served {
     pub(super) joiner: Joiner,
     pub(super) resume: Option<Resume>,
-    pub(super) payload: Payload,
-    /// What was published since the snapshot was asked for.
+    pub(super) payload: Option<Payload>,
+    /// What was published since the snapshot was asked for; nothing where there is none.
     pub(super) since: Vec<Arc<Publication>>,
 }
 
@@ -53,8 +67,8 @@ pub(super) enum Taken {
 }
 
 impl Snapshots {
-    pub(super) fn new(max_age: Duration) -> Self {
-        Self { max_age, ..Self::default() }
+    pub(super) fn new(max_age: Duration, stale_max: Duration) -> Self {
+        Self { max_age, stale_max, ..Self::default() }
     }
 
     /// A joiner needs a snapshot. True: the application must be asked now.
@@ -72,16 +86,21 @@ impl Snapshots {
     pub(super) fn ask(&mut self) {
         self.asking = true;
         self.asked += 1;
-        self.fresh = None;
         self.since.clear();
         self.overflowed = false;
+        if self.stale_max.is_zero() {
+            self.last = None;
+        }
     }
 
-    /// The application answered.
-    pub(super) fn taken(&mut self, payload: Payload) -> Taken {
+    /// The application answered; `None`: it has no snapshot.
+    pub(super) fn taken(&mut self, payload: Option<Payload>) -> Taken {
         self.asking = false;
         if !self.overflowed {
-            self.fresh = Some((payload, Instant::now()));
+            let now = Instant::now();
+            let serves_until = now + self.max_age;
+            let kept_until = serves_until.max(now + self.stale_max);
+            self.last = Some(Snapshot { payload, serves_until, kept_until, since: mem::take(&mut self.since) });
             Taken::Serve
         } else if self.waiting.is_empty() {
             Taken::Serve
@@ -92,41 +111,69 @@ impl Snapshots {
         }
     }
 
-    /// The application failed: those who waited.
-    pub(super) fn failed(&mut self) -> Vec<Joiner> {
+    /// The application failed. True: the last snapshot stands in, and serves for a while as a fresh one does, so that an application that
+    /// is down is not asked for every joiner.
+    pub(super) fn stands_in(&mut self) -> bool {
+        let now = Instant::now();
         self.asking = false;
-        self.fresh = None;
         self.since.clear();
+        // Zero is off, even within the moment of the answer.
+        let Some(last) = self.last.as_mut().filter(|last| !self.stale_max.is_zero() && now <= last.kept_until) else { return false };
+        last.serves_until = (now + self.max_age).min(last.kept_until);
+        true
+    }
+
+    /// There is nothing for those who waited.
+    pub(super) fn failed(&mut self) -> Vec<Joiner> {
+        self.invalidate();
+        self.asking = false;
         self.waiting.drain(..).map(|(joiner, _)| joiner).collect()
     }
 
-    /// The next joiner that a snapshot serves, with what follows it.
-    pub(super) fn next_served(&mut self) -> Option<Served> {
+    /// The next joiner that a snapshot serves, with what follows it; `position`: where the topic's members stand.
+    pub(super) fn next_served(&mut self, position: Option<Position>) -> Option<Served> {
         if self.asking {
             return None;
         }
-        let payload = self.fresh.as_ref()?.0.clone();
-        let (joiner, resume) = self.waiting.pop_front()?;
-        Some(Served { joiner, resume, payload, since: self.since.iter().cloned().collect() })
+        let Snapshot { payload, since, .. } = self.last.as_ref()?;
+        let (joiner, mut resume) = self.waiting.pop_front()?;
+        if payload.is_some() {
+            return Some(Served { joiner, resume, payload: payload.clone(), since: since.iter().cloned().collect() });
+        }
+        // Nothing is there that what was published meanwhile could follow: who waited begins where the members stand.
+        if let Some(gap) = resume.as_mut().and_then(|resume| resume.gap.as_mut()).filter(|gap| gap.to.is_some() || !since.is_empty()) {
+            gap.to = position;
+        }
+        Some(Served { joiner, resume, payload: None, since: Vec::new() })
     }
 
     /// Whether what is sequenced must be recorded here.
     pub(super) fn records(&self) -> bool {
-        self.asking || self.fresh.is_some()
+        self.asking || self.last.is_some()
     }
 
     pub(super) fn record(&mut self, publication: &Arc<Publication>) {
-        if self.since.len() < KEPT_MAX && (self.asking || self.serves()) {
-            self.since.push_back(publication.clone());
-        } else {
-            self.invalidate();
+        if self.asking && !self.overflowed {
+            if self.since.len() < KEPT_MAX {
+                self.since.push_back(publication.clone());
+            } else {
+                self.overflowed = true;
+                self.since.clear();
+            }
+        }
+        if let Some(last) = &mut self.last {
+            if last.since.len() < KEPT_MAX && Instant::now() <= last.kept_until {
+                last.since.push_back(publication.clone());
+            } else {
+                self.last = None;
+            }
         }
     }
 
-    /// Something was sequenced that cannot be kept behind a snapshot.
+    /// Something was sequenced that cannot be kept behind a snapshot, or nothing more comes: nothing here is true any more.
     pub(super) fn invalidate(&mut self) {
         self.overflowed = true;
-        self.fresh = None;
+        self.last = None;
         self.since.clear();
     }
 
@@ -142,15 +189,8 @@ impl Snapshots {
         self.waiting.is_empty()
     }
 
-    /// Delivery ends: nothing here is true any more.
-    pub(super) fn clear(&mut self) {
-        self.fresh = None;
-        self.since.clear();
-        self.overflowed = true;
-    }
-
-    /// Whether the snapshot at hand serves one more joiner.
+    /// Whether the snapshot at hand serves one more joiner without a call.
     fn serves(&self) -> bool {
-        self.fresh.as_ref().is_some_and(|(_, taken_at)| taken_at.elapsed() < self.max_age)
+        self.last.as_ref().is_some_and(|last| Instant::now() < last.serves_until)
     }
 }

@@ -219,7 +219,7 @@ async fn a_thousand_simultaneous_subscribers_cost_one_snapshot() {
 
 #[tokio::test]
 async fn a_snapshot_that_fails_is_a_temporary_refusal() {
-    let engine = open_engine().snapshot("plain", |_| async { Err(SnapshotFailed::new("no database")) }).build().unwrap();
+    let engine = open_engine().snapshot("plain", |_| async { Err::<Payload, _>(SnapshotFailed::new("no database")) }).build().unwrap();
     let mut client = Client::connect(&engine).await;
     client.subscribe("plain:a");
     assert_eq!(client.next().await, "refused Unavailable: the current state is not available, try again");

@@ -128,7 +128,7 @@ async fn a_command_behind_a_join_goes_on_when_the_client_unsubscribes() {
             let gate = hook.clone();
             async move {
                 gate.notified().await;
-                Err(SnapshotFailed::new("no"))
+                Err::<Payload, _>(SnapshotFailed::new("no"))
             }
         })
         .build()
@@ -266,7 +266,7 @@ async fn a_stream_asks_for_no_snapshot_and_keeps_its_first_item() {
         .with_settings(|settings| settings.stream_max_len = 2)
         .snapshot("quiet", move |_| {
             counted.fetch_add(1, Relaxed);
-            async { Err(SnapshotFailed::new("no")) }
+            async { Err::<Payload, _>(SnapshotFailed::new("no")) }
         })
         .build()
         .unwrap();

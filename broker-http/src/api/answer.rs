@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker_core::{
-    GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, PresenceStats, Publication, Published, Refusal, Sent, SessionInfo,
-    SessionReport, StateRows, Tenant, TopicCount, UserSessions, unix_ms,
+    GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, PresenceStats, Publication, PublishReport, Published, Refusal, Sent,
+    SessionInfo, SessionReport, StateRows, Tenant, TopicCount, UserSessions, unix_ms,
 };
 
 use super::{
@@ -46,6 +46,24 @@ impl Answer {
             out.extend_from_slice(format!(r#","next":"{next}""#).as_bytes());
         }
         out.push(b'}');
+        Self(out)
+    }
+
+    /// `publish` with `report`: where it stands, if it stands anywhere, and what became of it.
+    pub(crate) fn reported(published: Published, report: &PublishReport) -> Self {
+        let Self(mut out) = Self::published(published);
+        out.pop();
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        let PublishReport { nodes, matched, queued, written, filtered, .. } = report;
+        let counts = format!(r#""nodes":{nodes},"matched":{matched},"queued":{queued},"written":{written},"filtered":{filtered}"#);
+        out.extend_from_slice(format!(r#""report":{{{counts},"dropped":{{"#).as_bytes());
+        separated(&mut out, &report.dropped, |out, (cause, count)| {
+            text(out, cause);
+            out.extend_from_slice(format!(":{count}").as_bytes());
+        });
+        out.extend_from_slice(b"}}}");
         Self(out)
     }
 

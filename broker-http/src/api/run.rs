@@ -58,7 +58,7 @@ async fn batch(means: Means<'_>, call: BatchCall) -> Vec<Result<(Method, Answer)
 async fn single(means: Means<'_>, call: Call) -> Result<Answer, Refusal> {
     let engine = means.engine;
     match call {
-        Call::Publish(PublishCall { topic, publish }) => publish_to(engine, &topic, publish).await,
+        Call::Publish(PublishCall { topic, publish, report }) => publish_to(engine, &topic, publish, report).await,
         Call::Broadcast(call) => Ok(broadcast(engine, call, means.dev).await),
         Call::Send(call) => send(engine, call).await,
         Call::Subscribe(call) => acted(engine.sessions(call.target).subscribe(call.subscription, call.since).await),
@@ -138,11 +138,13 @@ async fn connections(engine: &Engine, call: ConnectionsCall) -> Result<Answer, R
     Ok(Answer::connections(reports, call.limit))
 }
 
-async fn publish_to(engine: &Engine, topic: &Topic, publish: Publish) -> Result<Answer, Refusal> {
-    match engine.publish(topic, publish).await {
-        Ok(published) => Ok(Answer::published(published)),
-        Err(error) => Err(publish_refused(error)),
-    }
+async fn publish_to(engine: &Engine, topic: &Topic, publish: Publish, report: bool) -> Result<Answer, Refusal> {
+    let published = if report {
+        engine.publish_reported(topic, publish).await.map(|(published, report)| Answer::reported(published, &report))
+    } else {
+        engine.publish(topic, publish).await.map(Answer::published)
+    };
+    published.map_err(publish_refused)
 }
 
 fn publish_refused(error: PublishError) -> Refusal {
@@ -153,7 +155,7 @@ fn publish_refused(error: PublishError) -> Refusal {
 
 async fn broadcast(engine: &Engine, call: BroadcastCall, dev: bool) -> Answer {
     let publish = &call.publish;
-    let one = async |topic: Result<Topic, Refusal>| publish_to(engine, &topic?, publish.clone()).await;
+    let one = async |topic: Result<Topic, Refusal>| publish_to(engine, &topic?, publish.clone(), call.report).await;
     // Begun in the order of the topics, so that one that is named twice gets both in order.
     Answer::broadcast(stream::iter(call.topics).map(one).buffered(CONCURRENT_MAX).collect().await, dev)
 }

@@ -185,3 +185,27 @@ async fn in_dev_mode_the_answer_names_the_setting() {
     let answer = server.ask("broadcast", r#"{"channels":["chta:1"],"data":1}"#).await;
     assert!(answer.contains(r#""hint":"add [namespaces.chta]""#), "{answer}");
 }
+
+#[tokio::test]
+async fn a_report_says_what_became_of_a_publication() {
+    let server = Server::start();
+    let mut clients = Vec::new();
+    for user in ["ann", "bob", "cid"] {
+        let mut client = server.client(user).await;
+        client.subscribe("live:1");
+        assert_eq!(client.next().await, "subscribed live:1");
+        clients.push(client);
+    }
+    let report = |matched: u64, has_it: u64, filtered: u64| {
+        let counts = format!(r#""nodes":1,"matched":{matched},"queued":{has_it},"written":{has_it},"filtered":{filtered}"#);
+        format!(r#""report":{{{counts},"dropped":{{}}}}"#)
+    };
+    let publish = r#"{"channel":"live:1","data":1,"except":{"user":"ann"},"report":true}"#;
+    server.check("publish", publish, &format!(r#"{{"result":{{{}}}}}"#, report(3, 2, 1))).await;
+    assert_eq!(clients[1].next().await, "live:1 1");
+    let one = format!(r#"{{"result":{{{}}}}}"#, report(3, 3, 0));
+    let other = format!(r#"{{"result":{{"offset":1,"epoch":"E",{}}}}}"#, report(0, 0, 0));
+    let expected = format!(r#"{{"result":{{"responses":[{one},{other}]}}}}"#);
+    server.check("broadcast", r#"{"channels":["live:1","chat:nobody"],"data":2,"report":true}"#, &expected).await;
+    server.check("publish", r#"{"channel":"live:1","data":3,"report":false}"#, r#"{"result":{}}"#).await;
+}

@@ -155,6 +155,7 @@ fn broker(
         .settings(|settings| {
             settings.memory_max_bytes = config.server.memory_max;
             settings.session_log_lines_per_second = u32::try_from(config.server.session_log_lines).unwrap_or(u32::MAX);
+            settings.snapshot_stale_max = config.hooks.snapshot_stale;
         })
         .limits(limits)
         .trusted_proxies(config.client.addresses.proxies())
@@ -194,6 +195,11 @@ fn with_hooks(builder: Builder, hooks: &HttpHooks, credentials: Credentials, sub
     }
     if let Some(hook) = hooks.on_publish() {
         builder = builder.on_publish(hook);
+    }
+    if let Some(hook) = hooks.on_snapshot() {
+        for namespace in hooks.namespaces().with_snapshot() {
+            builder = builder.snapshot(namespace, hook.clone());
+        }
     }
     if let Some(hook) = hooks.on_rpc() {
         builder = builder.on_rpc(hook);

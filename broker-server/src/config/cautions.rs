@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use broker_auth::Hook;
-use broker_core::{Namespace, Recovery, Topic, Verb, Verbs};
+use broker_core::{Namespace, Recovery, Topic, Verb};
 
-use super::{Config, Origin, Report, Secret, field::quoted, mistake::Mistake, source::Path, suggest};
+use super::{Config, Origin, Report, Secret, field::quoted, mistake::Mistake, namespaces::NamespaceHooks, source::Path, suggest};
 
 /// Namespaces that the server fills: their topics belong to users, sessions and groups.
 const SERVER_FILLED: [&str; 3] = ["group", "user", "session"];
@@ -237,11 +237,12 @@ impl Cautions<'_> {
 
     fn hooks(&mut self) {
         let config = self.config;
-        let named = config.asked.named.iter().map(|(name, verbs)| (format!("namespaces.{name}"), name.as_str(), *verbs));
-        let all: Vec<(String, &str, Verbs)> = std::iter::once(("default".to_owned(), "", config.asked.default)).chain(named).collect();
+        let named = config.asked.named.iter().map(|(name, hooks)| (format!("namespaces.{name}"), name.as_str(), *hooks));
+        let all: Vec<(String, &str, NamespaceHooks)> =
+            std::iter::once(("default".to_owned(), "", config.asked.default)).chain(named).collect();
         for (hook, verb) in [(Hook::Subscribe, Verb::Subscribe), (Hook::Publish, Verb::Publish)] {
             let mut is_asked = false;
-            for (section, name, _) in all.iter().filter(|(_, _, verbs)| verbs.has(verb)) {
+            for (section, name, _) in all.iter().filter(|(_, _, hooks)| hooks.decides.has(verb)) {
                 is_asked = true;
                 let key = format!("{section}.hooks");
                 let origin = self.origin(&key);
@@ -259,6 +260,16 @@ impl Cautions<'_> {
                 let help = format!("add hooks = [\"{hook}\"] to the namespaces where the application decides");
                 self.warning(Mistake::new(self.origin(&format!("hooks.{hook}.url")), message).help(help));
             }
+        }
+        let mut wants_snapshot =
+            all.iter().filter(|(_, _, hooks)| hooks.snapshot).map(|(section, ..)| format!("{section}.hooks")).peekable();
+        if config.hooks.has(Hook::Snapshot) && wants_snapshot.peek().is_none() {
+            let warning = Mistake::new(self.origin("hooks.snapshot.url"), "`hooks.snapshot.url` has no effect: no namespace asks");
+            self.warning(warning.help("add hooks = [\"snapshot\"] to the namespaces whose topics have a current state"));
+        }
+        for key in wants_snapshot.filter(|_| !config.hooks.has(Hook::Snapshot)) {
+            let message = format!("`{key}` names \"snapshot\", and `hooks.snapshot.url` is not set: there is nobody to ask");
+            self.mistake(Mistake::new(self.origin(&key), message).help("add url = \"http://...\" to [hooks.snapshot]"));
         }
         if config.hooks.has(Hook::Refresh) && !config.hooks.has(Hook::Connect) {
             let message = "`hooks.refresh.url` has no effect: only what the connect hook said is renewed by it";

@@ -21,6 +21,8 @@ pub struct Hooks {
     pub answer_max: usize,
     /// Failures in a row after which a hook is left alone for a while. Default: 10.
     pub failures_max: usize,
+    /// `hooks.snapshot.stale`: how old a snapshot may be that stands in when the application fails; zero: none does. Default: 0.
+    pub snapshot_stale: Duration,
     /// `[hooks.NAME]`: each hook.
     pub each: BTreeMap<Hook, HookConfig>,
 }
@@ -53,6 +55,7 @@ impl Default for Hooks {
             pass_headers: Vec::new(),
             answer_max: answer_max_bytes,
             failures_max: failures_max as usize,
+            snapshot_stale: Duration::ZERO,
             each: Hook::ALL.into_iter().map(|hook| (hook, HookConfig::default())).collect(),
         }
     }
@@ -114,7 +117,15 @@ impl Hooks {
         );
         for hook in Hook::ALL {
             let config = self.each.entry(hook).or_default();
-            keys.section(hook.word(), about(hook), &mut |keys| config.keys(hook, keys));
+            let stale = &mut self.snapshot_stale;
+            keys.section(hook.word(), about(hook), &mut |keys| {
+                config.keys(hook, keys);
+                if hook == Hook::Snapshot {
+                    let about = "How old a snapshot may be that stands in, with all that was published since, when the application fails; \"0s\": \
+                                 none does, and subscribers are told to try again.";
+                    keys.key("stale", about, &mut duration(stale, Duration::ZERO..=Duration::from_secs(3600)));
+                }
+            });
         }
     }
 }
@@ -147,6 +158,7 @@ fn about(hook: Hook) -> &'static str {
         Hook::Refresh => "How long do these credentials hold on? Asked before the end of what connect said.",
         Hook::Subscribe => "May this client subscribe? Asked in namespaces whose `hooks` name it.",
         Hook::Publish => "May this client publish, and what? Asked in namespaces whose `hooks` name it.",
+        Hook::Snapshot => "What is the current state of this topic? Asked once for all who subscribe, in namespaces whose `hooks` name it.",
         Hook::Rpc => "Answers calls of clients.",
         Hook::Message => "What is to be done about a message of the application's own?",
         Hook::Disconnect => "Is told that a session has ended.",

@@ -175,9 +175,15 @@ impl Config {
     /// Which namespaces ask the application, as the hooks take it.
     pub fn hooked_namespaces(&self) -> HookedNamespaces {
         let mut namespaces = HookedNamespaces::default();
-        namespaces.set_default(self.asked.default);
-        for (name, verbs) in &self.asked.named {
-            namespaces.set(name.as_str(), *verbs);
+        namespaces.set_default(self.asked.default.decides);
+        if self.asked.default.snapshot {
+            namespaces.set_snapshot("");
+        }
+        for (name, hooks) in &self.asked.named {
+            namespaces.set(name.as_str(), hooks.decides);
+            if hooks.snapshot {
+                namespaces.set_snapshot(name.as_str());
+            }
         }
         namespaces
     }

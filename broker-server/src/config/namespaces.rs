@@ -17,14 +17,24 @@ const STATE_MAX: usize = 1_000_000;
 /// The least and the most bytes that a topic may keep.
 const BYTES: RangeInclusive<u64> = 1 << 10..=1 << 36;
 
-/// What the application is asked about, besides the options that the engine knows.
+/// What the application is asked about in each namespace, besides the options that the engine knows.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Asked {
     /// `default.hooks`: topics without a namespace.
-    pub default: Verbs,
+    pub default: NamespaceHooks,
     /// `namespaces.NAME.hooks`.
-    pub named: BTreeMap<String, Verbs>,
+    pub named: BTreeMap<String, NamespaceHooks>,
+}
+
+/// The `hooks` of one namespace.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct NamespaceHooks {
+    /// What the application decides there.
+    pub decides: Verbs,
+    /// Whether it gives the current states of the topics.
+    pub snapshot: bool,
 }
 
 pub(super) fn visit_default(namespace: &mut Namespace, asked: &mut Asked, visitor: &mut dyn Visitor) {
@@ -41,7 +51,7 @@ pub(super) fn visit_named(namespaces: &mut BTreeMap<String, Namespace>, asked: &
     });
 }
 
-fn visit_keys(namespace: &mut Namespace, hooks: &mut Verbs, keys: &mut dyn Visitor) {
+fn visit_keys(namespace: &mut Namespace, hooks: &mut NamespaceHooks, keys: &mut dyn Visitor) {
     keys.key("history_size", "Most publications kept per topic; 0 keeps none.", &mut count(&mut namespace.history_size, 0..=HISTORY_MAX));
     keys.key(
         "history_ttl",
@@ -94,7 +104,8 @@ fn visit_keys(namespace: &mut Namespace, hooks: &mut Verbs, keys: &mut dyn Visit
     );
     keys.key(
         "hooks",
-        "What the application decides here, whatever `allow` says: it is asked at hooks.subscribe.url and hooks.publish.url.",
+        "What the application is asked: with \"subscribe\" and \"publish\" it decides, whatever `allow` says, at hooks.subscribe.url and \
+         hooks.publish.url; with \"snapshot\" it gives what new subscribers get first, at hooks.snapshot.url.",
         &mut asked(hooks),
     );
     keys.key("allow_anonymous", "Whether `allow` holds for clients without a token too.", &mut switch(&mut namespace.allow_anonymous));

@@ -8,6 +8,7 @@ mod hooks_decide;
 mod hooks_failing;
 mod hooks_over_tls;
 mod hooks_serve;
+mod hooks_snapshot;
 mod mistakes;
 mod network;
 mod overlay;

@@ -8,6 +8,7 @@ use crate::{
     hub::{
         inbox::{Item, Job},
         ports::Ports,
+        reports,
         resume::Log,
     },
 };
@@ -42,9 +43,20 @@ impl TopicEntry {
     }
 
     pub(super) fn emit(self: &Arc<Self>, state: &mut State, ports: &Ports, job: &Job, before: Option<Position>) {
+        let asked = match job {
+            Job::Publication { publication, .. } => reports::of(publication),
+            _ => None,
+        };
+        if let Some(reporting) = &asked {
+            let shards = state.counts.iter().zip(&state.lags).filter(|(count, lag)| **count > 0 && lag.is_none()).count();
+            reporting.sequenced(state.counts.iter().copied().map(u64::from).sum(), shards);
+        }
         for shard in 0..state.counts.len() {
             if state.counts[shard] > 0 && state.lags[shard].is_none() {
                 self.push_job(state, ports, shard, job.clone(), OnFull::Lag(before));
+                if let Some(reporting) = asked.as_ref().filter(|_| state.lags[shard].is_some()) {
+                    reporting.shard_is_done();
+                }
             }
         }
     }

@@ -144,6 +144,7 @@ pub(crate) struct NewTopic {
     pub(crate) keeps_rows: bool,
     pub(crate) has_snapshot: bool,
     pub(crate) snapshot_max_age: Duration,
+    pub(crate) snapshot_stale_max: Duration,
     pub(crate) share_max_bytes: usize,
     pub(crate) shards: usize,
 }
@@ -184,7 +185,7 @@ impl TopicEntry {
                 ring_overflowed: false,
                 counts: vec![0; new.shards].into(),
                 lags: vec![None; new.shards].into(),
-                snapshots: Snapshots::new(new.snapshot_max_age),
+                snapshots: Snapshots::new(new.snapshot_max_age, new.snapshot_stale_max),
                 occupied: false,
                 joins: 0,
                 lingering: false,
@@ -338,7 +339,7 @@ impl TopicEntry {
             state.interest = Interest::Removing;
             // What is not delivered cannot advance the position; a later life of this entry starts from a read.
             state.position = None;
-            state.snapshots.clear();
+            state.snapshots.invalidate();
             ports.queue(Errand::Interest { entry: self.clone(), wanted: false });
         }
     }

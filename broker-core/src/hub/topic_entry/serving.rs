@@ -137,8 +137,8 @@ impl TopicEntry {
         self.make_member(state, ports, &joiner, missed, resume, None);
     }
 
-    /// The application answered with the current state.
-    pub(crate) fn snapshot_done(self: &Arc<Self>, ports: &Ports, answer: Result<Payload, Refusal>) {
+    /// The application answered with the current state, or that there is none.
+    pub(crate) fn snapshot_done(self: &Arc<Self>, ports: &Ports, answer: Result<Option<Payload>, Refusal>) {
         let mut state = self.state.lock();
         if state.dead {
             return;
@@ -154,6 +154,10 @@ impl TopicEntry {
                 None
             }
             Ok(Taken::GiveUp) => Some(Refusal::unavailable("more is published than the snapshot keeps up with, try again")),
+            Err(_) if state.snapshots.stands_in() => {
+                self.serve_snapshot(&mut state, ports);
+                None
+            }
             Err(refusal) => Some(refusal),
         };
         if let Some(refusal) = refusal {
@@ -175,8 +179,8 @@ impl TopicEntry {
     }
 
     pub(super) fn serve_snapshot(self: &Arc<Self>, state: &mut State, ports: &Ports) {
-        while let Some(served) = state.snapshots.next_served() {
-            self.make_member(state, ports, &served.joiner, served.since.into(), served.resume, Some(served.payload));
+        while let Some(served) = state.snapshots.next_served(state.position.filter(|_| self.keeps_log)) {
+            self.make_member(state, ports, &served.joiner, served.since.into(), served.resume, served.payload);
         }
     }
 

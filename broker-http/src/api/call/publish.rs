@@ -23,6 +23,8 @@ const EXCEPT_MAX: usize = Target::SET_MAX_LEN;
 pub(crate) struct PublishCall {
     pub(crate) topic: Topic,
     pub(crate) publish: Publish,
+    /// Whether the answer says what became of it.
+    pub(crate) report: bool,
 }
 
 /// Send one publication to several topics; what is no topic is refused alone.
@@ -30,6 +32,8 @@ pub(crate) struct PublishCall {
 pub(crate) struct BroadcastCall {
     pub(crate) topics: Vec<Result<Topic, Refusal>>,
     pub(crate) publish: Publish,
+    /// Whether each answer says what became of it.
+    pub(crate) report: bool,
 }
 
 /// Send one publication to sessions, wherever they are.
@@ -61,7 +65,7 @@ const PUBLISH: [&str; 15] = [
 impl PublishCall {
     pub(super) fn read(arguments: &Value<'_>) -> Result<Self, Refusal> {
         let fields = arguments.fields(&PUBLISH)?;
-        Ok(Self { topic: topic(&fields)?, publish: publish(&fields)? })
+        Ok(Self { topic: topic(&fields)?, publish: publish(&fields)?, report: fields.flag("report")? })
     }
 }
 
@@ -75,7 +79,8 @@ impl BroadcastCall {
             return Err(channels.refuse("names no topic"));
         }
         check_count(channels, elements.len(), ITEMS_MAX)?;
-        Ok(Self { topics: elements.iter().map(Value::topic).collect(), publish: publish(&fields)? })
+        let topics = elements.iter().map(Value::topic).collect();
+        Ok(Self { topics, publish: publish(&fields)?, report: fields.flag("report")? })
     }
 }
 
@@ -83,6 +88,7 @@ impl SendCall {
     pub(super) fn read(arguments: &Value<'_>) -> Result<Self, Refusal> {
         let fields = arguments.fields(&PUBLISH)?;
         let target = target::whom(arguments)?;
+        refuse_later(&fields, &["report"])?;
         let publish = publish(&fields)?;
         // What goes to sessions and to no topic is kept nowhere, so that a retry cannot be told from another send.
         match fields.optional("idempotency_key").filter(|_| publish.idempotency_key.is_some()) {
@@ -96,7 +102,6 @@ impl SendCall {
 }
 
 fn publish(fields: &Fields<'_>) -> Result<Publish, Refusal> {
-    refuse_later(fields, &["report"])?;
     let removed = fields.flag("removed")?;
     let mut publish = match fields.raw("data") {
         // A removal need not say anything but its key.
@@ -297,11 +302,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_and_cannot_be_done_is_refused() {
-        let refusal = read("publish", r#"{"channel":"a","data":1,"report":true}"#).unwrap_err();
-        assert_eq!(refusal.kind, RefusalKind::NotAvailable);
-        assert!(refusal.message.ends_with(" is not in this version"), "{refusal:?}");
+    fn what_is_given_by_default_is_nothing() {
         published(r#"{"channel":"a","data":1,"version":0,"version_epoch":"","ttl":null,"except":{},"report":false}"#);
+    }
+
+    #[test]
+    fn a_report_is_of_publications_to_topics() {
+        assert!(published(r#"{"channel":"a","data":1,"report":true}"#).report);
+        assert!(!published(r#"{"channel":"a","data":1,"report":null}"#).report);
+        check("publish", r#"{"channel":"a","data":1,"report":"yes"}"#, "report must be a boolean, not a string", Some(33));
+        let refusal = read("send", r#"{"user":"a","data":1,"report":true}"#).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::NotAvailable);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use broker_core::{Verb, Verbs};
 
 use super::{Fault, Field, bare_element, did_you_mean, list, quoted};
-use crate::config::{raw::Raw, suggest};
+use crate::config::{namespaces::NamespaceHooks, raw::Raw, suggest};
 
 /// `true` or `false`.
 pub(in crate::config) fn switch(target: &mut bool) -> impl Field + '_ {
@@ -74,21 +74,23 @@ impl<T: Copy + PartialEq> Field for ChoiceField<'_, T> {
     }
 }
 
-/// A list of what the application is asked about: `["subscribe", "publish"]`.
-pub(in crate::config) fn asked(target: &mut Verbs) -> impl Field + '_ {
+/// A list of what the application is asked: `["subscribe", "publish", "snapshot"]`.
+pub(in crate::config) fn asked(target: &mut NamespaceHooks) -> impl Field + '_ {
     AskedField(target)
 }
 
-struct AskedField<'a>(&'a mut Verbs);
+struct AskedField<'a>(&'a mut NamespaceHooks);
 
 impl AskedField<'_> {
-    const WORDS: [(&'static str, Verb); 2] = [("subscribe", Verb::Subscribe), ("publish", Verb::Publish)];
+    /// Without a verb: the snapshot, by which nothing is decided.
+    const WORDS: [(&'static str, Option<Verb>); 3] =
+        [("subscribe", Some(Verb::Subscribe)), ("publish", Some(Verb::Publish)), ("snapshot", None)];
 }
 
 impl Field for AskedField<'_> {
     fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
         let elements = raw.as_list().ok_or_else(|| bare_element(raw))?;
-        let mut verbs = Verbs::NONE;
+        let mut hooks = NamespaceHooks::default();
         for (index, element) in elements.iter().enumerate() {
             let text = element.as_text().ok_or_else(|| Fault { element: Some(index), ..Fault::kind(element) })?;
             let Some((_, verb)) = Self::WORDS.into_iter().find(|(word, _)| *word == text) else {
@@ -100,18 +102,22 @@ impl Field for AskedField<'_> {
                 let found = did_you_mean(meant).unwrap_or_else(|| "unknown word".to_owned());
                 return Err(Fault { element: Some(index), ..Fault::found(found) });
             };
-            verbs = verbs.with(verb);
+            match verb {
+                Some(verb) => hooks.decides = hooks.decides.with(verb),
+                None => hooks.snapshot = true,
+            }
         }
-        *self.0 = verbs;
+        *self.0 = hooks;
         Ok(())
     }
 
     fn show(&self) -> Option<String> {
-        Some(list(Self::WORDS.into_iter().filter(|(_, verb)| self.0.has(*verb)).map(|(word, _)| word)))
+        let is_there = |verb: Option<Verb>| verb.map_or(self.0.snapshot, |verb| self.0.decides.has(verb));
+        Some(list(Self::WORDS.into_iter().filter(|(_, verb)| is_there(*verb)).map(|(word, _)| word)))
     }
 
     fn expected(&self) -> String {
-        "a list of \"subscribe\" and \"publish\"".to_owned()
+        "a list of \"subscribe\", \"publish\" and \"snapshot\"".to_owned()
     }
 }
 
