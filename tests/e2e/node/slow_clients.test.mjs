@@ -15,7 +15,7 @@ let broker;
 let proxy;
 before(async () => {
   const namespaces = {
-    ALL: { SLOW_CONSUMER: 'catch_up', HISTORY_SIZE: 2 * COUNT, HISTORY_TTL: '1h' },
+    ALL: { SLOW_CONSUMER: 'catch_up', HISTORY_SIZE: 2 * COUNT, HISTORY_BYTES: '64MiB', HISTORY_TTL: '1h' },
     NEWEST: { SLOW_CONSUMER: 'latest' },
     TAGGED: { FILTER: true },
   };
