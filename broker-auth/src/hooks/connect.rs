@@ -5,9 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::{
-    answer::{Malformed, Object, Verdict, read},
+    answer::{Malformed, Object},
     ask::{Data, Pipe, body},
-    ended,
+    decided,
     endpoint::Endpoint,
     options::PassedHeader,
 };
@@ -39,12 +39,7 @@ pub(super) async fn ask(endpoint: &Endpoint, pass: &[PassedHeader], request: Con
         data: Data::of_any(connect.data.as_ref()),
         channels: connect.resume.iter().map(|(topic, _)| topic.local()).collect(),
     });
-    let answered = endpoint.call(written, passed(pass, &request), |answer| match read(answer)? {
-        Verdict::Result(result) => identity(&result, renews).map(Ok),
-        Verdict::Error(refusal) => Ok(Err(refusal)),
-        Verdict::Disconnect(ending) => Ok(Err(ended(ending))),
-    });
-    answered.await.map_err(|failed| failed.refusal(endpoint.hook()))?
+    decided(endpoint, written, passed(pass, &request), |result| identity(result, renews).map(Ok)).await
 }
 
 /// The headers of the client's request that the application wants to see; those of a name are joined as HTTP joins them.

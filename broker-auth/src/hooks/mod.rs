@@ -37,7 +37,11 @@ use broker_core::{
 };
 use http::HeaderMap;
 
-use self::{answer::Ending, disconnect::Ends, endpoint::Endpoint};
+use self::{
+    answer::{Ending, Malformed, Object, Verdict, read},
+    disconnect::Ends,
+    endpoint::Endpoint,
+};
 pub use self::{
     authorizer::{HookAuthorizer, HookedNamespaces},
     counts::HookCounts,
@@ -251,6 +255,21 @@ impl HttpHooks {
             ends.told().await;
         }
     }
+}
+
+/// Asks on behalf of one session; `says` is what a result means. An error, an ending and no answer are refusals.
+async fn decided<T>(
+    endpoint: &Endpoint,
+    body: Vec<u8>,
+    passed: HeaderMap,
+    says: impl FnOnce(&Object<'_>) -> Result<Result<T, Refusal>, Malformed>,
+) -> Result<T, Refusal> {
+    let answered = endpoint.call(body, passed, |answer| match read(answer)? {
+        Verdict::Result(result) => says(&result),
+        Verdict::Error(refusal) => Ok(Err(refusal)),
+        Verdict::Disconnect(ending) => Ok(Err(ended(ending))),
+    });
+    answered.await.map_err(|failed| failed.refusal(endpoint.hook()))?
 }
 
 /// The application ends the connection.

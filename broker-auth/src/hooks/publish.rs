@@ -5,9 +5,9 @@ use http::HeaderMap;
 use serde::Serialize;
 
 use super::{
-    answer::{Malformed, Object, Verdict, read},
+    answer::{Malformed, Object},
     ask::{Data, Who, body},
-    ended,
+    decided,
     endpoint::Endpoint,
 };
 
@@ -25,12 +25,7 @@ struct Request<'a> {
 pub(super) async fn ask(endpoint: &Endpoint, request: PublishRequest) -> Result<Publish, Refusal> {
     let PublishRequest { subject, topic, publish, .. } = &request;
     let written = body(&Request { who: Who::of(subject), channel: topic.local(), data: Data::of(&publish.data) });
-    let answered = endpoint.call(written, HeaderMap::new(), |answer| match read(answer)? {
-        Verdict::Result(result) => changed(&result, publish.clone()).map(Ok),
-        Verdict::Error(refusal) => Ok(Err(refusal)),
-        Verdict::Disconnect(ending) => Ok(Err(ended(ending))),
-    });
-    answered.await.map_err(|failed| failed.refusal(endpoint.hook()))?
+    decided(endpoint, written, HeaderMap::new(), |result| changed(result, publish.clone()).map(Ok)).await
 }
 
 /// What an answer says about a publication.

@@ -5,9 +5,8 @@ use http::HeaderMap;
 use serde::Serialize;
 
 use super::{
-    answer::{Verdict, read},
     ask::{Data, Who, body},
-    ended,
+    decided,
     endpoint::Endpoint,
 };
 
@@ -26,10 +25,5 @@ struct Request<'a> {
 pub(super) async fn ask(endpoint: &Endpoint, request: CallRequest) -> Result<Payload, Refusal> {
     let CallRequest { subject, method, data, .. } = &request;
     let written = body(&Request { who: Who::of(subject), method, data: Data::of(data) });
-    let answered = endpoint.call(written, HeaderMap::new(), |answer| match read(answer)? {
-        Verdict::Result(result) => Ok(Ok(result.payload()?.unwrap_or_else(|| Payload::json("null")))),
-        Verdict::Error(refusal) => Ok(Err(refusal)),
-        Verdict::Disconnect(ending) => Ok(Err(ended(ending))),
-    });
-    answered.await.map_err(|failed| failed.refusal(endpoint.hook()))?
+    decided(endpoint, written, HeaderMap::new(), |result| Ok(Ok(result.payload()?.unwrap_or_else(|| Payload::json("null"))))).await
 }

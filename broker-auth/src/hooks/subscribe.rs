@@ -5,9 +5,9 @@ use http::HeaderMap;
 use serde::Serialize;
 
 use super::{
-    answer::{Malformed, Object, Verdict, read},
+    answer::{Malformed, Object},
     ask::{Data, Who, body},
-    ended,
+    decided,
     endpoint::Endpoint,
 };
 
@@ -33,12 +33,7 @@ pub(super) async fn ask(
 ) -> Result<Grant, Refusal> {
     let channel = if subject.tenant().map(Tenant::as_str) == topic.tenant() { topic.local() } else { topic.as_str() };
     let written = body(&Request { who: Who::of(subject), channel, token, data: Data::of_any(data) });
-    let answered = endpoint.call(written, HeaderMap::new(), |answer| match read(answer)? {
-        Verdict::Result(result) => grant(&result).map(Ok),
-        Verdict::Error(refusal) => Ok(Err(refusal)),
-        Verdict::Disconnect(ending) => Ok(Err(ended(ending))),
-    });
-    answered.await.map_err(|failed| failed.refusal(endpoint.hook()))?
+    decided(endpoint, written, HeaderMap::new(), |result| grant(result).map(Ok)).await
 }
 
 // spec: Centrifugo proxies, "SubscribeResult". `override` is not taken over: options are the namespace's.
