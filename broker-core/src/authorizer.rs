@@ -128,7 +128,7 @@ impl Authorizer for ByNamespace {
                 refusal.rule("the server decides who is in groups, users and sessions: join the group, or give a capability"),
             );
         }
-        let section = topic.namespace().map_or("default".to_owned(), |name| format!("namespaces.{name}"));
+        let section = Namespace::section(topic);
         if !namespace.allow.has(verb) {
             let refusal = Refusal::permission_denied(format!("{} {} is not allowed", verb.gerund(), topic.local()));
             return Decision::Deny(refusal.rule(format!("add \"{}\" to {section}.allow", verb.word())));

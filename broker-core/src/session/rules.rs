@@ -60,6 +60,6 @@ pub(super) fn unknown_topic(topic: &Topic) -> Refusal {
 
 /// What is off in a namespace.
 pub(crate) fn not_available(what: &str, topic: &Topic, setting: &str) -> Refusal {
-    let section = topic.namespace().map_or("default".to_owned(), |name| format!("namespaces.{name}"));
+    let section = Namespace::section(topic);
     Refusal::new(RefusalKind::NotAvailable, format!("{what} is off for {}", topic.local())).rule(format!("set {section}.{setting}"))
 }
