@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use broker::{Broker, Builder, Identity, Namespace, Payload, Publish, Refusal, Route, Verb};
+use broker::{Broker, Builder, Namespace, Payload, Publish, Route};
 use serde_json::json;
 
-use crate::{client::Server, events_client::Events};
+use crate::{client::Server, events_client::Events, refusing::guarded};
 
 #[tokio::test]
 async fn a_stream_begins_with_retry_and_the_first_id_and_then_goes_on_for_ever() {
@@ -222,25 +222,4 @@ pub(crate) async fn publish(server: &Server, topic: &str, data: serde_json::Valu
 /// Anyone may listen, and everything is kept.
 pub(crate) fn with_history() -> Builder {
     Broker::builder().anonymous().default_namespace(Namespace::open().history(100, Duration::from_secs(600)))
-}
-
-/// Users come with their name as token; `secret` may not be read.
-fn guarded() -> Builder {
-    struct NoSecrets;
-    impl broker::Authorizer for NoSecrets {
-        fn decide(&self, _: &broker::Subject, _: Verb, topic: &broker::Topic, _: &Namespace) -> broker::Decision {
-            if topic.as_str() == "secret" { broker::Decision::Deny(Refusal::permission_denied("no")) } else { broker::Decision::Allow }
-        }
-    }
-    Broker::builder()
-        .on_connect(|request| async move {
-            assert!(!request.head.query.contains("oken"), "the query holds a token");
-            match request.connect.token.as_deref() {
-                Some("old") => Err(Refusal::new(broker::RefusalKind::TokenExpired, "the token is past its end")),
-                Some(user) => Ok(Identity::user(user)),
-                None => Err(Refusal::unauthorized("a token is needed")),
-            }
-        })
-        .default_namespace(Namespace::default().allow(Verb::Subscribe))
-        .authorizer(NoSecrets)
 }

@@ -116,7 +116,7 @@ async fn data_that_would_read_as_the_brokers_own_words_is_refused() {
 }
 
 /// Users come with their name as token; `news` may be read, `secret` may not.
-fn guarded() -> Builder {
+pub(crate) fn guarded() -> Builder {
     Broker::builder()
         .on_connect(|request| async move {
             assert!(!request.head.query.contains("oken"), "the query holds a token");
