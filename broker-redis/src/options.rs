@@ -1,0 +1,62 @@
+//! How the broker uses Redis: where it is, and the bounds. Reading a URL lives in `url`.
+
+use std::time::Duration;
+
+use broker_resp::Target;
+
+/// Where Redis is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Servers {
+    /// One server that is always the primary.
+    Standalone(Target),
+    /// Sentinels that know which server is the primary.
+    Sentinel {
+        /// The sentinels, with their own user and password.
+        sentinels: Vec<Target>,
+        /// The name under which they watch the primary.
+        primary: String,
+        /// How to speak to the primary; its address comes from the sentinels.
+        server: Target,
+    },
+    /// Nodes of a cluster, from which the others are learnt.
+    Cluster(Vec<Target>),
+}
+
+/// How the broker uses Redis.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Where Redis is.
+    pub servers: Servers,
+    /// Begins every name in Redis: 1 to 64 letters, digits, `-`, `_`, `.` and `:`. Brokers with different prefixes know nothing of each other. Default: `broker`.
+    pub prefix: String,
+    /// How long a publish may take, all its tries together. Default: 2 s.
+    pub publish_timeout: Duration,
+    /// How long a read may take. Default: 2 s.
+    pub read_timeout: Duration,
+    /// Bytes of publishes that may wait for Redis; what comes on top fails at once. Default: 64 MiB.
+    pub publish_queue_max: usize,
+    /// Redis writes every change to its disk before it answers (`appendfsync always`), and is never replaced by a replica: its restart is no loss. Default: no.
+    pub durable: bool,
+    /// While Redis is gone, what is published to topics without history reaches the listeners of this node. Default: no, it fails.
+    pub local_when_down: bool,
+    /// Most versions of keys that are remembered of one topic. Default: 10,000.
+    pub versions_max: usize,
+}
+
+impl Options {
+    /// Everything by default.
+    pub fn new(servers: Servers) -> Self {
+        Self {
+            servers,
+            prefix: "broker".to_owned(),
+            publish_timeout: Duration::from_secs(2),
+            read_timeout: Duration::from_secs(2),
+            publish_queue_max: 64 << 20,
+            durable: false,
+            local_when_down: false,
+            versions_max: 10_000,
+        }
+    }
+}
