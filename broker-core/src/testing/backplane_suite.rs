@@ -28,6 +28,8 @@ impl Sink for Recorder {
     }
 
     fn link_restored(&self) {}
+
+    fn gapped(&self, _topic: &Topic) {}
 }
 
 impl Recorder {
