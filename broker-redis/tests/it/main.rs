@@ -1,0 +1,3 @@
+//! The backplane against a real Redis.
+
+mod conformance;
