@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -67,7 +68,7 @@ impl RedisBackplane {
     pub fn connect(options: Options) -> Result<Self, InvalidPrefix> {
         let keys = Keys::new(&options.prefix)?;
         let Where::Standalone(target) = &options.servers else { unimplemented!() };
-        let open = |name: &str| Link::open(target.clone().client_name(format!("broker-{name}")), broker_resp::Options::default());
+        let open = |name: &str| Link::open(target.clone().client_name(format!("broker-{name}")), link_options());
         let (publish, _) = open("publish");
         let (read, _) = open("read");
         let (bus, events) = open("bus");
@@ -99,6 +100,13 @@ impl RedisBackplane {
     pub fn health(&self) -> Health {
         self.inner.health()
     }
+}
+
+/// A server that is back is found at once: a try costs it little, and nobody gets anything meanwhile.
+fn link_options() -> broker_resp::Options {
+    let mut options = broker_resp::Options::default();
+    options.backoff_max = Duration::from_millis(300);
+    options
 }
 
 impl Inner {
