@@ -64,6 +64,15 @@ async fn no_name_leads_into_a_tenant_or_out_of_it() {
             }
         }
     }
+    nobodys.subscribe("tenant:acme/quiet:room");
+    assert_eq!(nobodys.next().await, "refused UnknownTopic: tenant:acme/quiet:room names a topic of a tenant, and this session has none");
+    for (name, expected) in [
+        ("tenant:other/quiet:room", "tenant:other/quiet:room names a topic of another tenant"),
+        ("tenant:acme/quiet:room", "tenant:acme/quiet:room names a topic with the prefix of its tenant"),
+    ] {
+        acme.subscribe(name);
+        assert_eq!(acme.next().await, format!("refused UnknownTopic: {expected}"));
+    }
     acme.subscribe(&"x".repeat(250));
     assert!(acme.next().await.starts_with("refused BadRequest: with the prefix of its tenant"));
 }
