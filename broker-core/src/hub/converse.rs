@@ -355,6 +355,7 @@ impl Shard {
             missed: page,
             data: None,
             ttl: None,
+            keyed: false,
         };
         // Before the session goes on: it may leave at once, and its leave is told after its join.
         self.hub.tell_coming(&entry.topic, info, coming);

@@ -12,10 +12,11 @@ use crate::{Action, CloseReason, CommandId, LogPage, Publish, Push, Refusal, Ref
 impl Session {
     pub(super) fn ask_about(&mut self, id: CommandId, request: Request, now: Instant, effects: &mut Vec<Effect>) {
         let asked = match request {
-            Request::Publish { topic, data, key, idempotency_key } => {
+            Request::Publish { topic, data, key, idempotency_key, removed } => {
                 let mut publish = Publish::new(data).publisher(self.info_in(&topic));
                 publish.key = key;
                 publish.idempotency_key = idempotency_key;
+                publish.removed = removed;
                 self.publish_question(&topic, publish).map(|question| (Some(topic), question))
             }
             Request::History { topic, since, limit, reverse } => {

@@ -91,7 +91,16 @@ impl Session {
         let ServerSubscription { topic, topic_info, data } = subscription;
         let generation = self.next_generation();
         let join_leave = namespace.join_leave;
-        let pending = Pending { command: CommandId::None, joining: true, since, join_leave, refuse_unrecovered: false, data, completion };
+        let pending = Pending {
+            command: CommandId::None,
+            joining: true,
+            since,
+            join_leave,
+            refuse_unrecovered: false,
+            keyed: false,
+            data,
+            completion,
+        };
         self.subscriptions.add(Subscription {
             topic: topic.clone(),
             namespace: namespace.clone(),

@@ -6,6 +6,7 @@ use super::{
     connecting::advertised,
     effect::{Effect, Generation, Granted, Join, Leave, Question},
     machine::{Purpose, Session},
+    rules::not_available,
     subscription::{Origin, Pending, Subscription},
 };
 use crate::{
@@ -25,6 +26,10 @@ impl Session {
             let rule = format!("set {}.filter = true", Namespace::section(&subscribe.topic));
             return self.refuse(id, refusal.hint("subscribe without a filter").rule(rule), now, effects);
         }
+        if subscribe.keyed && !namespace.keeps_state() {
+            let refusal = not_available("state by key", &subscribe.topic, "keyed = true");
+            return self.refuse(id, refusal.hint("subscribe to it as a stream"), now, effects);
+        }
         let generation = self.next_generation();
         let asks = authorize || by_token || self.rules.hears_subscribe;
         let since = subscribe.since;
@@ -34,6 +39,7 @@ impl Session {
             since,
             join_leave: subscribe.join_leave && namespace.join_leave,
             refuse_unrecovered: subscribe.refuse_unrecovered,
+            keyed: subscribe.keyed,
             data: None,
             completion: None,
         };
@@ -173,6 +179,7 @@ impl Session {
             selection.apply(&mut subscribed.missed);
         }
         subscribed.data = pending.data;
+        subscribed.keyed = pending.keyed;
         subscribed.ttl =
             expires_at.map(|at| advertised(at.saturating_duration_since(now).saturating_sub(self.rules.settings.expiry_leeway)));
         match origin {

@@ -368,7 +368,7 @@ pub(crate) fn open_protocol(engine: &Engine, protocol: Arc<dyn Protocol>, start:
 
 /// A publish command.
 pub(crate) fn publish_request(topic: &str, json: &str) -> Request {
-    Request::Publish { topic: parse(topic), data: Payload::json(json.to_owned()), key: None, idempotency_key: None }
+    Request::Publish { topic: parse(topic), data: Payload::json(json.to_owned()), key: None, idempotency_key: None, removed: false }
 }
 
 fn parse(topic: &str) -> Topic {

@@ -139,5 +139,15 @@ impl fmt::Debug for LoneSession {
 
 /// What a hub answers to a join of a topic without history.
 fn live(topic: crate::Topic) -> Subscribed {
-    Subscribed { topic, position: None, recoverable: false, resume: None, snapshot: None, missed: Vec::new(), data: None, ttl: None }
+    Subscribed {
+        topic,
+        position: None,
+        recoverable: false,
+        resume: None,
+        snapshot: None,
+        missed: Vec::new(),
+        data: None,
+        ttl: None,
+        keyed: false,
+    }
 }

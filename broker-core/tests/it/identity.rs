@@ -243,8 +243,13 @@ async fn commands_before_a_change_are_the_old_users_and_commands_after_it_the_ne
         .build()
         .unwrap();
     let mut client = connect(&engine, "ris1").await;
-    let publish =
-        || Request::Publish { topic: topic("quiet:log"), data: broker_core::Payload::json("0"), key: None, idempotency_key: None };
+    let publish = || Request::Publish {
+        topic: topic("quiet:log"),
+        data: broker_core::Payload::json("0"),
+        key: None,
+        idempotency_key: None,
+        removed: false,
+    };
     client.send_all([publish(), publish(), Request::Refresh { token: "lis1 groups=x".to_owned() }, publish()]);
     until(&mut client, "published quiet:log at 3").await;
     let page = engine.history(&topic("quiet:log"), broker_core::HistoryQuery { limit: 9, ..Default::default() }).await.unwrap();

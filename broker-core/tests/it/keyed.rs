@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use broker_core::{
-    Engine, EngineBuilder, HistoryQuery, Position, Publish, Recovery, RefusalKind, Since, StateRequest, StreamItem, testing::Client,
+    Engine, EngineBuilder, HistoryQuery, Payload, Position, Publish, Recovery, RefusalKind, Request, Since, StateRequest, StreamItem,
+    Subscribe, testing::Client,
 };
 
 use crate::delivering::{json, open_engine, quiet, topic};
@@ -40,6 +41,43 @@ async fn a_new_subscriber_gets_the_rows_in_order_and_then_only_changes() {
     remove(&engine, "c").await;
     assert_eq!(client.take(2).await, ["rows:a 6:6", "rows:a 7:removed c"]);
     assert_eq!(rows(&engine).await, [("a".to_owned(), 4), ("d".to_owned(), 6)]);
+}
+
+#[tokio::test]
+async fn who_asks_for_rows_where_none_are_kept_is_refused() {
+    let engine = keyed_engine(10).build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    for name in ["quiet:a", "rows:a"] {
+        let mut subscribe = Subscribe::new(topic(name));
+        subscribe.keyed = true;
+        client.send(Request::Subscribe(subscribe));
+    }
+    assert_eq!(client.take(2).await, ["refused NotAvailable: state by key is off for quiet:a", "subscribed rows:a at 0"]);
+}
+
+#[tokio::test]
+async fn a_client_removes_a_key_where_state_is_kept_and_names_it() {
+    let engine = keyed_engine(10).build().unwrap();
+    set(&engine, "o7", "1").await;
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("rows:a");
+    assert_eq!(client.take(2).await, ["subscribed rows:a at 0", "rows:a 1:1"]);
+    let remove = |name: &str, key: Option<&str>| Request::Publish {
+        topic: topic(name),
+        data: Payload::json(""),
+        key: key.map(Into::into),
+        idempotency_key: None,
+        removed: true,
+    };
+    client.send(remove("quiet:a", Some("o7")));
+    assert_eq!(client.next().await, "refused NotAvailable: state by key is off for quiet:a");
+    client.send(remove("rows:a", None));
+    assert_eq!(client.next().await, "refused BadRequest: a removal names no key");
+    client.send(remove("rows:a", Some("o7")));
+    let mut told = client.take(2).await;
+    told.sort();
+    assert_eq!(told, ["published rows:a at 2", "rows:a 2:removed o7"]);
+    assert!(rows(&engine).await.is_empty());
 }
 
 #[tokio::test]

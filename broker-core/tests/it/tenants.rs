@@ -53,7 +53,13 @@ async fn no_name_leads_into_a_tenant_or_out_of_it() {
         for name in ["tenant:acme/quiet:room", "tenant:other/quiet:room", "tenant:acme", "tenant:/x"] {
             for request in [
                 Request::Subscribe(Subscribe::new(topic(name))),
-                Request::Publish { topic: topic(name), data: broker_core::Payload::json("1"), key: None, idempotency_key: None },
+                Request::Publish {
+                    topic: topic(name),
+                    data: broker_core::Payload::json("1"),
+                    key: None,
+                    idempotency_key: None,
+                    removed: false,
+                },
                 Request::History { topic: topic(name), since: None, limit: None, reverse: false },
                 Request::Presence { topic: topic(name) },
                 Request::PresenceStats { topic: topic(name) },
