@@ -7,10 +7,12 @@ mod events;
 mod events_client;
 mod events_ending;
 mod events_resuming;
+mod events_selecting;
 mod hostile;
 mod hosts;
 mod origins;
 mod refusing;
+mod resuming;
 mod rust_client;
 #[cfg(feature = "tls")]
 mod tls;
