@@ -7,6 +7,8 @@ mod events;
 mod events_client;
 mod events_ending;
 mod events_resuming;
+#[cfg(target_os = "linux")]
+mod half_open;
 mod hostile;
 mod hosts;
 mod origins;
