@@ -53,6 +53,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("rates", Runner::Python, "python/test_rates.py"),
     ("backends", Runner::Python, "python/test_backends.py"),
     ("log", Runner::Python, "python/test_log.py"),
+    ("sizes", Runner::Python, "python/test_sizes.py"),
     ("half-open networks", Runner::Python, "python/test_half_open.py"),
     ("liveness", Runner::Python, "python/test_liveness.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
