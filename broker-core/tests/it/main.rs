@@ -20,6 +20,7 @@ mod rates;
 mod reports;
 mod slow;
 mod snapshots;
+mod storm;
 mod suites;
 mod tenants;
 mod threads;

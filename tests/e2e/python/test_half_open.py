@@ -158,6 +158,30 @@ async def test_300_lost_clients_are_noticed_in_time_and_come_back_without_loss(h
         assert await hasty.metric("broker_gaps_total") == 0
 
 
+async def test_clients_that_are_cut_every_second_lose_nothing(hasty):
+    topics = [f"kept:{unique('t')}" for _ in range(3)]
+    async with Proxy(hasty.port) as proxy:
+        wires = await open_all(through(proxy), 30, topics)
+        chains = [[wire] for wire in wires]
+        with Publisher(hasty, topics, pause=0.01) as publisher:
+            for _ in range(8):
+                await asyncio.sleep(1)
+                proxy.cut()
+                for chain in chains:
+                    await chain[-1].ended()
+                back = await asyncio.gather(*(come_back(through(proxy), chain[-1]) for chain in chains))
+                for chain, wire in zip(chains, back):
+                    chain.append(wire)
+            await publisher.goes_on(5)
+        last = publisher.answered
+        for chain in chains:
+            await chain[-1].until(lambda: numbers(chain[-1])[-1:] == [last], f"{last} arrived")
+            heard = [number for wire in chain for number in numbers(wire)]
+            assert heard == list(range(1, last + 1)), chain[-1].mode
+            await chain[-1].close()
+        assert await hasty.metric("broker_resumes_failed_total") == 0
+
+
 async def come_back(broker, lost):
     """A new connection of a client, from where the old one was."""
     [(topic, place)] = lost.positions().items()
