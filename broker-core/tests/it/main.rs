@@ -14,6 +14,7 @@ mod keeping;
 mod keeping_up;
 mod keyed;
 mod opening;
+mod passing_time;
 mod poison;
 mod races;
 mod rates;
