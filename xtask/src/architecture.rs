@@ -133,7 +133,9 @@ fn clock_text(place: &str, text: &str) -> Vec<String> {
     }
     let code = source::without_tests(text);
     let lines = code.lines().enumerate().filter(|(_, line)| source::names(source::code(line), "SystemTime::now"));
-    let told = |(number, _)| format!("{place}:{}: the clock of the wall is read, which may be set at any moment; WALL_CLOCK says where", number + 1);
+    let told = |(number, _)| {
+        format!("{place}:{}: the clock of the wall is read, which may be set at any moment; WALL_CLOCK says where", number + 1)
+    };
     lines.map(told).collect()
 }
 

@@ -148,7 +148,11 @@ async fn subscribes_and_unsubscribes_that_race_leave_nothing_behind() {
                     let mut answers = 0;
                     for _ in 0..rng.usize(1..20) {
                         let name = TOPICS[rng.usize(0..TOPICS.len())];
-                        if rng.bool() { client.subscribe(name) } else { client.unsubscribe(name) }
+                        if rng.bool() {
+                            client.subscribe(name)
+                        } else {
+                            client.unsubscribe(name)
+                        }
                         answers += 1;
                     }
                     // A half go in the midst of it, the others when each command has its answer.
