@@ -149,9 +149,9 @@ async fn subscribes_and_unsubscribes_that_race_leave_nothing_behind() {
                     for _ in 0..rng.usize(1..20) {
                         let name = TOPICS[rng.usize(0..TOPICS.len())];
                         if rng.bool() {
-                            client.subscribe(name)
+                            client.subscribe(name);
                         } else {
-                            client.unsubscribe(name)
+                            client.unsubscribe(name);
                         }
                         answers += 1;
                     }
