@@ -238,6 +238,11 @@ impl Client {
         open_protocol(engine, Arc::new(protocol), start)
     }
 
+    /// Opens a connection that speaks any protocol; what it writes is cut into lines. Its commands go in as values all the same.
+    pub fn speaking(engine: &Engine, protocol: Arc<dyn Protocol>) -> Self {
+        open_protocol(engine, protocol, Start::AwaitConnect)
+    }
+
     /// Attaches the way out of a connection that was opened at once.
     pub fn attach(&self) {
         self.connection.attach(Box::new(PipeOutlet(self.pipe.clone())));

@@ -379,6 +379,20 @@ async fn a_revocation_ends_sessions_and_refuses_older_credentials() {
 }
 
 #[tokio::test]
+async fn a_session_that_came_when_the_clock_was_ahead_is_ended_by_a_revocation_of_the_present() {
+    let engine = trusting().build().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let mut ahead = connect(&engine, &format!("ris1 iat={}", now + 3600)).await;
+    let mut other = connect(&engine, &format!("ris2 iat={}", now + 3600)).await;
+    let earlier = SystemTime::now() - Duration::from_secs(60);
+    assert_eq!(engine.revoke(Revocation::now(Revoked::User("ris1".into())).before(earlier)).await.unwrap(), 0, "it means what was");
+    assert_eq!(engine.revoke(Revocation::now(Revoked::User("ris1".into()))).await.unwrap(), 1);
+    assert_eq!(ahead.next().await, "closed revoked");
+    other.subscribe("quiet:a");
+    assert!(other.next().await.starts_with("subscribed quiet:a"));
+}
+
+#[tokio::test]
 async fn nothing_is_written_to_a_revoked_session_once_the_revocation_is_answered() {
     for round in 0..200_u32 {
         let engine = trusting().build().unwrap();

@@ -201,7 +201,7 @@ async fn what_the_history_lost_while_pages_went_out_is_a_gap_and_the_rows_again(
 }
 
 #[tokio::test]
-async fn ten_thousand_who_come_together_cost_few_reads_of_the_state() {
+async fn a_hundred_streams_that_come_together_each_get_the_rows() {
     let engine = keyed_engine(10).build().unwrap();
     set(&engine, "a", "1").await;
     let mut streams: Vec<_> = (0..100).map(|_| engine.subscribe(&topic("rows:a")).unwrap()).collect();

@@ -240,7 +240,11 @@ fn fetch_ahead<'a>(sources: impl Iterator<Item = &'a Arc<Jwks>>) {
 
 fn limits(config: &Config) -> WsLimits {
     let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
-    config.client.addresses.apply(WsLimits::default().message_max(config.client.message_max).connections_max(connections_max))
+    let limits = WsLimits::default()
+        .message_max(config.client.message_max)
+        .connections_max(connections_max)
+        .unacknowledged_timeout(config.client.write_timeout);
+    config.client.addresses.apply(limits)
 }
 
 fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {

@@ -8,6 +8,8 @@ mod events_client;
 mod events_ending;
 mod events_resuming;
 mod events_selecting;
+#[cfg(target_os = "linux")]
+mod half_open;
 mod hostile;
 mod hosts;
 mod origins;
