@@ -352,6 +352,8 @@ fn check(settings: &Settings) -> Result<(), BuildError> {
         ("pong_timeout", settings.pong_timeout),
         ("connect_timeout", settings.connect_timeout),
         ("hook_timeout", settings.hook_timeout),
+        ("publish_timeout", settings.publish_timeout),
+        ("backplane_timeout", settings.backplane_timeout),
     ];
     for (setting, value) in positive {
         if value.is_zero() {

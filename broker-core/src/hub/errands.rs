@@ -65,7 +65,7 @@ impl Hub {
             Errand::Read { entry, query, state } => {
                 let hub = self.clone();
                 self.go_on(Box::pin(async move {
-                    let answer = reading::read(&*hub.backplane, &entry, query, state).await;
+                    let answer = reading::read(&hub, &entry, query, state).await;
                     entry.read_done(&hub.ports, answer);
                 }));
             }
@@ -86,7 +86,7 @@ impl Hub {
         let hub = self.clone();
         self.go_on(Box::pin(async move {
             let mut failures = 0;
-            while let Err(error) = hub.backplane.interest(&[(entry.topic.clone(), wanted)]).await {
+            while let Err(error) = hub.in_time(hub.backplane.interest(&[(entry.topic.clone(), wanted)])).await {
                 failures += 1;
                 entry.interest_failed(&hub.ports, failures, &error);
                 tracing::warn!(topic = %entry.topic, %error, "the backplane does not change its interest, trying again");

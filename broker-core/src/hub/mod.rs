@@ -14,6 +14,7 @@ mod deliver;
 mod directory;
 mod errands;
 mod in_order;
+mod in_time;
 mod inbox;
 mod life_log;
 mod members;
@@ -101,6 +102,8 @@ pub(crate) struct Hub {
     node: Node,
     draining: AtomicBool,
     closed: AtomicBool,
+    /// The last call of the backplane that took its time took too much of it.
+    backplane_is_late: AtomicBool,
     /// Wakes the task that runs errands which a backplane's own task queued.
     errands_wait: Notify,
     /// Wakes whoever waits for the last connection to go.
@@ -162,6 +165,7 @@ impl Hub {
             },
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            backplane_is_late: AtomicBool::new(false),
             errands_wait: Notify::new(),
             connection_gone: Notify::new(),
             occupancy: new.occupancy,
