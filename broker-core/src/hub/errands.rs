@@ -47,11 +47,6 @@ impl Hub {
 
     fn run_errand(self: &Arc<Self>, errand: Errand) {
         match errand {
-            Errand::Occupancy { topic, .. } if topic.is_of_a_user() => {}
-            Errand::Occupancy { topic, occupied } => {
-                // The receiver lives as long as the engine; without it nobody wants to know.
-                let _ = self.occupancy.send((topic, occupied));
-            }
             Errand::Linger { entry, joins } if self.rules.settings.linger.is_zero() => entry.linger_over(&self.ports, joins),
             Errand::Linger { entry, joins } => {
                 let hub = self.clone();

@@ -19,6 +19,7 @@ mod inbox;
 mod life_log;
 mod members;
 mod missed;
+mod occupancy;
 #[cfg(all(test, broker_model))]
 mod model;
 mod orders;
@@ -108,7 +109,6 @@ pub(crate) struct Hub {
     errands_wait: Notify,
     /// Wakes whoever waits for the last connection to go.
     pub(crate) connection_gone: Notify,
-    occupancy: tokio::sync::mpsc::UnboundedSender<(Topic, bool)>,
 }
 
 /// Who this node is.
@@ -131,14 +131,13 @@ pub(crate) struct NewHub {
     pub(crate) shards: usize,
     pub(crate) node_name: Arc<str>,
     pub(crate) version: &'static str,
-    pub(crate) occupancy: tokio::sync::mpsc::UnboundedSender<(Topic, bool)>,
 }
 
 impl Hub {
     pub(crate) fn new(new: NewHub) -> Self {
         let recent = recent::Recent::new(new.rules.settings.hook_timeout);
         Self {
-            ports: Ports::new(new.shards),
+            ports: Ports::new(new.shards, new.hooks.hear_occupancy()),
             rules: new.rules,
             stats: Arc::default(),
             hooks: new.hooks,
@@ -168,7 +167,6 @@ impl Hub {
             backplane_is_late: AtomicBool::new(false),
             errands_wait: Notify::new(),
             connection_gone: Notify::new(),
-            occupancy: new.occupancy,
         }
     }
 
@@ -247,6 +245,7 @@ impl Hub {
         self.draining.store(true, Relaxed);
         self.errands_wait.notify_one();
         self.departures.wake();
+        self.ports.occupancy.close();
     }
 
     fn new_entry(&self, topic: &Topic, namespace: &Arc<Namespace>) -> TopicEntry {

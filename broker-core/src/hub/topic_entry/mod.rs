@@ -201,7 +201,7 @@ impl TopicEntry {
         }
         if !state.occupied {
             state.occupied = true;
-            ports.queue(Errand::Occupancy { topic: self.topic.clone(), occupied: true });
+            ports.occupancy.note(&self.topic, true);
         }
         state.joins += 1;
         let needs_rows = since.is_none() && self.gives_rows(wants);
@@ -305,7 +305,7 @@ impl TopicEntry {
             state.interest = Interest::None;
             state.dead = true;
             if state.occupied {
-                ports.queue(Errand::Occupancy { topic: self.topic.clone(), occupied: false });
+                ports.occupancy.note(&self.topic, false);
             }
             return true;
         }
