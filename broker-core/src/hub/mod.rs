@@ -19,9 +19,9 @@ mod inbox;
 mod life_log;
 mod members;
 mod missed;
-mod occupancy;
 #[cfg(all(test, broker_model))]
 mod model;
+mod occupancy;
 mod orders;
 mod paging;
 mod ports;

@@ -9,6 +9,7 @@ mod edges;
 mod except;
 mod failing_hooks;
 mod groups;
+mod hanging;
 mod identity;
 mod keeping;
 mod keeping_up;
