@@ -29,6 +29,7 @@ mod publishing;
 mod rates;
 mod reading;
 mod recent;
+mod relief;
 mod reports;
 mod resume;
 mod selecting;
@@ -96,6 +97,7 @@ pub(crate) struct Hub {
     users_spent: rates::Users,
     /// Bytes of encoded publications in memory.
     held: batch::Held,
+    relief: relief::Relief,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
     incarnations: AtomicU64,
@@ -152,6 +154,7 @@ impl Hub {
             departures: Departures::default(),
             users_spent: rates::Users::default(),
             held: batch::Held::default(),
+            relief: relief::Relief::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),

@@ -2,6 +2,7 @@
 
 mod attendance;
 mod behind;
+mod changes_behind;
 mod choosing;
 mod conversing;
 mod delivering;
@@ -14,10 +15,12 @@ mod identity;
 mod keeping;
 mod keeping_up;
 mod keyed;
+mod occupancy;
 mod opening;
 mod poison;
 mod races;
 mod rates;
+mod relief;
 mod reports;
 mod slow;
 mod snapshots;
