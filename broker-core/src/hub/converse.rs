@@ -92,6 +92,7 @@ impl Shard {
             // Nothing follows the close.
             Effect::Reply(..) | Effect::Push(_) | Effect::Hold | Effect::Welcome(..) if conn.closing_until.is_some() => {}
             Effect::Reply(id, reply) => self.reply(conn, &id, &reply, now),
+            Effect::Dropped(refusal) => self.count_refusal(conn, &refusal, now),
             Effect::Push(push) => {
                 if let Push::Refused(refusal) = &push {
                     self.log.refused(conn, refusal, now);
@@ -138,15 +139,8 @@ impl Shard {
     }
 
     fn reply(&mut self, conn: &mut Conn, id: &CommandId, reply: &Reply, now: Instant) {
-        let stats = &self.hub.stats;
         match reply {
-            Reply::Refused(refusal) => {
-                stats.commands_refused.add(1);
-                if refusal.kind != RefusalKind::TooManyRequests {
-                    self.hub.count_error(conn, now);
-                }
-                self.log.refused(conn, refusal, now);
-            }
+            Reply::Refused(refusal) => self.count_refusal(conn, refusal, now),
             Reply::Subscribed(subscribed) => self.count_resume(subscribed),
             _ => {}
         }
@@ -160,6 +154,14 @@ impl Shard {
             _ => Place::Firm,
         };
         self.encode(conn, place, |conn, out| conn.codec.protocol.encode_reply(id, reply, out));
+    }
+
+    fn count_refusal(&mut self, conn: &mut Conn, refusal: &Refusal, now: Instant) {
+        self.hub.stats.commands_refused.add(1);
+        if refusal.kind != RefusalKind::TooManyRequests {
+            self.hub.count_error(conn, now);
+        }
+        self.log.refused(conn, refusal, now);
     }
 
     /// Answers the connect before everything that was held back.
