@@ -45,7 +45,7 @@ impl Hanging {
     async fn answers(&self, call: Call) {
         let hangs = self.calls.lock().unwrap().contains(&call);
         if hangs {
-            pending().await
+            pending::<()>().await;
         }
     }
 
