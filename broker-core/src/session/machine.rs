@@ -313,6 +313,16 @@ impl Session {
         }
     }
 
+    /// Refuses what the application decided about a message, or asked for in the client's name: where there is no command to answer, only the
+    /// operator learns it.
+    pub(super) fn refuse_quietly(&mut self, id: CommandId, refusal: Refusal, now: Instant, effects: &mut Vec<Effect>) {
+        let has_answer = id != CommandId::None || self.manners.answers_without_id || self.is_opening();
+        if has_answer || matches!(refusal.kind, RefusalKind::Close(_)) {
+            return self.refuse(id, refusal, now, effects);
+        }
+        effects.push(Effect::Dropped(refusal));
+    }
+
     pub(super) fn ask(&mut self, topic: Option<Topic>, purpose: Purpose, question: Question, effects: &mut Vec<Effect>) {
         self.last_ask = self.last_ask.wrapping_add(1);
         let id = AskId(self.last_ask);

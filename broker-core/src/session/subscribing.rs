@@ -19,12 +19,12 @@ impl Session {
         let by_token = subscribe.token.is_some();
         let (namespace, authorize) = match self.may_subscribe(&subscribe.topic, by_token) {
             Ok(admitted) => admitted,
-            Err(refusal) => return self.refuse(id, refusal, now, effects),
+            Err(refusal) => return self.refuse_quietly(id, refusal, now, effects),
         };
         if subscribe.selection.has_filter() && !namespace.filter {
             let refusal = Refusal::new(RefusalKind::NotAvailable, format!("{} cannot be filtered by tags", subscribe.topic.local()));
             let rule = format!("set {}.filter = true", Namespace::section(&subscribe.topic));
-            return self.refuse(id, refusal.hint("subscribe without a filter").rule(rule), now, effects);
+            return self.refuse_quietly(id, refusal.hint("subscribe without a filter").rule(rule), now, effects);
         }
         if subscribe.keyed && !namespace.keeps_state() {
             let refusal = not_available("state by key", &subscribe.topic, "keyed = true");
@@ -110,7 +110,7 @@ impl Session {
             Err(refusal) => {
                 let id = std::mem::take(&mut pending.command);
                 self.subscriptions.remove(topic);
-                self.refuse(id, refusal, now, effects);
+                self.refuse_quietly(id, refusal, now, effects);
             }
         }
     }
@@ -205,7 +205,7 @@ impl Session {
         let Some(mut subscription) = self.subscriptions.remove(topic) else { return };
         let id = subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command)).unwrap_or_default();
         match subscription.origin {
-            Origin::Client | Origin::Token => self.refuse(id, refusal, now, effects),
+            Origin::Client | Origin::Token => self.refuse_quietly(id, refusal, now, effects),
             Origin::Identity | Origin::Server => self.not_entered(topic, &refusal, effects),
         }
         self.go_on(now, effects);

@@ -342,6 +342,7 @@ impl Conversation {
             Effect::Reply(..)
             | Effect::Welcome(..)
             | Effect::Push(_)
+            | Effect::Dropped(_)
             | Effect::Hold
             | Effect::IdentityChanged(..)
             | Effect::Renamed { .. } => {}

@@ -76,6 +76,7 @@ impl LoneSession {
                 }
                 Effect::Join(join) => self.session.joined(live(join.topic), self.now, &mut self.effects),
                 Effect::Hold
+                | Effect::Dropped(_)
                 | Effect::Leave(_)
                 | Effect::Connected(_)
                 | Effect::IdentityChanged(..)

@@ -283,3 +283,70 @@ async fn a_row_goes_with_its_ttl_and_the_state_when_nobody_listens_any_more() {
     back.resume("rows:a", Since::Position(at));
     assert_eq!(back.next().await, "subscribed rows:a at 0 not recovered", "whoever has the row is told that it is void");
 }
+
+/// The application's answer to everybody who subscribes to `rows`.
+fn with_snapshot(answer: Option<&'static str>) -> EngineBuilder {
+    let payload = move || answer.map(|json| broker_core::Payload::json(json.to_owned()));
+    keyed_engine(3).snapshot("rows", move |_| async move { Ok(payload()) })
+}
+
+#[tokio::test]
+async fn where_the_application_has_no_snapshot_the_rows_are_the_state() {
+    let engine = with_snapshot(None).build().unwrap();
+    let first = set(&engine, "a", "1").await;
+    for (key, value) in [("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")] {
+        set(&engine, key, value).await;
+    }
+    remove(&engine, "b").await;
+    let rows = ["rows:a 1:1", "rows:a 3:3", "rows:a 4:4", "rows:a 5:5"];
+    // The second one is served by what the application said a moment ago.
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(&engine).await;
+        client.subscribe("rows:a");
+        assert_eq!(client.next().await, "subscribed rows:a at 0");
+        assert_eq!(client.take(4).await, rows);
+        others.push(client);
+    }
+    let mut back = Client::connect(&engine).await;
+    back.resume("rows:a", Since::Position(first));
+    assert_eq!(back.next().await, "subscribed rows:a at 0 not recovered");
+    assert_eq!(back.take(4).await, rows);
+    let mut recovered = Client::connect(&engine).await;
+    recovered.resume("rows:a", Since::Position(Position { offset: 5, ..first }));
+    assert_eq!(recovered.take(2).await, ["subscribed rows:a at 6 recovered", "rows:a 6:removed b"]);
+    assert_eq!(engine.stats().snapshot_calls.value(), 1);
+    set(&engine, "f", "7").await;
+    assert_eq!((back.next().await, recovered.next().await), ("rows:a 7:7".to_owned(), "rows:a 7:7".to_owned()));
+}
+
+#[tokio::test]
+async fn a_snapshot_of_the_application_goes_in_place_of_the_rows() {
+    let engine = with_snapshot(Some("[]")).build().unwrap();
+    set(&engine, "a", "1").await;
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("rows:a");
+    assert_eq!(client.take(2).await, ["subscribed rows:a at 1", "snapshot rows:a []"]);
+    set(&engine, "b", "2").await;
+    assert_eq!(client.next().await, "rows:a 2:2");
+}
+
+#[tokio::test]
+async fn whoever_leaves_between_the_application_s_answer_and_the_rows_is_released() {
+    let engine = with_snapshot(None).build().unwrap();
+    set(&engine, "a", "1").await;
+    for _ in 0..20 {
+        let mut client = Client::connect(&engine).await;
+        client.subscribe("rows:a");
+        client.unsubscribe("rows:a");
+        while client.next().await != "unsubscribed rows:a" {}
+    }
+    // Whose join was served already is released by its shard, in its next turn.
+    let released = async {
+        while !engine.topics().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), released).await.expect("everybody is released");
+    assert_eq!(engine.stats().subscriptions.value(), 0);
+}

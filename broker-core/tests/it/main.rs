@@ -2,6 +2,7 @@
 
 mod attendance;
 mod behind;
+mod changes_behind;
 mod choosing;
 mod conversing;
 mod delivering;
@@ -9,15 +10,18 @@ mod edges;
 mod except;
 mod failing_hooks;
 mod groups;
+mod hanging;
 mod identity;
 mod keeping;
 mod keeping_up;
 mod keyed;
+mod occupancy;
 mod opening;
 mod passing_time;
 mod poison;
 mod races;
 mod rates;
+mod relief;
 mod reports;
 mod slow;
 mod snapshots;

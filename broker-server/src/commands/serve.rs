@@ -154,6 +154,8 @@ fn broker(
         .settings(|settings| config.client.apply(settings, config.server.shards))
         .settings(|settings| {
             settings.memory_max_bytes = config.server.memory_max;
+            settings.publish_timeout = config.backplane.publish_timeout;
+            settings.backplane_timeout = config.backplane.timeout;
             settings.session_log_lines_per_second = u32::try_from(config.server.session_log_lines).unwrap_or(u32::MAX);
             settings.snapshot_stale_max = config.hooks.snapshot_stale;
         })
