@@ -131,7 +131,7 @@ async fn commands_of_clients_are_refused_for_now_and_their_sessions_go_on() {
     let (backplane, builder) = hanging(&[Call::Publish, Call::History]);
     let engine = builder.build().unwrap();
     for (request, wait) in [
-        (Request::Publish { topic: topic("quiet:a"), data: json("1").data, key: None, idempotency_key: None }, 10),
+        (Request::Publish { topic: topic("quiet:a"), data: json("1").data, key: None, removed: false, idempotency_key: None }, 10),
         (Request::History { topic: topic("quiet:a"), since: None, limit: Some(1), reverse: false }, 5),
     ] {
         let mut client = Client::connect(&engine).await;
