@@ -21,8 +21,9 @@ LOST = 300
 HEALTHY = 20
 STREAMS = 20
 
-PING_INTERVAL = 2.0
-PONG_TIMEOUT = 1.0
+# Clients of this one process must have answered after that time, on a machine however busy.
+PING_INTERVAL = 3.0
+PONG_TIMEOUT = 2.5
 WRITE_TIMEOUT = 3.0
 # What a busy machine may add, and a kernel that doubles the time between two tries.
 TOLERANCE = 2.5
@@ -33,7 +34,7 @@ session_log_lines = 100000
 [client]
 anonymous = true
 ping_interval = "{PING_INTERVAL:.0f}s"
-pong_timeout = "{PONG_TIMEOUT:.0f}s"
+pong_timeout = "{PONG_TIMEOUT * 1000:.0f}ms"
 write_timeout = "{WRITE_TIMEOUT:.0f}s"
 [api]
 key = "{API_KEY}"
@@ -144,11 +145,14 @@ async def test_300_lost_clients_are_noticed_in_time_and_come_back_without_loss(h
             await eventually(connections, lambda count: count == HEALTHY, "only the healthy ones are left")
             assert not any(wire.all("closed") for wire in healthy)
 
-            back = await asyncio.gather(*(come_back(hasty, wire) for wire in lost))
+            back = []
+            for start in range(0, LOST, 25):
+                back += await asyncio.gather(*(come_back(hasty, wire) for wire in lost[start : start + 25]))
             for wire in back:
                 stack.push_async_callback(wire.close)
             await publisher.goes_on(5)
         last = publisher.answered
+        assert not [wire.all("closed") for wire in healthy + back if wire.all("closed")]
         for wire in healthy + back:
             await wire.until(lambda: wire.heard() and numbers(wire)[-1] == last, f"{last} arrived")
         for wire in healthy:
