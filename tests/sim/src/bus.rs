@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use broker_core::{
     Announcement, Backplane, Capabilities, Keep, LogPage, LogQuery, MemoryBackplane, Publication, Publish, PublishFailed, Published, Sink,
-    Topic, Unavailable,
+    StatePage, StateQuery, Topic, Unavailable,
 };
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -33,6 +33,7 @@ pub(crate) struct Bus {
     rng: Mutex<Rng>,
     kept: Mutex<Kept>,
     lines: AtomicUsize,
+    rows_per_page: usize,
 }
 
 /// One node's line to the bus: what a node that has ended still says counts no more.
@@ -115,6 +116,7 @@ impl Bus {
             something: Notify::new(),
         });
         let courier = rng.fork();
+        let rows_per_page = rng.usize(1..6);
         let bus = Arc::new(Self {
             is_reliable,
             inner: Mutex::new(memory(&tap)),
@@ -122,6 +124,7 @@ impl Bus {
             rng: Mutex::new(rng),
             kept: Mutex::default(),
             lines: AtomicUsize::new(0),
+            rows_per_page,
         });
         if !is_reliable {
             tokio::spawn(deliver(Arc::downgrade(&tap), courier));
@@ -150,6 +153,14 @@ impl Bus {
         let query = LogQuery::top();
         let inner = self.inner.lock().clone();
         inner.history(topic, query, Keep::NOTHING).await.ok().map(|page| page.top)
+    }
+
+    /// The offsets of the rows of a topic's state.
+    pub(crate) async fn rows(&self, topic: &Topic) -> Vec<u64> {
+        let inner = self.inner.lock().clone();
+        let page = inner.state(topic, StateQuery::default(), Keep::NOTHING).await;
+        let rows = page.map_or_else(|_| Vec::new(), |page| page.rows);
+        rows.iter().filter_map(|row| row.position).map(|position| position.offset).collect()
     }
 
     /// Loses the link for a while: nothing arrives, nothing is answered.
@@ -185,6 +196,8 @@ impl Bus {
                 let _ = inner.publish(&topic, publish, keep).await;
             }
         }
+        let wanted: Vec<(Topic, bool)> = self.tap.wanted.lock().iter().map(|topic| (topic.clone(), true)).collect();
+        let _ = inner.interest(&wanted).await;
         *self.inner.lock() = inner;
         self.tap.is_muted.store(false, Relaxed);
         let pause = self.rng.lock().u64(0..60);
@@ -248,7 +261,7 @@ impl Backplane for Line {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let capabilities = Capabilities::none().history();
+        let capabilities = Capabilities::none().history().state();
         if self.bus.is_reliable { capabilities.reliable() } else { capabilities }
     }
 
@@ -303,6 +316,19 @@ impl Backplane for Line {
         let inner = self.bus.inner.lock().clone();
         let page = inner.history(topic, query, keep).await;
         // The answer travels: others go on meanwhile.
+        self.bus.travel().await;
+        page
+    }
+
+    async fn state(&self, topic: &Topic, query: StateQuery, keep: Keep) -> Result<StatePage, Unavailable> {
+        self.bus.travel().await;
+        if self.bus.happens(0.1) {
+            return Err(Unavailable("planted".to_owned()));
+        }
+        let inner = self.bus.inner.lock().clone();
+        // Few at a time, and others go on between the pages.
+        let limit = Some(query.limit.unwrap_or(usize::MAX).min(self.bus.rows_per_page));
+        let page = inner.state(topic, StateQuery { limit, ..query }, keep).await;
         self.bus.travel().await;
         page
     }
