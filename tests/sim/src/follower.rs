@@ -245,6 +245,10 @@ impl Follower {
         if self.snapshot_follows {
             return Err(format!("{payload} came before the state of the application"));
         }
+        if position.is_none() && self.is_stale() {
+            // Of which life it is, a client that hears no positions cannot say.
+            return Ok(());
+        }
         let Some(position) = position else { return self.bare(truth, who, payload) };
         let Some(entry) = truth.at(&self.topic, position) else {
             return Err(format!("nothing was published at {position}, but {payload} came"));
@@ -268,6 +272,9 @@ impl Follower {
             }
             if !std::mem::take(&mut self.may_jump) {
                 checked = self.may_skip_until(truth, who, at, position.offset);
+            }
+            if self.promise.keyed {
+                self.table.pass_over(truth, &self.topic, who, at, position.offset);
             }
         }
         // What follows is compared with this one, also where something before it is missing.
@@ -307,7 +314,8 @@ impl Follower {
     fn count_paced(&mut self, payload: &str) -> Checked {
         let Some(paced) = &mut self.pace else { return Ok(()) };
         paced.heard += 1;
-        let may = paced.since.elapsed().as_millis() as u64 / paced.interval_ms + 1 + paced.besides;
+        // What waits goes ahead of a gap, which is heard only after it.
+        let may = paced.since.elapsed().as_millis() as u64 / paced.interval_ms + 2 + paced.besides;
         if paced.heard > may {
             return Err(format!("{payload} came ahead of its pace: the {}th of {may} in {:?}", paced.heard, paced.since.elapsed()));
         }

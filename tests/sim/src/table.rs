@@ -1,6 +1,6 @@
 //! The rows that a client keeps of a keyed topic, compared with the newest of each key that was appended. Knows no protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker_core::{Position, Topic};
 
@@ -18,6 +18,8 @@ pub(crate) struct Table {
     rows_until: u64,
     /// Offsets of what came since the rows began, by key.
     since_rows: BTreeMap<Box<str>, u64>,
+    /// Offsets of what was not for this client when it was published, whoever it is by now.
+    hidden: BTreeSet<u64>,
     /// A gap was told while it was live: which rows are wrong nobody can say, and the client must begin anew.
     pub(crate) is_stale: bool,
 }
@@ -33,6 +35,12 @@ impl Table {
         self.rows_until = 0;
         self.since_rows.clear();
         self.is_stale = false;
+    }
+
+    /// Nothing came between a position and an offset: some of that was for others.
+    pub(crate) fn pass_over(&mut self, truth: &Truth, topic: &Topic, who: &Who, at: Position, end: u64) {
+        let is_hidden = |offset: &u64| truth.at(topic, Position { offset: *offset, ..at }).is_some_and(|entry| entry.may_skip(who));
+        self.hidden.extend((at.offset + 1..end).filter(is_hidden));
     }
 
     /// Takes a publication in.
@@ -69,7 +77,7 @@ impl Table {
             let (mut may_be_absent, mut fits, mut ends) = (false, false, false);
             for offset in offsets.iter().rev() {
                 let Some(entry) = truth.at(topic, Position { offset: *offset, ..top }) else { continue };
-                let hidden = entry.must_skip(who) || !wants.passes(entry.class.as_deref());
+                let hidden = self.hidden.contains(offset) || entry.must_skip(who) || !wants.passes(entry.class.as_deref());
                 if hidden {
                     // The state has a row that is not for this client, or none; what it had before that stays.
                     may_be_absent = true;
