@@ -51,6 +51,8 @@ struct Tap {
     sink: Mutex<Option<Weak<dyn Sink>>>,
     flying: Mutex<BTreeMap<Topic, VecDeque<Arc<Publication>>>>,
     wanted: Mutex<BTreeSet<Topic>>,
+    /// Topics whose newest publication never arrived: nobody can know of it.
+    unheard: Mutex<BTreeSet<Topic>>,
     /// What is appended is not delivered: a rollback writes what is kept into a new life.
     is_muted: AtomicBool,
     is_cut: AtomicBool,
@@ -67,7 +69,15 @@ impl Tap {
     fn lose(&self, publication: &Publication) {
         if publication.position.is_none() {
             self.truth.lost(publication);
+        } else {
+            self.unheard.lock().insert(publication.topic.clone());
         }
+    }
+
+    /// Everything is read again.
+    fn restore_link(&self) {
+        self.unheard.lock().clear();
+        self.link_restored();
     }
 }
 
@@ -110,6 +120,7 @@ impl Bus {
             sink: Mutex::default(),
             flying: Mutex::default(),
             wanted: Mutex::default(),
+            unheard: Mutex::default(),
             is_muted: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             is_calm: AtomicBool::new(false),
@@ -171,7 +182,7 @@ impl Bus {
         self.tap.is_cut.store(true, Relaxed);
         sleep(time).await;
         self.tap.is_cut.store(false, Relaxed);
-        self.tap.link_restored();
+        self.tap.restore_link();
     }
 
     /// Comes back with the log as it was a few publications ago, and a new epoch; notices it a little later.
@@ -202,16 +213,21 @@ impl Bus {
         self.tap.is_muted.store(false, Relaxed);
         let pause = self.rng.lock().u64(0..60);
         sleep(Duration::from_millis(pause)).await;
-        self.tap.link_restored();
+        self.tap.restore_link();
     }
 
-    /// No more faults from here on; what was lost is noticed.
-    pub(crate) fn heal(&self) {
+    /// Whether the node can know where a topic stands: its newest publication has arrived, or everything was read again since.
+    pub(crate) fn is_heard(&self, topic: &Topic) -> bool {
+        !self.tap.unheard.lock().contains(topic)
+    }
+
+    /// No more faults from here on. What was lost is noticed where `tells` says so; otherwise only where something arrives that is newer.
+    pub(crate) fn heal(&self, tells: bool) {
         self.tap.is_calm.store(true, Relaxed);
         self.tap.is_cut.store(false, Relaxed);
         self.tap.something.notify_one();
-        if self.loses() {
-            self.tap.link_restored();
+        if self.loses() && tells {
+            self.tap.restore_link();
         }
     }
 
@@ -377,6 +393,8 @@ async fn deliver(tap: Weak<Tap>, mut rng: Rng) {
         };
         if times == 0 {
             tap.lose(&publication);
+        } else if publication.position.is_some() {
+            tap.unheard.lock().remove(&publication.topic);
         }
         if let Some(sink) = tap.sink() {
             for _ in 0..times {

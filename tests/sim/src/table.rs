@@ -78,12 +78,13 @@ impl Table {
             for offset in offsets.iter().rev() {
                 let Some(entry) = truth.at(topic, Position { offset: *offset, ..top }) else { continue };
                 let hidden = self.hidden.contains(offset) || entry.must_skip(who) || !wants.passes(entry.class.as_deref());
+                // Whoever has become another user may still have it.
+                fits |= has == Some(*offset) && !entry.removed;
                 if hidden {
                     // The state has a row that is not for this client, or none; what it had before that stays.
                     may_be_absent = true;
                     continue;
                 }
-                fits |= has == Some(*offset) && !entry.removed;
                 may_be_absent |= entry.removed || entry.is_expired() || entry.may_skip(who);
                 if !entry.may_skip(who) {
                     ends = true;
