@@ -205,8 +205,8 @@ impl Follower {
 
     /// Whether so little is behind a position that it must be there. What expires by its own ttl takes rows with it that nobody was told of.
     fn must_recover(&self, truth: &Truth, since: Position, told: Position, reach: u64) -> bool {
-        // An answer that rows follow does not name the top.
-        let top = if self.promise.keyed { truth.top(&self.topic, since.epoch) } else { told.offset };
+        // An answer that rows, or pages behind a state, follow does not name the top.
+        let top = if self.promise.keyed || self.promise.snapshot { truth.top(&self.topic, since.epoch) } else { told.offset };
         let is_kept = |offset| truth.at(&self.topic, Position { offset, ..since }).is_some_and(|entry| !entry.is_expired());
         since.offset <= top && top - since.offset <= reach && (!self.promise.keyed || (since.offset + 1..=top).all(is_kept))
     }
