@@ -3,6 +3,7 @@
 use broker_core::{Epoch, Except, Payload, Publication, Publish, SessionId};
 
 use super::*;
+use crate::wants::ByTag;
 
 fn topic() -> Topic {
     "cut:a".parse().unwrap()
@@ -161,4 +162,89 @@ fn a_position_that_is_used_twice_is_found_in_the_log() {
     append(&truth, Some(at(5)), "other", Except::nobody());
     append(&truth, Some(at(6)), "n1", Except::nobody());
     assert_eq!(truth.wrong().len(), 2);
+}
+
+/// A keyed topic: `a` at 1, `b` at 2, `a` again at 3, the end of `b` at 4, `c` at 5.
+fn rows() -> Truth {
+    let truth = Truth::default();
+    for (offset, key) in [(1, "a"), (2, "b"), (3, "a"), (4, "b"), (5, "c")] {
+        let publish = if offset == 4 { Publish::remove(key) } else { Publish::new(Payload::text(format!("n{offset}"))).key(key) };
+        let mut publication = Publication::new(topic(), publish);
+        publication.position = Some(at(offset));
+        truth.appended(&publication);
+    }
+    truth
+}
+
+/// A subscription without a position to a topic of this kind.
+fn begun(truth: &Truth, promise: Promise, wants: Wants) -> Follower {
+    let mut follower = Follower::new(topic(), promise);
+    let position = (!promise.bare).then_some(at(if promise.keyed { 0 } else { 3 }));
+    let answer = Answer { position, since: None, recovered: None, gap_follows: true, reach: 0, wants, asked_at: Instant::now() };
+    follower.subscribed(truth, &answer).unwrap();
+    follower
+}
+
+/// Feeds publications by offset to one that has subscribed, and says whether all was right, the head included.
+#[track_caller]
+fn check_begun(truth: &Truth, mut follower: Follower, heard: &[u64], found: &str) {
+    let who = Who::default();
+    let mut result = Ok(());
+    for offset in heard {
+        let payload = truth.at(&topic(), at(*offset)).unwrap().heard().to_owned();
+        result = result.and_then(|()| follower.publication(truth, &who, Some(at(*offset)), &payload));
+    }
+    let result = result.and_then(|()| follower.at_head(truth, &who, Some(at(5))));
+    match result {
+        Ok(()) => assert_eq!(found, ""),
+        Err(text) => assert!(!found.is_empty() && text.contains(found), "{text}"),
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_missing_resurrected_or_not_changed_are_found() {
+    let truth = rows();
+    let begun = || begun(&truth, Promise::KEYED, Wants::default());
+    check_begun(&truth, begun(), &[3, 5], "");
+    check_begun(&truth, begun(), &[1, 2, 3, 4, 5], "");
+    check_begun(&truth, begun(), &[2, 3, 4, 5], "");
+    check_begun(&truth, begun(), &[5], "lost without a signal");
+    check_begun(&truth, begun(), &[3], "lost without a signal");
+    check_begun(&truth, begun(), &[2, 3, 5], "lost without a signal");
+    check_begun(&truth, begun(), &[3, 2, 5], "out of order");
+    let mut stale = begun();
+    stale.gap(&truth, &Who::default(), None, None).unwrap();
+    check_begun(&truth, stale, &[3, 5], "did not begin anew");
+}
+
+#[tokio::test]
+async fn what_a_filter_leaves_out_must_not_come_and_what_a_pace_replaces_need_not() {
+    let truth = rows();
+    let filtered = Wants { filter: Some(ByTag::IsThere), pace_ms: None };
+    check_begun(&truth, begun(&truth, Promise::STREAM, filtered), &[], "");
+    check_begun(&truth, begun(&truth, Promise::STREAM, filtered), &[4], "the client wants");
+    let paced = Wants { filter: None, pace_ms: Some(200) };
+    let stream = || begun(&truth, Promise::LATEST, paced);
+    check_begun(&truth, stream(), &[4, 5], "");
+    check_begun(&truth, stream(), &[5], "lost without a signal");
+    check_begun(&truth, stream(), &[4], "lost without a signal");
+    let truth = self::truth();
+    check_begun(&truth, begun(&truth, Promise::STREAM, paced), &[5], "");
+    check_begun(&truth, begun(&truth, Promise::STREAM, paced), &[4], "lost without a signal");
+}
+
+#[tokio::test]
+async fn a_hole_between_the_state_of_the_application_and_what_follows_is_found() {
+    let truth = truth();
+    let with_state = |reflected: u64| {
+        let mut follower = begun(&truth, Promise::SNAPSHOT, Wants::default());
+        follower.snapshot(&format!(r#"{{"snap":"{}"}}"#, at(reflected))).unwrap();
+        follower
+    };
+    check_begun(&truth, with_state(2), &[3, 4, 5], "");
+    check_begun(&truth, with_state(2), &[2, 3, 4, 5], "");
+    check_begun(&truth, with_state(5), &[], "");
+    check_begun(&truth, with_state(2), &[4, 5], "lost without a signal");
+    check_begun(&truth, with_state(3), &[4], "lost without a signal");
+    check_begun(&truth, begun(&truth, Promise::SNAPSHOT, Wants::default()), &[4, 5], "before the state");
 }
