@@ -285,7 +285,9 @@ impl Client {
                 self.say(Ask::Publish { topic, payload, key });
             }
             110..114 if !promise.bare => {
-                let subscription = self.followers[&topic].subscription().filter(|_| !asks_already);
+                // Credentials on their way may end it, and the answer comes before the client is told.
+                let is_settled = !asks_already && self.next_token.is_none();
+                let subscription = self.followers[&topic].subscription().filter(|_| is_settled);
                 self.say(Ask::History { topic, subscription });
             }
             // As soon as it can; what comes before is not looked at.

@@ -329,7 +329,7 @@ impl Follower {
         }
         self.bare_last = None;
         self.bare_from = truth.bare_len(&self.topic);
-        self.may_jump = false;
+        let may_jump = std::mem::take(&mut self.may_jump);
         self.may_repeat = false;
         if let Some(paced) = &mut self.pace {
             paced.besides += 2;
@@ -343,7 +343,9 @@ impl Follower {
             if from.epoch != at.epoch || from.offset <= at.offset {
                 return Err(format!("a gap from {from} came after {at}"));
             }
-            checked = self.may_skip_until(truth, who, at, from.offset);
+            if !may_jump {
+                checked = self.may_skip_until(truth, who, at, from.offset);
+            }
         }
         // Without an end nothing that has a position is missing.
         self.at = to.or(self.at);

@@ -14,6 +14,7 @@ mod bus;
 mod client;
 mod follower;
 mod hearing;
+mod listener;
 mod pipe;
 mod publisher;
 mod table;
@@ -119,6 +120,7 @@ async fn live(world: &Arc<World>, rng: &mut Rng, paths: &mut Paths) {
         (0..rng.usize(3..7)).map(|name| tokio::spawn(Client::new(name, world.clone(), rng.fork()).live())).collect();
     let publishers: Vec<JoinHandle<()>> =
         (0..rng.usize(1..4)).map(|name| tokio::spawn(publisher::publish_until_calm(name, world.clone(), rng.fork()))).collect();
+    let listeners: Vec<JoinHandle<()>> = (0..rng.usize(0..3)).map(|_| tokio::spawn(listener::listen(world.clone(), rng.fork()))).collect();
     let storm = tokio::spawn(trouble(world.clone(), rng.fork()));
     let restarted = storm.await.expect("the storm ends");
     paths.add(&restarted);
@@ -136,6 +138,9 @@ async fn live(world: &Arc<World>, rng: &mut Rng, paths: &mut Paths) {
     }
     sleep(Duration::from_secs(2)).await;
     world.enter(Phase::Over);
+    for listener in listeners {
+        listener.await.expect("listeners end");
+    }
     let mut quiet = Vec::new();
     for client in clients {
         quiet.push(client.await.expect("clients end"));

@@ -275,6 +275,7 @@ fn settings(rng: &mut Rng) -> Settings {
     settings.hook_timeout = Duration::from_millis(300);
     settings.backlog_max_bytes = rng.usize(600..4_000);
     settings.inbox_share_max_bytes = if rng.bool() { rng.usize(300..1_200) } else { 4 << 20 };
+    settings.stream_max_len = rng.usize(3..60);
     settings.snapshot_max_age = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(1..400) });
     settings.snapshot_stale_max = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(100..2_000) });
     settings.linger = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(1..200) });

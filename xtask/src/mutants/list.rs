@@ -390,6 +390,4 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "conn.backlog.is_empty();",
         &[Integration("behind")],
     ),
-    // ---- held publications ----
-    mutant("held_is_forgotten", READING, "state.again |= !state.pending.is_empty();", "", SIM),
 ];
