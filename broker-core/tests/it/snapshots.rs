@@ -221,6 +221,7 @@ async fn publications_without_a_position_behind_a_snapshot_come_each_in_its_page
     }
     go.send_replace(true);
     assert!(client.next().await.starts_with("subscribed quiet:a"));
+    assert_eq!(client.next().await, "snapshot quiet:a 0");
     let mut heard = Vec::new();
     for _ in 1..=4 {
         heard.push(client.next().await.chars().filter(char::is_ascii_digit).collect::<String>());
