@@ -77,6 +77,9 @@ impl Entry {
     }
 }
 
+/// Publications with their epoch, in their order.
+type InOrder = Vec<(Option<Epoch>, Arc<Entry>)>;
+
 /// Everything that was appended.
 #[derive(Default)]
 pub(crate) struct Truth(Mutex<Known>);
@@ -90,7 +93,7 @@ struct Known {
     /// Where the publications of each key stand.
     keys: HashMap<(Topic, Epoch), BTreeMap<Box<str>, Vec<u64>>>,
     /// All publications of a topic by their key, in their order, with their epoch.
-    by_key: HashMap<(Topic, Option<Box<str>>), Vec<(Option<Epoch>, Arc<Entry>)>>,
+    by_key: HashMap<(Topic, Option<Box<str>>), InOrder>,
     /// Publications without a position, in their order.
     bare: HashMap<Topic, Vec<Arc<Entry>>>,
     bare_places: HashMap<(Topic, String), usize>,
