@@ -361,6 +361,9 @@ impl Follower {
         if self.snapshot_follows {
             return Err("the state of the application never came".to_owned());
         }
+        if self.is_stale() {
+            return Err("a gap was told, and the client did not begin anew".to_owned());
+        }
         if self.promise.bare {
             let next = self.bare_last.map_or(self.bare_from, |last| last + 1);
             let len = truth.bare_len(&self.topic);
