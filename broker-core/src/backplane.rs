@@ -170,8 +170,8 @@ impl LogQuery {
 pub struct LogPage {
     /// The position of the newest publication ever appended; offset 0 where there was none.
     pub top: Position,
-    /// What has a greater offset is kept, except where its own ttl has passed: a hole behind this offset is no loss. 0: nothing was
-    /// ever forgotten.
+    /// What has a greater offset is kept, except where its own ttl has passed: a hole behind this offset is no loss. Where there is a state,
+    /// a publication with a key leaves no such hole: whoever did not hear it may have an older row. 0: nothing was ever forgotten.
     pub kept_from: u64,
     /// In the order asked for.
     pub publications: Vec<Arc<Publication>>,

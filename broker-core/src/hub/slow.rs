@@ -49,7 +49,11 @@ impl Shard {
     pub(super) fn overflow(&mut self, slot: u32, entry: &Arc<TopicEntry>) {
         let max = self.backlog_max();
         let Some(Occupant::Connection(mut conn)) = self.slots[slot as usize].occupant.take() else { return };
-        write(&mut conn, &mut self.chunks, &mut self.tally);
+        if write(&mut conn, &mut self.chunks, &mut self.tally).is_some() {
+            // The next write in turn finds it broken too, and closes it; with nothing left to write it would not.
+            self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
+            return;
+        }
         // Each look for what newer ones replace costs what waits: close to the bound, the next comes when there is a quarter more.
         let may_wait = match entry.namespace.slow_consumer {
             SlowConsumer::Latest if !conn.backlog.wants_conflation() => max + max / 4,

@@ -350,3 +350,19 @@ async fn whoever_leaves_between_the_application_s_answer_and_the_rows_is_release
     tokio::time::timeout(Duration::from_secs(5), released).await.expect("everybody is released");
     assert_eq!(engine.stats().subscriptions.value(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_row_that_has_expired_unheard_is_told() {
+    let engine = keyed_engine(10).build().unwrap();
+    let first = set(&engine, "a", "1").await;
+    engine.publish(&topic("rows:a"), Publish::remove("a").ttl(Duration::from_secs(10))).await.unwrap();
+    let third = set(&engine, "b", "3").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut client = Client::connect(&engine).await;
+    client.resume("rows:a", Since::Position(first));
+    assert_eq!(client.take(2).await, ["subscribed rows:a at 0 not recovered", "rows:a 3:3"], "whoever has the row must not keep it");
+    client.unsubscribe("rows:a");
+    client.next().await;
+    client.resume("rows:a", Since::Position(third));
+    assert_eq!(client.next().await, "subscribed rows:a at 3 recovered", "nothing has gone behind that");
+}
