@@ -119,7 +119,7 @@ impl<'a> Connection<'a> {
             return Poll::Ready(End::Lost(reason));
         }
         for _ in 0..ROUNDS {
-            let orders = self.shared.look(context);
+            let orders = self.shared.look(context, self.output.len() - self.output_written);
             if orders.reconnect {
                 return Poll::Ready(End::Lost(DisconnectReason::Asked));
             }
