@@ -133,8 +133,8 @@ impl<'a> Connection<'a> {
                 return Poll::Ready(End::Closed);
             }
             let now = Instant::now();
-            // The first of many callers wakes this task, and the scheduler runs it next, before the others can call. After one turn for everybody else
-            // all of them share one write; measured with 64 tasks on one thread, that is the difference between 1 and 60 calls in a write.
+            // The first of many callers wakes this task, and the scheduler runs it next, before the others can call: 64 tasks on one thread then have
+            // a write for each call. After one turn for everybody else they share one.
             let gathering = orders.waiting && !self.gathered;
             self.gathered = orders.waiting;
             let progress = self.write(context, orders.waiting && !gathering, now).and_then(|wrote| Ok(self.read(context, now)? || wrote));
@@ -365,7 +365,7 @@ impl<'a> Connection<'a> {
     }
 
     fn fail_all(&mut self, no_answer: NoAnswer, not_sent: NotSent) {
-        // Of a command that was written in part, nothing can have taken effect, but other layers may hold the rest.
+        // Of several commands that stand together and were written in part, the first may have taken effect.
         let first_unsent = self.unsent_from();
         for (place, mut pending) in self.owed.drain(..).enumerate() {
             self.shared.tally.waiting.fetch_sub(pending.commands, Relaxed);
