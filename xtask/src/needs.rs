@@ -1,4 +1,4 @@
-//! What the end-to-end tests need and cargo does not bring: Debian packages, npm packages, a Python environment.
+//! What the tests need and cargo does not bring: Debian packages, npm packages, a Python environment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,6 +68,11 @@ pub(crate) fn faketime() -> Result<PathBuf> {
     let folders = fs::read_dir("/usr/lib").context("cannot read /usr/lib")?.flatten().map(|folder| folder.path());
     let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
     libraries.find(|path| path.exists()).context("the Debian package faketime brought no library: set LIBFAKETIME to its path")
+}
+
+/// `redis-server`, which tests start by themselves on free ports. `REDIS_SERVER` names another one.
+pub(crate) fn redis() -> Result<()> {
+    if std::env::var_os("REDIS_SERVER").is_some() { Ok(()) } else { debian(&[("redis-server", "redis-server")]) }
 }
 
 /// Installs the packages whose program is missing.
