@@ -2,6 +2,8 @@
 
 use broker_core::Topic;
 
+use crate::topology::slot_of;
+
 /// The names of everything that belongs to one broker; several may share a Redis, each with a prefix of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
@@ -65,6 +67,11 @@ impl Group {
     /// The channel.
     pub(crate) fn channel(&self) -> &str {
         &self.base
+    }
+
+    /// The slot that all of them are in.
+    pub(crate) fn slot(&self) -> u16 {
+        slot_of(self.base.as_bytes())
     }
 
     /// One key.
