@@ -76,7 +76,14 @@ impl Topology {
     /// Begins to learn.
     pub(crate) fn open(servers: &Where) -> Arc<Self> {
         let (arrangement, template, source, map) = match servers {
-            Where::Standalone(target) => (Arrangement::Standalone, target.clone(), None, Map::of_one(Arc::new(Primary::new(target.clone())))),
+            Where::Standalone(target) => {
+                let primary = Arc::new(Primary::new(target.clone()));
+                // Whether it is there is told before anybody calls.
+                for lane in [Lane::Publish, Lane::Read] {
+                    let _ = primary.link(lane);
+                }
+                (Arrangement::Standalone, target.clone(), None, Map::of_one(primary))
+            }
             Where::Sentinel { sentinels, primary, server } => {
                 let sentinels = sentinel::Sentinels::open(sentinels, primary);
                 (Arrangement::Sentinel, server.clone(), Some(Source::Sentinel(sentinels)), Map::nobody())
