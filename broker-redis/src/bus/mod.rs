@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::AtomicU64,
     },
     time::Duration,
 };
@@ -52,10 +52,6 @@ struct Inner {
     ears: Mutex<HashMap<Address, Arc<Ear>>>,
     /// Counts ears.
     ears_opened: AtomicU64,
-    /// Messages that came, of any channel.
-    heard: AtomicU64,
-    /// Messages of channels that are not wanted, or not from there: they came while it was given up.
-    unwanted: AtomicU64,
 }
 
 /// A channel that is to be heard.
@@ -93,8 +89,6 @@ impl Bus {
             wanted: Mutex::default(),
             ears: Mutex::default(),
             ears_opened: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
-            unwanted: AtomicU64::new(0),
         });
         tokio::spawn(move_along(Arc::downgrade(&inner), changes));
         Self { inner }
@@ -138,12 +132,6 @@ impl Bus {
             // The next connection will know only what is wanted.
             _ => Ok(()),
         }
-    }
-
-    /// How many messages came so far, of any channel.
-    #[cfg(test)]
-    pub(crate) fn heard(&self) -> u64 {
-        self.inner.heard.load(Relaxed)
     }
 
     /// Connects anew to a server: whoever calls knows that nothing comes from it any more.
@@ -206,7 +194,8 @@ impl Inner {
     }
 
     fn ear_at(&self, primary: &Primary) -> Arc<Ear> {
-        self.ears.lock().get(primary.address()).cloned().unwrap_or_else(|| self.open_ear(primary))
+        let known = self.ears.lock().get(primary.address()).cloned();
+        known.unwrap_or_else(|| self.open_ear(primary))
     }
 
     fn ear_of(&self, id: u64) -> Option<Arc<Ear>> {
@@ -290,11 +279,10 @@ impl Inner {
     }
 
     fn message(&self, ear: u64, channel: &Bytes, payload: &Bytes) {
-        self.heard.fetch_add(1, Relaxed);
         let hearer = self.wanted.lock().get(channel).filter(|wanted| wanted.ear == Some(ear)).map(|wanted| wanted.hearer.clone());
-        match hearer {
-            Some(hearer) => hearer.message(payload),
-            None => _ = self.unwanted.fetch_add(1, Relaxed),
+        // Of a channel that is not wanted, or that has moved, nothing is missed: what comes from there is read, or nobody's.
+        if let Some(hearer) = hearer {
+            hearer.message(payload);
         }
     }
 }

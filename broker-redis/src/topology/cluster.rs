@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker_resp::{Address, CallError, Command, Link, Target, Wait};
+use broker_resp::{Address, CallError, Command, Link, Target};
 
-use super::{Found, Lane, Map, Primary, Topology, slots};
+use super::{Found, Lane, Map, Primary, Topology, primary::patience, slots};
 
 /// The nodes that were named: whom to ask while nobody else is known, and where all others are gone.
 pub(super) struct Seeds {
@@ -52,14 +52,13 @@ impl Seeds {
 
     async fn ask(&self, topology: &Topology, address: &Address) -> Result<Map, String> {
         let question = Command::new("CLUSTER").arg("SLOTS");
-        let wait = Wait::at_most(ASK_TIMEOUT).for_link();
         let known = topology.map().primaries().iter().find(|primary| primary.address() == address).cloned();
         let link = match &known {
             Some(primary) => primary.link(Lane::Read).clone(),
             // Named at the start, or said to know: it may turn out to be no primary, and is spoken to for this once.
             None => Link::open(topology.template.moved_to(address.clone()).client_name("broker-look"), broker_resp::Options::default()).0,
         };
-        let answer = link.call(&question, wait).await.map_err(|error| why(&error, &link))?;
+        let answer = link.call(&question, patience(&link, ASK_TIMEOUT)).await.map_err(|error| why(&error, &link))?;
         let ranges = slots::ranges(&answer, address).ok_or_else(|| "its answer to CLUSTER SLOTS cannot be read".to_owned())?;
         if ranges.is_empty() {
             return Err("it has no slots and knows of none".to_owned());

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use broker_resp::{Address, LinkState, Phase, Target};
+use broker_resp::{Address, LinkState, Target};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
@@ -205,8 +205,8 @@ impl Topology {
 
     /// Whether there is nothing to look for: the map is whole, and everybody in it can be reached.
     fn is_settled(&self) -> bool {
-        let is_down = |(_, state): (&str, LinkState)| matches!(state.phase, Phase::Connecting { failures: 1.., .. });
-        self.trouble().is_none() && !self.map().primaries().iter().any(|primary| primary.states().any(is_down))
+        let is_down = |primary: &Arc<Primary>| primary.states().any(|(_, state)| primary::is_down(&state));
+        self.trouble().is_none() && !self.map().primaries().iter().any(is_down)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker_resp::{Address, Link, LinkState, Phase, Target};
+use broker_resp::{Address, Link, LinkState, Phase, Target, Wait};
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,6 +51,17 @@ impl Primary {
         let open = [("publishes", self.publish.get()), ("reads", self.read.get())];
         open.into_iter().filter_map(|(name, link)| Some((name, link?.state())))
     }
+}
+
+/// Waits for a link that has just been opened, not for one that is known to lead nowhere.
+pub(super) fn patience(link: &Link, timeout: Duration) -> Wait {
+    let wait = Wait::at_most(timeout);
+    if is_down(&link.state()) { wait } else { wait.for_link() }
+}
+
+/// Whether there was a connection, or a try to get one, and there is none.
+pub(super) fn is_down(state: &LinkState) -> bool {
+    matches!(state.phase, Phase::Connecting { failures, .. } if failures > 0 || state.counters.connects > 0)
 }
 
 /// How long a link has been without a connection.

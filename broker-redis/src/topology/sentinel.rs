@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use broker_resp::{Address, Command, Event, Events, Link, Push, Target, Value, Wait};
+use broker_resp::{Address, Command, Event, Events, Link, Push, Target, Value};
 use futures_util::future::join_all;
 
-use super::{Found, Lane, Map, Primary, Topology};
+use super::{Found, Lane, Map, Primary, Topology, primary::patience};
 
 /// Links to all sentinels that were named.
 pub(super) struct Sentinels {
@@ -76,7 +76,7 @@ impl Sentinels {
     async fn ask(&self, link: &Link) -> Result<Option<Says>, String> {
         let sentinel = |word: &str| Command::new("SENTINEL").arg(word).arg(&self.name);
         let questions = [sentinel("GET-MASTER-ADDR-BY-NAME"), sentinel("MASTER")];
-        let answers = link.call_many(&questions, Wait::at_most(ASK_TIMEOUT).for_link()).await;
+        let answers = link.call_many(&questions, patience(link, ASK_TIMEOUT)).await;
         let [address, about] = <[_; 2]>::try_from(answers).map_err(|_| "it does not answer".to_owned())?;
         let address = address.map_err(|error| link.state().trouble().unwrap_or_else(|| error.to_string()))?;
         let Some([host, port]) = address.values() else { return Ok(None) };
@@ -90,7 +90,7 @@ impl Sentinels {
 /// What a server says that it is: `master`, `slave`.
 async fn role(primary: &Arc<Primary>) -> Result<String, String> {
     let link = primary.link(Lane::Publish);
-    let answer = link.call(&Command::new("ROLE"), Wait::at_most(ASK_TIMEOUT).for_link()).await;
+    let answer = link.call(&Command::new("ROLE"), patience(link, ASK_TIMEOUT)).await;
     let answer = answer.map_err(|error| link.state().trouble().unwrap_or_else(|| error.to_string()))?;
     let role = answer.values().and_then(|values| values.first()).and_then(Value::text);
     role.map(ToOwned::to_owned).ok_or_else(|| "it answers no role".to_owned())
@@ -106,6 +106,8 @@ async fn hear(sentinels: Weak<Sentinels>, place: usize, mut events: Events, topo
                 drop(sentinels.links[place].send(&[Command::new("SUBSCRIBE").arg(SWITCHED)], ASK_TIMEOUT));
                 topology.doubt();
             }
+            // Whether another one is left shows when they are asked.
+            Event::Disconnected { .. } => topology.doubt(),
             Event::Push(Push::Message { payload, .. }) if is_of(&payload, &sentinels.name) => topology.doubt(),
             _ => {}
         }
