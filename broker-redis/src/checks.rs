@@ -111,26 +111,26 @@ impl Inner {
             )),
         }
         if let Some(group) = self.names_at(map, server, "check") {
-            findings.extend(self.check_rights(link, server, &group).await);
+            findings.extend(self.check_rights(server, &group).await);
         }
         findings
     }
 
     /// Does what the broker does, under names of its own.
-    async fn check_rights(&self, link: &Link, server: &Address, group: &Group) -> Vec<Finding> {
+    async fn check_rights(&self, server: &Address, group: &Group) -> Option<Finding> {
         let call = self.calls.history(group, LogQuery::top(), Keep::history(1, Duration::from_secs(60)));
-        let answers = link.call_many(&[HISTORY.load(), call.command, self.servers.message(group, "")], Wait::at_most(ASK_TIMEOUT)).await;
-        let what = ["load scripts", "run scripts", "send messages"];
+        let script = self.servers.eval(Lane::Read, group, &HISTORY, &call, ASK_TIMEOUT).await;
+        let message = self.servers.call(Lane::Publish, group, &self.servers.message(group, ""), ASK_TIMEOUT).await;
+        let (what, failure) = match (script, message) {
+            (Err(failure), _) => ("run scripts", failure),
+            (_, Err(failure)) => ("send messages", failure),
+            _ => return None,
+        };
         let cure = format!(
             "give the user `+@scripting +@read +@write +@fast +info +publish +spublish`, the keys `~{0}:*` and the channels `&{0}:*`",
             self.options.prefix
         );
-        // The first one that fails says what the others would.
-        let failed = what.iter().zip(answers).find_map(|(what, answer)| Some((what, answer.err()?)));
-        let report = |(what, error): (&&str, CallError)| {
-            finding(Severity::Error, format!("{server} does not let this broker {what}: {error}"), cure.clone())
-        };
-        failed.map(report).into_iter().collect()
+        Some(finding(Severity::Error, format!("{server} does not let this broker {what}: {failure}"), cure))
     }
 }
 
