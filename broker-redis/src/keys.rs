@@ -50,6 +50,7 @@ impl Keys {
     }
 
     /// The topic that a channel belongs to; `None`: it is no topic's.
+    #[cfg(test)]
     pub(crate) fn topic_of(&self, channel: &[u8]) -> Option<Topic> {
         let text = std::str::from_utf8(channel).ok()?;
         let tag = text.strip_prefix(&*self.prefix)?.strip_prefix(":{")?.strip_suffix('}')?;

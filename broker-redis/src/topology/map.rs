@@ -86,3 +86,40 @@ impl Map {
         self.primaries.iter().map(|primary| primary.address().to_string()).collect::<Vec<_>>().join(", ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use broker_resp::Target;
+
+    use super::*;
+
+    fn primary(port: u16) -> Arc<Primary> {
+        Arc::new(Primary::new(Target::tcp("a", port)))
+    }
+
+    fn owner(map: &Map, slot: u16) -> Option<String> {
+        map.owner(slot).map(|owner| owner.address().to_string())
+    }
+
+    #[test]
+    fn slots_have_the_owner_they_were_given_to_last() {
+        let mut map = Map::of_slots();
+        assert_eq!((map.unowned(), owner(&map, 0)), (SLOTS, None));
+        map.give_all(0, 8191, primary(1));
+        map.give_all(8192, 16383, primary(2));
+        assert_eq!((map.unowned(), map.primaries().len()), (0, 2));
+        assert_eq!((owner(&map, 8191), owner(&map, 8192)), (Some("a:1".to_owned()), Some("a:2".to_owned())));
+        let before = map.clone();
+        assert!(!map.give(5, primary(1)) && map.is_same(&before));
+        assert!(map.give(5, primary(3)) && !map.is_same(&before));
+        assert_eq!((owner(&map, 5), owner(&map, 6)), (Some("a:3".to_owned()), Some("a:1".to_owned())));
+    }
+
+    #[test]
+    fn the_only_primary_has_everything() {
+        let map = Map::of_one(primary(1));
+        assert_eq!((owner(&map, 0), owner(&map, 16383)), (Some("a:1".to_owned()), Some("a:1".to_owned())));
+        assert!(map.is_same(&Map::of_one(primary(1))) && !map.is_same(&Map::of_one(primary(2))) && !map.is_same(&Map::nobody()));
+        assert_eq!(owner(&Map::nobody(), 0), None);
+    }
+}
