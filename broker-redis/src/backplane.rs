@@ -27,8 +27,8 @@ use crate::{
     reading::Reading,
     reports::Reports,
     servers::{Lane, Servers},
-    tops,
     topology::Topology,
+    tops,
 };
 
 /// A backplane on Redis or Valkey: any number of nodes with the same servers and prefix act as one broker.
@@ -68,7 +68,8 @@ impl RedisBackplane {
         let keys = Keys::new(&options.prefix)?;
         let topology = Topology::open(&options.servers);
         let servers = Servers::new(topology.clone());
-        let calls = Arc::new(Calls { keys, durable: options.durable, publish_word: servers.publish_word(), versions_max: options.versions_max });
+        let calls =
+            Arc::new(Calls { keys, durable: options.durable, publish_word: servers.publish_word(), versions_max: options.versions_max });
         let (told, reports, listener) = (Arc::new(Told::default()), Arc::new(Reports::default()), Arc::new(Listener::default()));
         let reading = Reading { servers: servers.clone(), calls: calls.clone(), told: told.clone(), timeout: options.read_timeout };
         let inner = Arc::new(Inner {

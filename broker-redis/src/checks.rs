@@ -74,7 +74,11 @@ impl Inner {
             findings.push(finding(Severity::Error, trouble, "look at the addresses in the URL, and whether the servers run"));
         }
         for trouble in self.bus.troubles() {
-            findings.push(finding(Severity::Error, trouble, "give the user `+subscribe +unsubscribe +ssubscribe +sunsubscribe` and the channels `&prefix:*`, or use another server"));
+            findings.push(finding(
+                Severity::Error,
+                trouble,
+                "give the user `+subscribe +unsubscribe +ssubscribe +sunsubscribe` and the channels `&prefix:*`, or use another server",
+            ));
         }
         if self.options.durable && topology.arrangement() != Arrangement::Standalone {
             let what = "durable mode says that no replica ever takes over, and Sentinel and Cluster exist to let one";
@@ -91,7 +95,11 @@ impl Inner {
         let (link, server) = (primary.link(Lane::Read), primary.address());
         if link.connected(ASK_TIMEOUT).await.is_none() {
             let why = link.state().trouble().unwrap_or_else(|| "it does not answer".to_owned());
-            return vec![finding(Severity::Error, format!("{server} cannot be used: {why}"), "start it, or correct address, user or password")];
+            return vec![finding(
+                Severity::Error,
+                format!("{server} cannot be used: {why}"),
+                "start it, or correct address, user or password",
+            )];
         }
         let mut findings = Vec::new();
         match ask(link, &Command::new("INFO")).await {
@@ -164,7 +172,8 @@ fn of_info(server: &Address, info: &str, durable: bool, sharded: bool) -> Vec<Fi
             findings.push(finding(Severity::Warning, what, "turn durable mode off where one may, or take care that none does"));
         }
         if field("second_repl_offset").is_some_and(|offset| offset != "-1") {
-            let what = format!("{server} was a replica once, so durable mode does not hold for it: its restart is told to clients as a loss");
+            let what =
+                format!("{server} was a replica once, so durable mode does not hold for it: its restart is told to clients as a loss");
             findings.push(finding(Severity::Warning, what, "restart it once"));
         }
     }
@@ -185,7 +194,8 @@ fn of_config(server: &Address, settings: &HashMap<String, String>, durable: bool
     let mut findings = Vec::new();
     if !is("maxmemory-policy", "noeviction") {
         let policy = &settings["maxmemory-policy"];
-        let (severity, when) = if is("maxmemory", "0") { (Severity::Note, "once maxmemory is set") } else { (Severity::Warning, "when memory is short") };
+        let (severity, when) =
+            if is("maxmemory", "0") { (Severity::Note, "once maxmemory is set") } else { (Severity::Warning, "when memory is short") };
         let what = format!(
             "{server} has maxmemory-policy {policy}: {when}, it forgets histories, which clients are told, and what makes retries harmless, which they are not"
         );
@@ -193,7 +203,9 @@ fn of_config(server: &Address, settings: &HashMap<String, String>, durable: bool
     }
     if !is("repl-backlog-ttl", "0") {
         let seconds = &settings["repl-backlog-ttl"];
-        let what = format!("{server} has repl-backlog-ttl {seconds}: a replica that attaches after so many seconds without one tells all clients of a loss that is none");
+        let what = format!(
+            "{server} has repl-backlog-ttl {seconds}: a replica that attaches after so many seconds without one tells all clients of a loss that is none"
+        );
         findings.push(finding(Severity::Note, what, "CONFIG SET repl-backlog-ttl 0"));
     }
     if let Some(hard) = settings.get("client-output-buffer-limit").and_then(|limits| pubsub_limit(limits)) {
@@ -202,11 +214,13 @@ fn of_config(server: &Address, settings: &HashMap<String, String>, durable: bool
             let what = format!("{server} has no limit for what waits for a reader of channels: one stuck node takes all its memory");
             findings.push(finding(Severity::Warning, what, cure));
         } else if hard < PUBSUB_MIN_BYTES {
-            let what = format!("{server} cuts off a node that is {hard} bytes behind: a burst does that, and the node then reads all its topics");
+            let what =
+                format!("{server} cuts off a node that is {hard} bytes behind: a burst does that, and the node then reads all its topics");
             findings.push(finding(Severity::Warning, what, cure));
         }
     }
-    for (name, value) in [("appendonly", "yes"), ("appendfsync", "always")].into_iter().filter(|(name, value)| durable && !is(name, value)) {
+    for (name, value) in [("appendonly", "yes"), ("appendfsync", "always")].into_iter().filter(|(name, value)| durable && !is(name, value))
+    {
         let what = format!("{server} has {name} {}, and durable mode promises that what was answered is on its disk", settings[name]);
         findings.push(finding(Severity::Error, what, format!("CONFIG SET {name} {value}, or turn durable mode off")));
     }
@@ -241,7 +255,9 @@ mod tests {
         ];
         assert_eq!(check(&defaults, false), []);
         assert_eq!(check(&defaults, true).iter().map(|(severity, _)| *severity).collect::<Vec<_>>(), [Severity::Error; 2]);
-        let one = |name, value| check(&[(name, value), ("maxmemory", "1000000")], false).into_iter().map(|(severity, _)| severity).collect::<Vec<_>>();
+        let one = |name, value| {
+            check(&[(name, value), ("maxmemory", "1000000")], false).into_iter().map(|(severity, _)| severity).collect::<Vec<_>>()
+        };
         assert_eq!(one("maxmemory-policy", "allkeys-lru"), [Severity::Warning]);
         assert_eq!(one("repl-backlog-ttl", "3600"), [Severity::Note]);
         assert_eq!(one("client-output-buffer-limit", "normal 0 0 0 slave 0 0 0 pubsub 33554432 8388608 60"), [Severity::Warning]);
@@ -251,7 +267,9 @@ mod tests {
     #[test]
     fn what_info_tells_is_weighed() {
         let server = Address::Tcp { host: "a".to_owned(), port: 1 };
-        let found = |info: &str, durable, sharded| of_info(&server, info, durable, sharded).into_iter().map(|finding| finding.severity).collect::<Vec<_>>();
+        let found = |info: &str, durable, sharded| {
+            of_info(&server, info, durable, sharded).into_iter().map(|finding| finding.severity).collect::<Vec<_>>()
+        };
         assert_eq!(found("redis_version:7.0.15\r\nrole:master\r\n", false, true), []);
         assert_eq!(found("redis_version:6.2.7\r\nrole:master\r\n", false, false), []);
         assert_eq!(found("redis_version:6.2.7\r\nrole:master\r\n", false, true), [Severity::Error]);

@@ -32,10 +32,9 @@ impl Inner {
         let ears = self.bus.states();
         let is_one = ears.len() <= 1;
         links.extend(ears.into_iter().map(|(server, state)| (if is_one { "bus".to_owned() } else { format!("bus from {server}") }, state)));
-        let down = links
-            .iter()
-            .filter(|(_, state)| !state.is_connected())
-            .map(|(name, state)| format!("the link for {name} is down: {}", state.trouble().unwrap_or_else(|| "it is connecting".to_owned())));
+        let down = links.iter().filter(|(_, state)| !state.is_connected()).map(|(name, state)| {
+            format!("the link for {name} is down: {}", state.trouble().unwrap_or_else(|| "it is connecting".to_owned()))
+        });
         let mut troubles: Vec<String> = self.servers.trouble().into_iter().chain(self.bus.troubles()).chain(down).collect();
         if links.is_empty() {
             troubles.push("no server has been spoken to yet".to_owned());

@@ -51,8 +51,8 @@ mod reading;
 mod reports;
 mod script;
 mod servers;
-mod tops;
 mod topology;
+mod tops;
 mod url;
 
 pub use backplane::RedisBackplane;

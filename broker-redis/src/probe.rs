@@ -13,12 +13,7 @@ use broker_resp::Address;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use crate::{
-    backplane::Inner,
-    bus::Hearer,
-    keys::Group,
-    servers::Lane,
-};
+use crate::{backplane::Inner, bus::Hearer, keys::Group, servers::Lane};
 
 /// Time between two messages; one that has not come when the next one is due is missed.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -83,7 +78,8 @@ pub(crate) async fn run(inner: Weak<Inner>) {
 async fn update(inner: &Inner, paths: &mut HashMap<Address, Path>) {
     let map = inner.servers.topology().map();
     let is_at = |server: &Address, group: &Group| map.owner(group.slot()).is_some_and(|owner| owner.address() == server);
-    let lapsed: Vec<Address> = paths.iter().filter(|(server, path)| !is_at(server, &path.group)).map(|(server, _)| server.clone()).collect();
+    let lapsed: Vec<Address> =
+        paths.iter().filter(|(server, path)| !is_at(server, &path.group)).map(|(server, _)| server.clone()).collect();
     for path in lapsed.iter().filter_map(|server| paths.remove(server)) {
         // What comes of it nevertheless is nobody's.
         let _ = inner.bus.leave(path.group.channel()).await;
@@ -113,7 +109,8 @@ async fn send(inner: &Inner, paths: &HashMap<Address, Path>, number: u64) -> Vec
 
 /// Compares what came with what was sent. What was not sent says nothing of the bus; what is not connected is being connected.
 fn judge(inner: &Inner, paths: &mut HashMap<Address, Path>, sent: &[Address], number: u64) {
-    let connected: Vec<Address> = inner.bus.states().into_iter().filter(|(_, state)| state.is_connected()).map(|(server, _)| server).collect();
+    let connected: Vec<Address> =
+        inner.bus.states().into_iter().filter(|(_, state)| state.is_connected()).map(|(server, _)| server).collect();
     for (server, path) in paths.iter_mut().filter(|(server, _)| sent.contains(server) && connected.contains(server)) {
         if path.heard.0.load(Relaxed) >= number {
             path.misses = 0;

@@ -70,7 +70,13 @@ impl Waiting {
 }
 
 impl Publishing {
-    pub(crate) fn new(servers: Servers, calls: Arc<Calls>, reports: Arc<Reports>, listener: Arc<Listener>, options: &crate::Options) -> Self {
+    pub(crate) fn new(
+        servers: Servers,
+        calls: Arc<Calls>,
+        reports: Arc<Reports>,
+        listener: Arc<Listener>,
+        options: &crate::Options,
+    ) -> Self {
         Self {
             servers,
             calls,

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -62,7 +63,13 @@ impl Servers {
     }
 
     /// Calls the primary that has these names, several commands in order, once. All of them must be of names that [`Servers::by_primary`] put together.
-    pub(crate) async fn call_many(&self, lane: Lane, group: &Group, commands: &[Command], timeout: Duration) -> Vec<Result<Value, Failure>> {
+    pub(crate) async fn call_many(
+        &self,
+        lane: Lane,
+        group: &Group,
+        commands: &[Command],
+        timeout: Duration,
+    ) -> Vec<Result<Value, Failure>> {
         let ends_at = Instant::now() + timeout;
         let Some(primary) = self.topology.owner(group.slot()) else {
             self.topology.doubt();
@@ -91,20 +98,13 @@ impl Servers {
     /// Puts together what one primary has. `group`: the names of an item. Items without a primary are together too.
     pub(crate) fn by_primary<T>(&self, items: impl IntoIterator<Item = T>, group: impl Fn(&T) -> Group) -> Vec<(Group, Vec<T>)> {
         let map = self.topology.map();
-        let mut parts: Vec<(Option<&Arc<Primary>>, Group, Vec<T>)> = Vec::new();
+        let mut parts: HashMap<Option<usize>, (Group, Vec<T>)> = HashMap::new();
         for item in items {
             let names = group(&item);
-            let owner = map.owner(names.slot());
-            let is_owners = |known: &Option<&Arc<Primary>>| match (known, owner) {
-                (Some(known), Some(owner)) => Arc::ptr_eq(known, owner),
-                (known, owner) => known.is_none() && owner.is_none(),
-            };
-            match parts.iter_mut().find(|(known, ..)| is_owners(known)) {
-                Some((.., part)) => part.push(item),
-                None => parts.push((owner, names, vec![item])),
-            }
+            let part = parts.entry(map.place(names.slot())).or_insert_with(|| (names, Vec::new()));
+            part.1.push(item);
         }
-        parts.into_iter().map(|(_, names, part)| (names, part)).collect()
+        parts.into_values().collect()
     }
 
     /// Calls each primary once for what it has of `commands`, all at the same time. Answers in the order of the commands.

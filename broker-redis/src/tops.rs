@@ -85,7 +85,9 @@ async fn look(inner: &Inner, follows: &[Arc<Follow>]) -> Vec<Arc<Follow>> {
 /// Compares topics of one primary.
 async fn look_at(inner: &Inner, group: &Group, follows: &[Arc<Follow>]) -> Vec<Arc<Follow>> {
     let mut commands = vec![Command::new("INFO").arg("replication")];
-    commands.extend(follows.iter().map(|follow| Command::new("HMGET").arg(inner.calls.keys.topic(&follow.topic).key("m")).args(["e", "t", "g"])));
+    commands.extend(
+        follows.iter().map(|follow| Command::new("HMGET").arg(inner.calls.keys.topic(&follow.topic).key("m")).args(["e", "t", "g"])),
+    );
     let answers = inner.servers.call_many(Lane::Read, group, &commands, inner.options.read_timeout).await;
     let mut answers = answers.into_iter();
     let generation = answers.next().and_then(Result::ok).and_then(|info| generation(&info, inner.calls.durable));

@@ -171,7 +171,12 @@ impl Ear {
     }
 
     /// Queues commands at once; their answers to come.
-    fn send(&self, word: &'static str, channels: &[Vec<Bytes>], timeout: Duration) -> impl Future<Output = Vec<Result<Value, CallError>>> + use<> {
+    fn send(
+        &self,
+        word: &'static str,
+        channels: &[Vec<Bytes>],
+        timeout: Duration,
+    ) -> impl Future<Output = Vec<Result<Value, CallError>>> + use<> {
         let commands: Vec<Command> = channels.iter().map(|channels| Command::new(word).args(channels)).collect();
         let answers = (!commands.is_empty()).then(|| self.link.send(&commands, timeout));
         async { if let Some(answers) = answers { answers.await } else { Vec::new() } }
@@ -236,18 +241,7 @@ async fn hear(inner: Weak<Inner>, ear: Weak<Ear>, id: u64, mut events: Events) {
         for event in batch.drain(..) {
             match event {
                 Event::Push(Push::Message { channel, payload, .. }) => inner.message(id, &channel, &payload),
-                Event::Push(Push::Subscription { change, channel: Some(channel), .. }) => match change {
-                    Change::Subscribed | Change::ShardSubscribed => inner.confirmed(id, &channel),
-                    Change::Unsubscribed | Change::ShardUnsubscribed => {
-                        if inner.ended(id, &channel) {
-                            // Its slot has moved, and nobody asked: the server says where to when it is asked again.
-                            inner.topology.doubt();
-                            ear.settle(channel);
-                        }
-                    }
-                    _ => {}
-                },
-                Event::Push(_) => {}
+                Event::Push(Push::Subscription { change, channel: Some(channel), .. }) => told(&inner, &ear, change, channel),
                 Event::Connected { generation, server } => {
                     tracing::debug!(server = %ear.server, generation, "the bus is connected");
                     let why = unsuitable(inner.topology.arrangement(), &server).map(|why| format!("{}: {why}", ear.server));
@@ -271,6 +265,19 @@ async fn hear(inner: Weak<Inner>, ear: Weak<Ear>, id: u64, mut events: Events) {
                 _ => {}
             }
         }
+    }
+}
+
+/// A subscription began or ended.
+fn told(inner: &Inner, ear: &Ear, change: Change, channel: Bytes) {
+    match change {
+        Change::Subscribed | Change::ShardSubscribed => inner.confirmed(ear.id, &channel),
+        Change::Unsubscribed | Change::ShardUnsubscribed if inner.ended(ear.id, &channel) => {
+            // Its slot has moved, and nobody asked: the server says where to when it is asked again.
+            inner.topology.doubt();
+            ear.settle(channel);
+        }
+        _ => {}
     }
 }
 
@@ -298,7 +305,9 @@ async fn settle(inner: Weak<Inner>, ear: Weak<Ear>, changed: Arc<Notify>) {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
                 let Some(inner) = inner.upgrade() else { return };
-                failed.iter().for_each(|channel| inner.place(channel));
+                for channel in &failed {
+                    inner.place(channel);
+                }
             }
             (None, None) => changed.notified().await,
             (None, Some(link)) => {
@@ -322,9 +331,9 @@ fn unsuitable(arrangement: Arrangement, hello: &Value) -> Option<String> {
     let version = text("version").unwrap_or_default();
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(u32::MAX);
     match (arrangement, text("mode")) {
-        (Arrangement::Cluster, _) if major < 7 => {
-            Some(format!("version {version} has no sharded channels, and a cluster needs them: use Redis 7.0 or later, or a single server, or Sentinel"))
-        }
+        (Arrangement::Cluster, _) if major < 7 => Some(format!(
+            "version {version} has no sharded channels, and a cluster needs them: use Redis 7.0 or later, or a single server, or Sentinel"
+        )),
         (Arrangement::Standalone | Arrangement::Sentinel, Some("cluster")) => {
             Some("the server is part of a cluster: say redis+cluster:// instead of redis://".to_owned())
         }

@@ -9,10 +9,7 @@ mod ear;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Weak,
-        atomic::AtomicU64,
-    },
+    sync::{Arc, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -110,16 +107,14 @@ impl Bus {
             wanted.waiting.push(done);
         }
         self.inner.place(&channel);
-        match tokio::time::timeout(self.inner.timeout, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(Failure::NotDone("the channel was given up meanwhile".to_owned()))),
-            Err(_) => {
-                if let Some(wanted) = self.inner.wanted.lock().get_mut(&channel) {
-                    wanted.is_gapped = true;
-                }
-                let why = self.inner.topology.trouble().unwrap_or_else(|| "Redis did not confirm a subscription in time".to_owned());
-                Err(Failure::NotDone(why))
-            }
+        if let Ok(answer) = tokio::time::timeout(self.inner.timeout, answer).await {
+            return answer.unwrap_or_else(|_| Err(Failure::NotDone("the channel was given up meanwhile".to_owned())));
         }
+        if let Some(wanted) = self.inner.wanted.lock().get_mut(&channel) {
+            wanted.is_gapped = true;
+        }
+        let why = self.inner.topology.trouble().unwrap_or_else(|| "Redis did not confirm a subscription in time".to_owned());
+        Err(Failure::NotDone(why))
     }
 
     /// Hears a channel no more. `Ok`: nothing comes from now on.

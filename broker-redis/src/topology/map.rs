@@ -31,8 +31,13 @@ impl Map {
     }
 
     pub(crate) fn owner(&self, slot: u16) -> Option<&Arc<Primary>> {
+        self.primaries.get(self.place(slot)?)
+    }
+
+    /// Which of [`Map::primaries`] has a slot.
+    pub(crate) fn place(&self, slot: u16) -> Option<usize> {
         let place = self.owners.get(usize::from(slot)).map_or(0, |&place| usize::from(place));
-        self.primaries.get(place)
+        (place < self.primaries.len()).then_some(place)
     }
 
     /// Gives a slot to a primary; says whether that changed something.
@@ -43,20 +48,20 @@ impl Map {
         if self.owner(slot).is_some_and(|owner| owner.address() == primary.address()) {
             return false;
         }
-        let place = self.place(primary);
+        let place = self.place_for(primary);
         self.owners[usize::from(slot)] = place;
         true
     }
 
     /// Gives slots from `first` to `last` to a primary.
     pub(crate) fn give_all(&mut self, first: u16, last: u16, primary: Arc<Primary>) {
-        let place = self.place(primary);
+        let place = self.place_for(primary);
         if let Some(slots) = self.owners.get_mut(usize::from(first)..=usize::from(last)) {
             slots.fill(place);
         }
     }
 
-    fn place(&mut self, primary: Arc<Primary>) -> u16 {
+    fn place_for(&mut self, primary: Arc<Primary>) -> u16 {
         let known = self.primaries.iter().position(|known| known.address() == primary.address());
         known.unwrap_or_else(|| {
             self.primaries.push(primary);

@@ -195,9 +195,10 @@ impl Topology {
         };
         let mut told = self.trouble.lock();
         if *told != trouble {
-            match &trouble {
-                Some(trouble) => tracing::warn!(trouble, "which server serves what is in doubt, going on with what was known last"),
-                None => tracing::info!("it is known which server serves what"),
+            if let Some(trouble) = &trouble {
+                tracing::warn!(trouble, "which server serves what is in doubt, going on with what was known last");
+            } else {
+                tracing::info!("it is known which server serves what");
             }
             *told = trouble;
         }

@@ -55,7 +55,10 @@ impl Sentinels {
                 Some(why) if answers.iter().all(Result::is_err) => {
                     format!("no sentinel answers ({why}): going on with {known}, which was known last")
                 }
-                _ => format!("the sentinels know no primary with the name `{}`: look at `sentinel monitor` in their configuration", self.name),
+                _ => format!(
+                    "the sentinels know no primary with the name `{}`: look at `sentinel monitor` in their configuration",
+                    self.name
+                ),
             });
         }
         named.sort_by_key(|says| std::cmp::Reverse(says.epoch));

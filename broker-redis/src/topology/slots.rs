@@ -102,7 +102,8 @@ mod tests {
     /// Answers of `CLUSTER KEYSLOT`.
     #[test]
     fn slots_are_those_of_redis() {
-        let known = [("123456789", 12739), ("foo", 12182), ("{user1000}.following", 3443), ("foo{}{bar}", 8363), ("foo{{bar}}zap", 4015), ("", 0)];
+        let known =
+            [("123456789", 12739), ("foo", 12182), ("{user1000}.following", 3443), ("foo{}{bar}", 8363), ("foo{{bar}}zap", 4015), ("", 0)];
         for (name, slot) in known {
             assert_eq!(slot_of(name.as_bytes()), slot, "{name}");
         }
@@ -125,10 +126,13 @@ mod tests {
     fn ranges_name_the_first_server_of_each() {
         let text = |text: &'static str| Value::Bulk(text.into());
         let server = |host: Value, port| Value::Array(vec![host, Value::Integer(port), text("id"), Value::Array(vec![])]);
-        let range = |first, last, host| Value::Array(vec![Value::Integer(first), Value::Integer(last), server(host, 7001), server(text("b"), 7002)]);
+        let range = |first, last, host| {
+            Value::Array(vec![Value::Integer(first), Value::Integer(last), server(host, 7001), server(text("b"), 7002)])
+        };
         let asked = tcp("10.0.0.1", 7000);
         let answer = Value::Array(vec![range(0, 5460, text("a")), range(5461, 16383, Value::Null)]);
-        let expected = [Range { first: 0, last: 5460, owner: tcp("a", 7001) }, Range { first: 5461, last: 16383, owner: tcp("10.0.0.1", 7001) }];
+        let expected =
+            [Range { first: 0, last: 5460, owner: tcp("a", 7001) }, Range { first: 5461, last: 16383, owner: tcp("10.0.0.1", 7001) }];
         assert_eq!(ranges(&answer, &asked), Some(expected.to_vec()));
         assert_eq!(ranges(&Value::Array(vec![range(0, 16384, text("a"))]), &asked), None);
         assert_eq!(ranges(&Value::Integer(1), &asked), None);

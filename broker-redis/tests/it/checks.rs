@@ -21,9 +21,17 @@ async fn settings_are_weighed_and_rights_are_tried() {
     assert!(is_told(&findings, Severity::Warning, "cuts off a node"), "{findings:#?}");
     assert!(!findings.iter().any(|finding| finding.severity == Severity::Error), "{findings:#?}");
     let findings = check(server.target(), true).await;
-    assert!(is_told(&findings, Severity::Error, "appendonly no") && is_told(&findings, Severity::Error, "appendfsync everysec"), "{findings:#?}");
+    assert!(
+        is_told(&findings, Severity::Error, "appendonly no") && is_told(&findings, Severity::Error, "appendfsync everysec"),
+        "{findings:#?}"
+    );
 
-    let cures = [("maxmemory-policy", "allkeys-lru"), ("maxmemory", "100000000"), ("repl-backlog-ttl", "0"), ("client-output-buffer-limit", "pubsub 256mb 64mb 60")];
+    let cures = [
+        ("maxmemory-policy", "allkeys-lru"),
+        ("maxmemory", "100000000"),
+        ("repl-backlog-ttl", "0"),
+        ("client-output-buffer-limit", "pubsub 256mb 64mb 60"),
+    ];
     for (name, value) in cures {
         server.call(&Command::new("CONFIG").arg("SET").args([name, value])).await;
     }
