@@ -102,8 +102,13 @@ impl Ear {
         self.link.state()
     }
 
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.unsuitable.lock().clone().or_else(|| self.refused.lock().clone())
+    /// What is wrong although there is a connection.
+    pub(super) fn trouble(&self, inner: &Inner) -> Option<String> {
+        let mut refused = self.refused.lock();
+        if refused.is_some() && inner.unheard(self.id).is_empty() {
+            *refused = None;
+        }
+        self.unsuitable.lock().clone().or_else(|| refused.clone())
     }
 
     pub(super) fn reconnect(&self) {
@@ -185,7 +190,7 @@ impl Ear {
     /// What was refused is never swallowed: another server has it, or it is tried again, and whoever waits in vain is told. What worked is
     /// confirmed by itself.
     fn judge(&self, inner: &Inner, answers: impl Iterator<Item = (Vec<Bytes>, Result<Value, CallError>)>) -> Vec<Bytes> {
-        let (mut again, mut moved, mut refused) = (Vec::new(), Vec::new(), None);
+        let (mut again, mut moved) = (Vec::new(), Vec::new());
         for (channels, answer) in answers {
             let Err(error) = answer else { continue };
             let redirect = if let CallError::Refused(error) = &error { Redirect::of(error, &self.server) } else { None };
@@ -195,8 +200,9 @@ impl Ear {
                 _ => inner.topology.doubt(),
             }
             if matches!(failure, Failure::Refused(_)) {
+                tracing::error!(server = %self.server, %failure, "Redis does not let this node hear its channels, trying again");
+                *self.refused.lock() = Some(format!("{} does not let this node hear its channels: {failure}", self.server));
                 inner.failed(&channels, &failure);
-                refused = Some(failure);
             }
             again.extend(channels);
         }
@@ -209,10 +215,6 @@ impl Ear {
             let wanted = inner.wanted.lock();
             again.retain(|channel| wanted.get(channel).is_some_and(|wanted| wanted.ear == Some(self.id)));
         }
-        if let Some(failure) = &refused {
-            tracing::error!(server = %self.server, %failure, "Redis does not let this node hear its channels, trying again");
-        }
-        *self.refused.lock() = refused.map(|failure| format!("{} does not let this node hear its channels: {failure}", self.server));
         again
     }
 }

@@ -143,7 +143,8 @@ impl Bus {
 
     /// What is wrong with servers that can be reached.
     pub(crate) fn troubles(&self) -> Vec<String> {
-        self.inner.ears.lock().values().filter_map(|ear| ear.trouble()).collect()
+        let ears: Vec<Arc<Ear>> = self.inner.ears.lock().values().cloned().collect();
+        ears.iter().filter_map(|ear| ear.trouble(&self.inner)).collect()
     }
 }
 

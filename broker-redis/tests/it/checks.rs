@@ -1,7 +1,10 @@
 //! What an operator is told of the servers' configuration and the user's rights.
 
+use broker_core::{Backplane, Topic};
 use broker_redis::{Finding, Options, RedisBackplane, Servers, Severity};
 use broker_resp::{Command, Target, testing::Server};
+
+use crate::world::until;
 
 async fn check(target: Target, durable: bool) -> Vec<Finding> {
     let mut options = Options::new(Servers::Standalone(target));
@@ -53,4 +56,23 @@ async fn settings_are_weighed_and_rights_are_tried() {
     assert!(is_told(&findings, Severity::Error, "run scripts"), "{findings:#?}");
     let findings = check(server.target().user("app", "wrong"), false).await;
     assert!(is_told(&findings, Severity::Error, "cannot be used"), "{findings:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_subscription_is_told_and_made_good() {
+    let server = Server::start().await;
+    let rights = |rights: &[&str]| Command::new("ACL").arg("SETUSER").args(["app", "on", ">secret", "~*", "+@all"]).args(rights);
+    server.call(&rights(&["&other:*"])).await;
+    let target = server.target().user("app", "secret");
+    let redis = RedisBackplane::connect(Options::new(Servers::Standalone(target))).expect("a legal prefix");
+    let topic: Topic = "t:1".parse().expect("a legal topic");
+    until("the bus is connected", || redis.health().links.iter().any(|(name, state)| name == "bus" && state.is_connected())).await;
+    let refused = redis.interest(&[(topic.clone(), true)]).await.expect_err("the user may not");
+    assert!(refused.to_string().contains("NOPERM"), "{refused}");
+    assert!(redis.health().troubles.iter().any(|trouble| trouble.contains("does not let this node hear")));
+    server.call(&rights(&["&*"])).await;
+    // Nobody asks again: it is wanted still.
+    until("it is heard", || redis.health().troubles.is_empty()).await;
+    let heard = server.call(&Command::new("PUBSUB").arg("CHANNELS").arg("broker:{t:1}")).await;
+    assert_eq!(heard.values().map(<[_]>::len), Some(1));
 }

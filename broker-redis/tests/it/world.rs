@@ -156,7 +156,7 @@ impl Witness {
     /// Reads until this number has come, or a gap that it may be in.
     pub(crate) async fn reads(&mut self, number: u64) {
         let name = self.name.clone();
-        timeout(LONG, async { while !self.read_one().await.is_some_and(|read| read >= number) {} }).await.unwrap_or_else(|_| {
+        timeout(LONG, async { while self.read_one().await.is_none_or(|read| read < number) {} }).await.unwrap_or_else(|_| {
             panic!("{name} never gets {number}, it stands at {}", self.last);
         });
     }
