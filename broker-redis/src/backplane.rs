@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -39,7 +38,7 @@ use crate::{
 /// Cloning copies a pointer. Needs a tokio runtime with I/O and time.
 #[derive(Clone)]
 pub struct RedisBackplane {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What the parts share.
