@@ -10,4 +10,7 @@ mod network;
 mod sentinel;
 mod nodes;
 mod presence;
+mod nodes;
+mod presence;
+mod sentinel;
 mod world;
