@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use crate::{
     Action, Authorizer, Backplane, ByNamespace, CallRequest, ConnectRequest, ControlBus, Disconnected, Engine, Grant, Identity,
     MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry, MessageRequest, Namespace, Namespaces, Payload, Presence, Publish,
-    PublishRequest, RefreshRequest, Refusal, Registry, Renewal, Settings, SnapshotFailed, SubscribeRequest, Topic,
+    PublishRequest, RefreshRequest, Refusal, Registry, Renewal, SessionId, Settings, SnapshotFailed, SubscribeRequest, Topic,
     control::ControlNode,
     hooks::{BoxFuture, Hooks},
     hub::{Hub, NewHub, Shard},
@@ -28,6 +28,7 @@ pub struct EngineBuilder {
     hooks: Hooks,
     payload_check: Option<PayloadCheck>,
     runtime: Option<Handle>,
+    node_id: Option<Arc<str>>,
     node_name: String,
     version: &'static str,
 }
@@ -64,6 +65,7 @@ impl EngineBuilder {
             hooks: Hooks::default(),
             payload_check: None,
             runtime: None,
+            node_id: None,
             node_name: "broker".to_owned(),
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -144,6 +146,12 @@ impl EngineBuilder {
     /// Runs the shards on this runtime instead of the one that `build` is called in.
     pub fn shards_on(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
+        self
+    }
+
+    /// Sets under which id other nodes know this one: that of its control bus, where several act as one. Default: made at random.
+    pub fn node_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.node_id = Some(id.into());
         self
     }
 
@@ -294,6 +302,7 @@ impl EngineBuilder {
             control: self.control.clone(),
             runtime: Some(runtime.clone()),
             shards,
+            node_id: self.node_id.unwrap_or_else(|| SessionId::from_random(fastrand::u128(..)).to_string().into()),
             node_name: self.node_name.into(),
             version: self.version,
             occupancy,

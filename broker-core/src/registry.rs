@@ -44,6 +44,7 @@ pub struct Member {
 }
 
 /// Credentials that hold no more: those of a user, one token, or those that name a group; if they were issued at or before a moment.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Revocation {
@@ -56,6 +57,7 @@ pub struct Revocation {
 }
 
 /// Whose credentials a [`Revocation`] means.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Revoked {
     /// The user's.
@@ -68,7 +70,7 @@ pub enum Revoked {
 
 impl Revoked {
     /// Under all that a revocation may name to mean this subject.
-    pub(crate) fn naming(subject: &Subject) -> impl Iterator<Item = Self> + '_ {
+    pub fn naming(subject: &Subject) -> impl Iterator<Item = Self> + '_ {
         let token = subject.token_id().map(|id| Self::Token(id.into()));
         let groups = subject.groups().iter().map(|group| Self::Group(group.clone()));
         std::iter::once(Self::User(subject.user.clone())).chain(token).chain(groups)

@@ -126,6 +126,7 @@ pub(crate) struct NewHub {
     pub(crate) control: Arc<dyn ControlBus>,
     pub(crate) runtime: Option<Handle>,
     pub(crate) shards: usize,
+    pub(crate) node_id: Arc<str>,
     pub(crate) node_name: Arc<str>,
     pub(crate) version: &'static str,
     pub(crate) occupancy: tokio::sync::mpsc::UnboundedSender<(Topic, bool)>,
@@ -155,7 +156,7 @@ impl Hub {
             incarnations: AtomicU64::new(0),
             users: Mutex::default(),
             node: Node {
-                id: crate::SessionId::from_random(fastrand::u128(..)).to_string().into(),
+                id: new.node_id,
                 name: new.node_name,
                 version: new.version,
                 started_at: Instant::now(),

@@ -339,6 +339,7 @@ impl World {
             control: Arc::new(MemoryControl::new()),
             runtime: None,
             shards: SHARDS,
+            node_id: "model".into(),
             node_name: "model".into(),
             version: "0",
             occupancy,

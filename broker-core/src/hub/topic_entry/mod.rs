@@ -274,8 +274,11 @@ impl TopicEntry {
         }
     }
 
-    /// Someone came or went.
+    /// Someone came or went. Whoever announces may know nothing of namespaces: it ends the stay of users whose node has ended.
     pub(crate) fn announcement(self: &Arc<Self>, ports: &Ports, announcement: Announcement) {
+        if !self.namespace.join_leave {
+            return;
+        }
         let mut state = self.state.lock();
         if !state.dead {
             let job = Job::Announcement { after: state.seq, announcement: Arc::new(announcement) };
