@@ -363,6 +363,18 @@ impl Engine {
         &self.hub.rules.settings
     }
 
+    /// Why this node should get no clients at the moment, in words for whoever operates it; empty: it is ready. Answers at once.
+    pub fn troubles(&self) -> Vec<String> {
+        // A node that drains gets no clients back, whatever its backplane does.
+        let draining = self.is_draining().then(|| "the node is draining".to_owned());
+        draining.into_iter().chain(self.hub.backplane.troubles()).collect()
+    }
+
+    /// The id under which other nodes know this one.
+    pub fn node_id(&self) -> Arc<str> {
+        self.hub.node_id()
+    }
+
     /// Whether no new connections are taken.
     pub fn is_draining(&self) -> bool {
         self.hub.is_draining()

@@ -23,9 +23,9 @@ pub struct Health;
 pub struct Ready(Arc<dyn Fn() -> Vec<String> + Send + Sync>);
 
 impl Ready {
-    /// Ready until the engine drains.
+    /// Ready as long as the engine does not drain and its backplane works ([`Engine::troubles`]).
     pub fn new(engine: Engine) -> Self {
-        Self::by(move || if engine.is_draining() { vec!["the node is draining".to_owned()] } else { Vec::new() })
+        Self::by(move || engine.troubles())
     }
 
     /// Ready as long as this names nothing that is wrong. Called per request: no I/O, no waiting.

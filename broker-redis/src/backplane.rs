@@ -132,7 +132,11 @@ impl Backplane for RedisBackplane {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none().history().state()
+        Capabilities::none().history().state().shared()
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        self.inner.health().troubles
     }
 
     async fn publish(&self, topic: &Topic, publish: Publish, keep: Keep) -> Result<Published, PublishFailed> {

@@ -47,7 +47,10 @@ mod tops;
 mod url;
 
 pub use backplane::RedisBackplane;
+pub use broker_resp::LinkState;
 pub use health::Health;
 pub use keys::InvalidPrefix;
+#[cfg(feature = "tls")]
+pub use options::{Ca, InvalidCa};
 pub use options::{Options, Servers};
 pub use url::InvalidUrl;

@@ -135,7 +135,7 @@ fn secured(target: Target, is_tls: bool) -> Result<Target, InvalidUrl> {
     if !is_tls {
         return Ok(target);
     }
-    let tls = broker_resp::Tls::system().map_err(|error| InvalidUrl::Tls(error.to_string()))?;
+    let tls = broker_resp::Tls::system(None).map_err(|error| InvalidUrl::Tls(error.to_string()))?;
     Ok(target.tls(tls))
 }
 

@@ -40,6 +40,7 @@ Examples:
   broker serve --dev                              anyone on this machine may subscribe and publish; a page at /
   broker serve --config /etc/broker/broker.toml
   broker serve --listen 127.0.0.1:0               a free port; what was bound is printed
+  broker serve --redis redis://127.0.0.1:6379     one node of many
   broker serve --tls-cert cert.pem --tls-key key.pem
   BROKER_CLIENT__PING_INTERVAL=3s broker serve    any setting from the environment")]
     Serve(Settings),
@@ -128,6 +129,9 @@ pub struct Settings {
     /// Where metrics are read [default: 127.0.0.1:8001]
     #[arg(long, value_name = "ADDR:PORT")]
     pub internal_listen: Option<String>,
+    /// Where Redis is: all nodes with the same one act as one broker
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
     /// The certificate chain (PEM); the listener for clients then speaks https and wss only
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<String>,
@@ -148,6 +152,9 @@ impl Settings {
         let flags = [
             ("--listen", "server.listen", &self.listen),
             ("--internal-listen", "server.internal_listen", &self.internal_listen),
+            ("--redis", "backplane.url", &self.redis),
+            // Whoever names Redis means it, whatever the file says.
+            ("--redis", "backplane.kind", &self.redis.as_ref().map(|_| "redis".to_owned())),
             ("--tls-cert", "server.tls.cert", &self.tls_cert),
             ("--tls-key", "server.tls.key", &self.tls_key),
             ("--api-key", "api.key", &self.api_key),

@@ -2,6 +2,7 @@
 //!
 //! Everything an embedder would miss lives in the facade crate `broker`; this is what only a server of its own needs.
 
+pub mod backplane_watch;
 pub mod cli;
 pub mod commands;
 pub mod config;

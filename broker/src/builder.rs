@@ -175,6 +175,27 @@ impl Builder {
         self
     }
 
+    /// Makes this node one of many: whatever has the same Redis and the same prefix acts as one broker. Sets the backplane and everything else that
+    /// nodes share.
+    ///
+    /// Redis need not be there yet; [`RedisBackplane::health`](crate::RedisBackplane::health) tells how it is, and so does
+    /// [`Engine::troubles`](crate::Engine::troubles).
+    ///
+    /// ```no_run
+    /// use broker::{Broker, RedisBackplane, RedisOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> anyhow::Result<()> {
+    /// let redis = RedisBackplane::connect(RedisOptions::new("redis://127.0.0.1:6379".parse()?))?;
+    /// let broker = Broker::builder().redis(&redis).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub fn redis(self, redis: &crate::RedisBackplane) -> Self {
+        self.backplane(Arc::new(redis.clone()))
+    }
+
     /// Sets who remembers who listens. Default: memory.
     pub fn presence(mut self, presence: Arc<dyn Presence>) -> Self {
         self.engine = self.engine.presence(presence);

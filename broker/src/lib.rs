@@ -56,6 +56,11 @@
 //! [`Broker::publish`] from any task. [`Broker::subscribe`] is a bounded stream of publications and gaps. [`Broker::topic`] gives a handle
 //! whose publications are values of a type of yours.
 //!
+//! # Many nodes
+//!
+//! Where one process is not enough, give every node the same Redis (feature `redis`): `Broker::builder().redis(&redis)`. A publish on one node reaches the
+//! subscribers of all of them, and a client resumes at any of them what it missed at another.
+//!
 //! # The end
 //!
 //! [`Broker::drain`] closes connections with 3001, spread over time, so that their clients connect elsewhere. Frameworks do not wait for
@@ -79,6 +84,10 @@ pub use broker_core::{
     Tags, Target, TargetSet, Tenant, Topic, TopicCount, TopicPattern, TopicStream, UserId, UserSessions, Verb, Verbs, Version,
 };
 pub use broker_protocol::Format;
+#[cfg(feature = "redis")]
+pub use broker_redis::{
+    Health as RedisHealth, InvalidUrl as InvalidRedisUrl, Options as RedisOptions, RedisBackplane, Servers as RedisServers,
+};
 pub use broker_ws::{ClientAddress, ConnectRate, ForwardedHeader, Gate, InvalidProxy, Peer, TrustedProxies, WsLimits};
 #[cfg(feature = "tls")]
 pub use broker_ws::{Tls, TlsCaution, TlsError};

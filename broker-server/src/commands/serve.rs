@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, Builder, Tls, WsLimits};
+use broker::{Broker, Builder, RedisBackplane, Tls, WsLimits};
 use broker_auth::{HmacTokens, Hook, HttpHooks, Jwks, SubscriptionTokens, Tickets};
 use broker_core::{ByNamespace, MemoryRegistry, Registry};
 use broker_http::{Api, ApiKeys, ApiOptions, Origins, Script};
@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    COMMIT, VERSION,
+    COMMIT, VERSION, backplane_watch,
     config::{Client, Config, Loaded, Secret},
     credentials::{Credentials, ticket_maker, trial_token},
     http::{Internal, Public},
@@ -61,6 +61,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let tickets = ticket_maker(credentials.tickets.clone());
 
     let tls = tls(&config)?;
+    let redis = config.backplane.redis()?.map(RedisBackplane::connect).transpose().context("backplane.prefix cannot be used")?;
 
     let listener = bind(config.server.listen, "server.listen", "--listen").await?;
     let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
@@ -68,7 +69,11 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let hooks = config.hooks.options().map(|options| HttpHooks::new(options, config.hooked_namespaces())).transpose();
     let hooks = hooks.context("hooks with https addresses cannot be called")?;
     let limits = limits(&config);
-    let broker = broker(&config, credentials, subscription_tokens, hooks.as_ref(), registry, limits.clone(), listen)?;
+    let mut builder = builder(&config, credentials, subscription_tokens, hooks.as_ref(), registry, limits.clone(), listen);
+    if let Some(redis) = &redis {
+        builder = builder.redis(redis);
+    }
+    let broker = builder.build()?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
     let pages_that_may = sockets.clone();
@@ -82,7 +87,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let api = Api::new(broker.engine().clone(), api);
     let pages = config.is_dev.then(|| Pages::new(if api_key.expose() == "dev" { "dev" } else { "YOUR-API-KEY" }));
     let public = Public::new(&broker, sockets, api, Script::new().origins(origins), pages);
-    let internal = Internal::new(broker.clone(), hooks.clone());
+    let internal = Internal::new(broker.clone(), hooks.clone(), redis.clone());
 
     let (stop, stopped) = watch::channel(false);
     let options = ServerOptions::new(Arc::new(limits)).gate(broker.gate()).tls(tls.clone());
@@ -112,12 +117,17 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         %listen,
         %internal_listen,
         tls = tls.is_some(),
-        backplane = "memory",
+        backplane = if redis.is_some() { "redis" } else { "memory" },
+        redis = config.backplane.url.as_ref().filter(|_| redis.is_some()).map(ToString::to_string),
         dev = config.is_dev,
         "broker started"
     );
 
+    let watch = redis.map(|redis| tokio::spawn(backplane_watch::run(redis)));
     let signal = signals.next().await;
+    if let Some(watch) = watch {
+        watch.abort();
+    }
     info!(signal, drain_s = config.server.drain_timeout.as_secs_f32(), "stopping: clients are sent away with 3001");
     let drained = tokio::select! {
         () = broker.drain(config.server.drain_timeout) => true,
@@ -136,7 +146,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn broker(
+fn builder(
     config: &Config,
     credentials: Credentials,
     subscription_tokens: SubscriptionTokens,
@@ -144,7 +154,7 @@ fn broker(
     registry: Arc<dyn Registry>,
     limits: WsLimits,
     listen: SocketAddr,
-) -> anyhow::Result<Broker> {
+) -> Builder {
     let mut builder = Broker::builder();
     if config.is_dev {
         builder = builder.dev();
@@ -171,7 +181,7 @@ fn broker(
     for route in config.broker_routes() {
         builder = builder.route(route);
     }
-    Ok(builder.build()?)
+    builder
 }
 
 /// Time that the engine gives a hook beyond the hook's own, which says better what went wrong.
