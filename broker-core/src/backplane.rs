@@ -61,6 +61,9 @@ pub trait Sink: Send + Sync {
 
     /// Delivery may have had holes since some moment in the past: every topic is read again.
     fn link_restored(&self);
+
+    /// Delivery of this topic may have had holes, or its history has begun anew: it is read again.
+    fn gapped(&self, topic: &Topic);
 }
 
 /// What a [`Backplane`] can do.
@@ -147,6 +150,8 @@ pub struct LogQuery {
     pub bytes: Option<usize>,
     /// Newest first.
     pub reverse: bool,
+    /// Read for those who listen: what was appended up to the answer counts as delivered to this node.
+    pub delivers: bool,
 }
 
 impl LogQuery {
@@ -158,6 +163,12 @@ impl LogQuery {
     /// Only where the log stands.
     pub fn top() -> Self {
         Self { limit: Some(0), ..Self::default() }
+    }
+
+    /// Says that the answer is for those who listen.
+    pub fn delivers(mut self) -> Self {
+        self.delivers = true;
+        self
     }
 }
 

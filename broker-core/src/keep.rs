@@ -93,6 +93,8 @@ pub enum Bound {
     StateSize,
     /// Bytes of the state of one topic.
     StateBytes,
+    /// Versions that are remembered of one topic, one for each key.
+    Versions,
 }
 
 impl Full {
@@ -103,6 +105,7 @@ impl Full {
             Bound::Namespace => "memory_max",
             Bound::StateSize => "state_size",
             Bound::StateBytes => "state_bytes",
+            Bound::Versions => return "backplane.versions_max".to_owned(),
         };
         match &self.namespace {
             Some(namespace) => format!("namespaces.{namespace}.{key}"),
@@ -119,6 +122,7 @@ impl fmt::Display for Full {
             Bound::Namespace => write!(f, "as much is kept in this namespace as may be, {max} bytes"),
             Bound::StateSize => write!(f, "the state of this topic has as many keys as it may, {max}"),
             Bound::StateBytes => write!(f, "the state of this topic is as large as it may be, {max} bytes"),
+            Bound::Versions => write!(f, "as many versions of keys are remembered of this topic as may be, {max}"),
         }
     }
 }

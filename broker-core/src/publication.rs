@@ -196,6 +196,11 @@ impl Publish {
         self
     }
 
+    /// Whether somebody on this node waits for a report: a backplane that sends bytes keeps the publish, and delivers what it made of it.
+    pub fn is_reported(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.strong_count() > 0)
+    }
+
     /// Bytes that the publication will count against bounds.
     pub fn weight_bytes(&self, topic: &Topic) -> usize {
         weight_bytes(topic, &self.data, self.key.as_deref(), self.tags.as_deref())

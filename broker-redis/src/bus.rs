@@ -136,7 +136,7 @@ async fn hear(inner: std::sync::Weak<Inner>, mut events: Events, timeout: Durati
 
 impl Inner {
     fn push(&self, push: Push) {
-        let Some((channel, payload)) = push.message() else { return };
+        let Push::Message { channel, payload, .. } = &push else { return };
         self.heard.fetch_add(1, Relaxed);
         let hearer = self.wanted.lock().get(channel).cloned();
         match hearer {

@@ -86,10 +86,7 @@ pub(crate) fn encode(publish: &Publish, report: Option<u64>) -> Bytes {
         }
     }
     if let Some(who) = &publish.publisher {
-        put_session(&mut out, who.session);
-        put_text(&mut out, who.user.as_str().as_bytes());
-        put_optional(&mut out, who.info.as_ref());
-        put_optional(&mut out, who.topic_info.as_ref());
+        put_who(&mut out, who);
     }
     if let Some(except) = &publish.except {
         put_varint(&mut out, except.users.len() as u64);
@@ -160,6 +157,25 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Entry, Unreadable> {
     publish.publisher = publisher.map(Arc::new);
     publish.except = except.map(Arc::new);
     Ok(Entry { publish, published_at_ms, report })
+}
+
+/// Writes who somebody is.
+pub(crate) fn encode_who(who: &SessionInfo) -> BytesMut {
+    let mut out = BytesMut::with_capacity(128);
+    put_who(&mut out, who);
+    out
+}
+
+/// Reads who somebody is.
+pub(crate) fn decode_who(bytes: &[u8]) -> Result<SessionInfo, Unreadable> {
+    Input { rest: bytes }.session_info()
+}
+
+fn put_who(out: &mut BytesMut, who: &SessionInfo) {
+    put_session(out, who.session);
+    put_text(out, who.user.as_str().as_bytes());
+    put_optional(out, who.info.as_ref());
+    put_optional(out, who.topic_info.as_ref());
 }
 
 fn put_varint(out: &mut BytesMut, mut number: u64) {

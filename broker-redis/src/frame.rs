@@ -3,11 +3,11 @@
 //! # Format of the bus, version 1
 //! `version kind top(6) count(2) len(1) epoch`; kind 0: `count` items follow, each `flags len(4) entry`; `top` is the offset before the first,
 //! and each item with flag 1 has the next one; those without have no position. Kind 1: the topic has this epoch from now on, and stands at `top`.
-//! Big-endian throughout.
+//! Kinds 2 and 3, `version kind who`: somebody came or went. Big-endian throughout.
 
-use broker_core::{Epoch, Position};
+use broker_core::{Announcement, Epoch, Position, SessionInfo};
 
-use crate::entry::Unreadable;
+use crate::entry::{self, Unreadable};
 
 /// The version that is read.
 pub(crate) const VERSION: u8 = 1;
@@ -24,6 +24,10 @@ pub(crate) enum Message<'a> {
     },
     /// Another life of the log began.
     Epoch(Position),
+    /// Somebody came.
+    Join(SessionInfo),
+    /// Somebody went.
+    Leave(SessionInfo),
 }
 
 /// Reads a message of the bus.
@@ -31,6 +35,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Message<'_>, Unreadable> {
     let (&version, rest) = bytes.split_first().ok_or(Unreadable::Malformed)?;
     if version != VERSION {
         return Err(Unreadable::Version(version));
+    }
+    match rest.split_first() {
+        Some((2, who)) => return entry::decode_who(who).map(Message::Join),
+        Some((3, who)) => return entry::decode_who(who).map(Message::Leave),
+        _ => {}
     }
     let (head, rest) = rest.split_at_checked(10).ok_or(Unreadable::Malformed)?;
     let (kind, base) = (head[0], number(&head[1..7]));
@@ -68,6 +77,17 @@ pub(crate) fn encode_unkept(entries: &[bytes::Bytes]) -> Vec<u8> {
         out.extend_from_slice(&(entry.len() as u32).to_be_bytes());
         out.extend_from_slice(entry);
     }
+    out
+}
+
+/// Writes that somebody came or went.
+pub(crate) fn encode_announcement(announcement: &Announcement) -> Vec<u8> {
+    let (kind, who) = match announcement {
+        Announcement::Join(who) => (2, who),
+        Announcement::Leave(who) => (3, who),
+    };
+    let mut out = vec![VERSION, kind];
+    out.extend_from_slice(&entry::encode_who(who));
     out
 }
 
@@ -130,6 +150,13 @@ mod tests {
         let sent = encode_unkept(&[Bytes::from_static(b"a")]);
         let Ok(Message::Publications { items, .. }) = decode(&sent) else { panic!("a message") };
         assert_eq!(items, [(&b"a"[..], None)]);
+    }
+
+    #[test]
+    fn who_came_comes_back() {
+        let who = SessionInfo { session: broker_core::SessionId::from_random(7), user: "kim".into(), info: None, topic_info: Some("{}".into()) };
+        let sent = encode_announcement(&Announcement::Join(who.clone().into()));
+        assert_eq!(decode(&sent), Ok(Message::Join(who)));
     }
 
     proptest! {

@@ -14,7 +14,7 @@ impl Script {
     /// A script of its own.
     pub(crate) fn new(source: impl Into<String>) -> Self {
         let source = source.into();
-        let sha = sha1_smol::Sha1::from(&source).hexdigest();
+        let sha = sha1_smol::Sha1::from(&source).digest().to_string();
         Self { source, sha }
     }
 

@@ -98,8 +98,8 @@ impl Servers {
     }
 
     /// How the links are.
-    pub(crate) fn states(&self) -> Vec<(&'static str, LinkState)> {
-        vec![("publish", self.primary.publish.state()), ("read", self.primary.read.state())]
+    pub(crate) fn states(&self) -> Vec<(String, LinkState)> {
+        vec![("publishes".to_owned(), self.primary.publish.state()), ("reads".to_owned(), self.primary.read.state())]
     }
 
     /// The link to the primary that has these names.

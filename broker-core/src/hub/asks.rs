@@ -226,7 +226,8 @@ pub(crate) async fn history(
         Some(Since::Position(position)) => Some(position.offset),
         Some(Since::Unreadable) => return Err(Refusal::bad_request("the position cannot be read").hint("ask without a position")),
     };
-    let query = LogQuery { after, limit: Some(limit), bytes: Some(hub.rules.settings.history_max_bytes), reverse };
+    let bytes = Some(hub.rules.settings.history_max_bytes);
+    let query = LogQuery { after, limit: Some(limit), bytes, reverse, ..LogQuery::default() };
     let page = hub.backplane.history(topic, query, keep_of(namespace)).await;
     let page = page.map_err(|error| unanswered(error).retry_after(Duration::from_secs(1)))?;
     match since {

@@ -291,4 +291,11 @@ impl Sink for Hub {
         }
         self.wake_errands();
     }
+
+    fn gapped(&self, topic: &Topic) {
+        if let Some(entry) = self.directory.find(topic) {
+            entry.read_again(&self.ports);
+            self.wake_errands();
+        }
+    }
 }

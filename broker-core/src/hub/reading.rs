@@ -20,7 +20,7 @@ pub(super) async fn read(backplane: &dyn Backplane, entry: &TopicEntry, query: L
         Some(state) => LogQuery::after(query.after.map_or(state.since.offset, |after| after.min(state.since.offset))),
         None => query,
     };
-    let page = backplane.history(&entry.topic, query, keep_of(&entry.namespace)).await?;
+    let page = backplane.history(&entry.topic, query.delivers(), keep_of(&entry.namespace)).await?;
     // Asked for nothing but the top, it knows nothing of what stands before.
     let after = if query.limit == Some(0) { page.top.offset } else { query.after.unwrap_or(0) };
     Ok(ReadAnswer { page, after, state })

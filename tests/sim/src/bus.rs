@@ -97,6 +97,12 @@ impl Sink for Tap {
             sink.link_restored();
         }
     }
+
+    fn gapped(&self, topic: &Topic) {
+        if let Some(sink) = self.sink() {
+            sink.gapped(topic);
+        }
+    }
 }
 
 impl Bus {

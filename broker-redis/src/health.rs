@@ -1,0 +1,55 @@
+//! How this node's Redis is: one answer for `/ready`, metrics and people.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use broker_resp::LinkState;
+
+use crate::backplane::Inner;
+
+/// How Redis is, as this node sees it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// What is wrong, in words; empty: nothing.
+    pub troubles: Vec<String>,
+    /// The links, by what they are for.
+    pub links: Vec<(String, LinkState)>,
+    /// How often the bus delivered nothing although it seemed connected.
+    pub deaf: u64,
+    /// Losses on the bus that were noticed by comparing tops, and read.
+    pub tops_missed: u64,
+    /// Lives of histories that began anew.
+    pub epochs: u64,
+    /// Messages and entries that this version cannot read.
+    pub unreadable: u64,
+    /// Topics that this node listens to.
+    pub topics: usize,
+}
+
+impl Inner {
+    pub(crate) fn health(&self) -> Health {
+        let mut links: Vec<(String, LinkState)> = self.servers.states();
+        links.push(("bus".to_owned(), self.bus.state()));
+        let mut troubles: Vec<String> = links
+            .iter()
+            .filter(|(_, state)| !state.is_connected())
+            .map(|(name, state)| format!("the link for {name} is down: {}", state.trouble().unwrap_or_else(|| "it is connecting".to_owned())))
+            .collect();
+        if self.probe.is_deaf() {
+            troubles.push("the bus is connected, but delivers nothing".to_owned());
+        }
+        let foreign = self.told.foreign_version.load(Relaxed);
+        if foreign > 0 {
+            troubles.push(format!("another node writes version {foreign} of the format, this one reads version {}", crate::frame::VERSION));
+        }
+        Health {
+            troubles,
+            links,
+            deaf: self.probe.deaf.load(Relaxed),
+            tops_missed: self.told.tops_missed.load(Relaxed),
+            epochs: self.told.epochs.load(Relaxed),
+            unreadable: self.told.unreadable.load(Relaxed),
+            topics: self.follows().len(),
+        }
+    }
+}
