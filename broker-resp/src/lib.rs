@@ -78,5 +78,5 @@ pub use options::{Options, Wait};
 pub use state::{Counters, LinkState, Phase};
 pub use target::{Address, Target};
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsError};
+pub use tls::{ClientIdentity, Tls, TlsError};
 pub use value::{Change, Frame, Push, ServerError, Value};

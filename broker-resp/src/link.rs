@@ -14,7 +14,7 @@ use crate::{
     CallError, Command, Events, LinkState, NoAnswer, Options, Target, Value, Wait,
     events::Inbox,
     outbox::Shared,
-    pending::{Pending, Reply},
+    pending::{Fence, Many, Reply},
     supervisor,
 };
 
@@ -39,12 +39,17 @@ impl Drop for Handle {
 /// The answer to come of a [`Link::call`]. Dropping it disturbs nobody; the command is sent nevertheless.
 #[derive(Debug)]
 #[must_use = "the command is sent anyway; whether it worked is known here only"]
-pub struct Answer(Result<oneshot::Receiver<Result<Value, CallError>>, Option<CallError>>);
+pub struct Answer(Result<oneshot::Receiver<Result<Value, CallError>>, CallError>);
 
 /// The answers to come of a [`Link::call_many`] or [`Link::send`]. Dropping it disturbs nobody; the commands are sent nevertheless.
 #[derive(Debug)]
 #[must_use = "the commands are sent anyway; whether they worked is known here only"]
-pub struct Answers(Result<oneshot::Receiver<Vec<Result<Value, CallError>>>, Vec<Result<Value, CallError>>>);
+pub struct Answers {
+    commands: usize,
+    told: Result<oneshot::Receiver<Results>, CallError>,
+}
+
+type Results = Vec<Result<Value, CallError>>;
 
 impl Link {
     /// Starts a link. It begins to connect at once; [`Events`] tells when it has.
@@ -66,9 +71,8 @@ impl Link {
     /// block (`BLPOP`) longer than [`Options::ping_timeout`], nor for those that change what an answer is (`MONITOR`, `CLIENT REPLY`, `HELLO`).
     pub fn call(&self, command: &Command, wait: impl Into<Wait>) -> Answer {
         let (to, answer) = oneshot::channel();
-        let wait = wait.into();
-        let taken = self.shared().take(std::slice::from_ref(command), wait, || Pending::one(to, Instant::now() + wait.timeout));
-        Answer(taken.map(|()| answer).map_err(Some))
+        let taken = self.shared().take(std::slice::from_ref(command), wait.into(), false, |_| Reply::One(Some(to)));
+        Answer(taken.map(|()| answer))
     }
 
     /// Sends commands one after the other with nothing between them, and answers a reply or an error for each, as many as there are commands.
@@ -112,7 +116,42 @@ impl Link {
         self.shared().ended().await;
     }
 
+    fn many(&self, commands: &[Command], wait: Wait, fenced: bool) -> Answers {
+        let (to, answers) = oneshot::channel();
+        let reply = |number| {
+            let fence = fenced.then_some(Fence { number, refused: false });
+            Reply::Many(Many { to: Some(to), came: Vec::new(), fence })
+        };
+        // Without commands nothing would ever be answered.
+        let taken = if commands.is_empty() { Err(CallError::Overloaded) } else { self.shared().take(commands, wait, fenced, reply) };
+        Answers { commands: commands.len(), told: taken.map(|()| answers) }
+    }
+
     fn shared(&self) -> &Shared {
         &self.handle.shared
+    }
+}
+
+impl Future for Answer {
+    type Output = Result<Value, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(answer) => Pin::new(answer).poll(context).map(|told| told.unwrap_or(Err(CallError::Unknown(NoAnswer::Closed)))),
+            Err(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
+}
+
+impl Future for Answers {
+    type Output = Vec<Result<Value, CallError>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let all = |error: CallError, commands| vec![Err(error); commands];
+        let commands = self.commands;
+        match &mut self.told {
+            Ok(answers) => Pin::new(answers).poll(context).map(|told| told.unwrap_or(all(CallError::Unknown(NoAnswer::Closed), commands))),
+            Err(error) => Poll::Ready(all(error.clone(), commands)),
+        }
     }
 }

@@ -24,7 +24,7 @@ pub enum Value {
     Bulk(Bytes),
     /// The digits of a number of any size.
     BigNumber(Bytes),
-    /// An error: as an element of another value, or where [`Link::call_many`](crate::Link::call_many) is not involved, a reply of its own.
+    /// An error. A link hands one that is a whole reply over as [`CallError::Refused`](crate::CallError::Refused).
     Error(ServerError),
     /// Values in order.
     Array(Vec<Value>),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::keeping_suite;
 use crate::{Announcement, Backplane, Keep, LogQuery, Payload, Position, Publication, Publish, Sink, Topic};
@@ -33,11 +34,23 @@ impl Sink for Recorder {
 }
 
 impl Recorder {
-    pub(super) fn offsets(&self, topic: &Topic) -> Vec<u64> {
+    /// The offsets that were delivered, once there are so many publications; what is published may be delivered a moment later.
+    pub(super) async fn offsets(&self, topic: &Topic, count: usize) -> Vec<u64> {
+        let begun = Instant::now();
+        while self.count(topic) < count && begun.elapsed() < DELIVERED_WITHIN {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let all = self.publications.lock();
         all.get(topic).map(|all| all.iter().filter_map(|one| Some(one.position?.offset)).collect()).unwrap_or_default()
     }
+
+    fn count(&self, topic: &Topic) -> usize {
+        self.publications.lock().get(topic).map_or(0, Vec::len)
+    }
 }
+
+/// What was published must be delivered after so long.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Keep three, for long.
 pub(super) const THREE: Keep = Keep::history(3, Duration::from_secs(600));
@@ -74,7 +87,7 @@ async fn offsets_count_from_one_and_delivery_follows_the_log(backplane: &dyn Bac
         let position = backplane.publish(topic, publish(n), THREE).await.expect("a publish is taken").position;
         assert_eq!(position, Some(Position { offset: n, epoch: empty.top.epoch }), "offsets count from 1 in the epoch that was handed out");
     }
-    assert_eq!(recorder.offsets(topic), [1, 2], "delivery follows the log");
+    assert_eq!(recorder.offsets(topic, 2).await, [1, 2], "delivery follows the log");
 }
 
 async fn history_is_trimmed_paged_and_reversed(backplane: &dyn Backplane, topic: &Topic) {
@@ -105,7 +118,7 @@ async fn a_retry_with_the_same_key_is_stored_once(backplane: &dyn Backplane, rec
     assert_eq!(first.position, again.position, "a retry names the first one's position");
     let other = backplane.publish(topic, publish(2).idempotency_key("l"), THREE).await.expect("a publish is taken");
     assert!(!other.duplicate);
-    assert_eq!(recorder.offsets(topic), [1, 2], "the retry was not delivered");
+    assert_eq!(recorder.offsets(topic, 2).await, [1, 2], "the retry was not delivered");
 }
 
 async fn what_is_not_kept_has_no_position(backplane: &dyn Backplane, recorder: &Recorder, topic: &Topic) {
@@ -113,7 +126,8 @@ async fn what_is_not_kept_has_no_position(backplane: &dyn Backplane, recorder: &
     assert_eq!(published.position, None);
     let published = backplane.publish(topic, publish(2).skip_history(), THREE).await.expect("a publish is taken");
     assert_eq!(published.position, None);
-    assert_eq!(recorder.publications.lock().get(topic).map(Vec::len), Some(2), "both were delivered");
+    assert!(recorder.offsets(topic, 2).await.is_empty(), "neither has a position");
+    assert_eq!(recorder.count(topic), 2, "both were delivered");
     let page = backplane.history(topic, LogQuery::default(), THREE).await.expect("history answers");
     assert_eq!((page.top.offset, page.publications.len()), (0, 0));
 }
@@ -131,5 +145,5 @@ async fn parallel_publishers_share_one_order(backplane: Arc<dyn Backplane>, reco
     for publisher in publishers.collect::<Vec<_>>() {
         publisher.await.expect("no publisher panics");
     }
-    assert_eq!(recorder.offsets(topic), (1..=400).collect::<Vec<u64>>(), "delivery follows the log");
+    assert_eq!(recorder.offsets(topic, 400).await, (1..=400).collect::<Vec<u64>>(), "delivery follows the log");
 }

@@ -1,3 +1,6 @@
-//! The backplane against a real Redis.
+//! The backplane against a real Redis: each test has its own.
 
 mod conformance;
+mod data;
+mod network;
+mod world;

@@ -1,0 +1,376 @@
+//! Which nodes there are: each holds a lease by saying that it is there, and learns of the others with the same call. What nodes ask each
+//! other lives in `control`; what belongs to a node that has ended is cleared away by `presence`.
+//!
+//! A node's entries belong to its *owner*: a name that it makes anew whenever its lease was lost or the data is of another life. So whoever
+//! clears away what a lost owner has said never touches what the node says afterwards.
+
+mod scripts;
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant, SystemTime},
+};
+
+use broker_core::unix_ms;
+use broker_resp::Value;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    failure::Failure,
+    keys::{Group, Keys},
+    servers::{Lane, Servers},
+};
+
+/// How nodes know each other.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct NodeOptions {
+    /// How often a node says that it is there. Default: 2 s.
+    pub heartbeat_interval: Duration,
+    /// How long a node counts as there after it has said so; then what it said of its sessions is cleared away. Default: 8 s.
+    pub lease: Duration,
+    /// How long a node that did not say goodbye is known as lost: questions to all nodes name it as silent. Default: 60 s.
+    pub lost_for: Duration,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self { heartbeat_interval: Duration::from_secs(2), lease: Duration::from_secs(8), lost_for: Duration::from_secs(60) }
+    }
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct AboutNode {
+    /// Its id: that of [`broker_core::NodeInfo`].
+    pub id: Arc<str>,
+    /// Its name, for people.
+    pub name: Arc<str>,
+    /// Its version.
+    pub version: Arc<str>,
+    /// When it started, in milliseconds of Unix time.
+    pub started_at_ms: u64,
+    /// A fingerprint of the settings that must be the same on all nodes.
+    pub settings: Arc<str>,
+}
+
+impl AboutNode {
+    /// A node that starts now, with an id of its own.
+    pub fn new(name: &str, version: &str, settings: &str) -> Self {
+        let id = broker_core::SessionId::from_random(fastrand::u128(..)).to_string();
+        Self { id: id.into(), name: name.into(), version: version.into(), started_at_ms: unix_ms(SystemTime::now()), settings: settings.into() }
+    }
+}
+
+/// A node that is known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct KnownNode {
+    /// What it says of itself.
+    pub about: AboutNode,
+    /// Whether its lease is over, without a goodbye.
+    pub is_lost: bool,
+    /// Under which name its entries are.
+    pub(crate) owner: Arc<str>,
+}
+
+/// Whether the others know this node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Standing {
+    /// It has not yet been able to say that it is there.
+    Joining,
+    /// It holds its lease.
+    Here,
+    /// It has not been able to say that it is there for as long as a lease lasts: others count it as lost.
+    CutOff,
+}
+
+/// Why a node's entries have another owner than before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fresh {
+    /// It has just started.
+    Start,
+    /// Its lease was over: others may have cleared away what it said, and told of it.
+    LeaseLost,
+    /// The data is of another life: what was said may be missing, and nobody was told.
+    DataLost,
+}
+
+/// What a node knows of all.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) standing: Standing,
+    pub(crate) owner: Arc<str>,
+    pub(crate) fresh: Fresh,
+    /// All that are known, this one too; the last answer.
+    pub(crate) nodes: Arc<[KnownNode]>,
+    /// Calls that were answered.
+    pub(crate) beats: u64,
+    /// Why the last call failed.
+    pub(crate) trouble: Option<Arc<str>>,
+}
+
+/// A node in the moment of a question.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) id: Arc<str>,
+    pub(crate) is_lost: bool,
+}
+
+/// All nodes, as this one knows them. Cloning copies a pointer; the lease is held until the last clone goes, or the goodbye.
+#[derive(Clone)]
+pub(crate) struct Nodes {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    servers: Servers,
+    group: Group,
+    options: NodeOptions,
+    about: AboutNode,
+    view: watch::Sender<View>,
+    /// Somebody wants the next call at once, or a goodbye was said.
+    wake: Notify,
+    gone: std::sync::atomic::AtomicBool,
+}
+
+/// What the heartbeat's task alone knows.
+struct Lease {
+    begins: bool,
+    life: Option<Arc<str>>,
+    held_until: Instant,
+}
+
+impl Nodes {
+    /// The names of what nodes share. Topics hold no such space, so none has the same.
+    pub(crate) fn group(keys: &Keys) -> Group {
+        keys.group("the nodes")
+    }
+
+    /// Begins to say that this node is there.
+    pub(crate) fn open(about: AboutNode, servers: Servers, keys: &Keys, options: NodeOptions) -> Self {
+        let view = View {
+            standing: Standing::Joining,
+            owner: new_owner(),
+            fresh: Fresh::Start,
+            nodes: Arc::new([]),
+            beats: 0,
+            trouble: None,
+        };
+        let inner = Arc::new(Inner {
+            servers,
+            group: Self::group(keys),
+            options,
+            about,
+            view: watch::Sender::new(view),
+            wake: Notify::new(),
+            gone: std::sync::atomic::AtomicBool::new(false),
+        });
+        tokio::spawn(beat(Arc::downgrade(&inner)));
+        Self { inner }
+    }
+
+    /// This node.
+    pub(crate) fn about(&self) -> &AboutNode {
+        &self.inner.about
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.inner.view.borrow().clone()
+    }
+
+    /// Under which name this node's entries are.
+    pub(crate) fn owner(&self) -> Arc<str> {
+        self.inner.view.borrow().owner.clone()
+    }
+
+    /// Told of each call that was answered or failed.
+    pub(crate) fn watch(&self) -> watch::Receiver<View> {
+        self.inner.view.subscribe()
+    }
+
+    /// Says at once that this node is there.
+    pub(crate) fn hurry(&self) {
+        self.inner.wake.notify_one();
+    }
+
+    /// The names of what nodes share.
+    pub(crate) fn names(&self) -> &Group {
+        &self.inner.group
+    }
+
+    /// Sends a question to the others, and answers which nodes are known in that moment; this one is left out.
+    pub(crate) async fn ask(&self, channel: &str, question: &[u8], timeout: Duration) -> Result<Vec<Asked>, Failure> {
+        let inner = &self.inner;
+        let call = |_| scripts::ASK.call([inner.group.key("ends")]).arg(channel).arg(question).arg("PUBLISH");
+        let answer = inner.servers.eval_until(Lane::Publish, &inner.group, &scripts::ASK, call, timeout).await?;
+        let values = answer.values().ok_or(UNEXPECTED)?;
+        let (now, known) = values.split_first().ok_or(UNEXPECTED)?;
+        let now = now.integer().ok_or(UNEXPECTED)?;
+        let mut asked = Vec::with_capacity(known.len() / 2);
+        for node in known.chunks_exact(2) {
+            let (id, end) = (node[0].text().ok_or(UNEXPECTED)?, node[1].integer().ok_or(UNEXPECTED)?);
+            if *id != *inner.about.id {
+                asked.push(Asked { id: id.into(), is_lost: end <= now });
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Takes an owner whose entries are nobody's any more, or holds on to one. `own`: also those that this node was before.
+    pub(crate) async fn claim(&self, held: Option<&str>, own: bool, time: Duration) -> Result<Option<Arc<str>>, Failure> {
+        let inner = &self.inner;
+        let keys = ["ends", "current", "owners", "claims"].map(|suffix| inner.group.key(suffix));
+        let call = scripts::CLAIM.call(keys).arg(time.as_millis() as u64).arg(held.unwrap_or_default());
+        let call = call.arg(if own { &*inner.about.id } else { "" });
+        let answer = inner.servers.eval(Lane::Read, &inner.group, &scripts::CLAIM, &call, inner.timeout()).await?;
+        Ok(answer.text().map(Arc::from))
+    }
+
+    /// What an owner has said is cleared away.
+    pub(crate) async fn cleared(&self, owner: &str) -> Result<(), Failure> {
+        let inner = &self.inner;
+        let call = scripts::CLEARED.call(["owners", "claims"].map(|suffix| inner.group.key(suffix))).arg(owner);
+        inner.servers.eval(Lane::Read, &inner.group, &scripts::CLEARED, &call, inner.timeout()).await.map(drop)
+    }
+
+    /// Says that this node goes, once: nobody waits for its answers any more. Where that fails, the lease ends by itself.
+    pub(crate) async fn goodbye(&self) -> Result<(), Failure> {
+        let inner = &self.inner;
+        inner.gone.store(true, std::sync::atomic::Ordering::Release);
+        inner.wake.notify_one();
+        let keys = ["ends", "about", "current"].map(|suffix| inner.group.key(suffix));
+        let call = |_| scripts::GOODBYE.call(&keys).arg(&*inner.about.id);
+        inner.servers.eval_until(Lane::Publish, &inner.group, &scripts::GOODBYE, call, inner.timeout()).await.map(drop)
+    }
+}
+
+const UNEXPECTED: Failure = Failure::Unexpected("nodes without their leases");
+
+fn new_owner() -> Arc<str> {
+    broker_core::Epoch::from_random(fastrand::u64(..)).as_str().into()
+}
+
+/// Says that the node is there, until nobody holds it or it has said goodbye.
+async fn beat(inner: Weak<Inner>) {
+    let mut lease = Lease { begins: true, life: None, held_until: Instant::now() };
+    loop {
+        let Some(node) = inner.upgrade() else { return };
+        if node.gone.load(std::sync::atomic::Ordering::Acquire) {
+            return;
+        }
+        node.say(&mut lease).await;
+        let interval = node.options.heartbeat_interval;
+        // Where the node is dropped meanwhile, the next look finds it gone.
+        let _ = tokio::time::timeout(interval, node.wake.notified()).await;
+    }
+}
+
+impl Inner {
+    /// A call that takes longer than the time between two is of no use.
+    fn timeout(&self) -> Duration {
+        self.options.heartbeat_interval.max(Duration::from_millis(200))
+    }
+
+    async fn say(&self, lease: &mut Lease) {
+        let asked_at = Instant::now();
+        let mut answer = self.call(lease.begins).await;
+        if let Ok(said) = &answer {
+            let is_same_life = lease.life.as_ref().is_none_or(|life| *life == said.life);
+            let is_gone = self.gone.load(std::sync::atomic::Ordering::Acquire);
+            if is_gone {
+                return;
+            }
+            if !said.is_held || !is_same_life {
+                let fresh = if is_same_life { Fresh::LeaseLost } else { Fresh::DataLost };
+                self.renew(fresh);
+                answer = self.call(true).await;
+            }
+        }
+        match answer {
+            Ok(said) => {
+                lease.begins = false;
+                lease.held_until = asked_at + self.options.lease;
+                lease.life = Some(said.life);
+                self.view.send_modify(|view| {
+                    view.standing = Standing::Here;
+                    view.nodes = said.nodes.into();
+                    view.beats += 1;
+                    view.trouble = None;
+                });
+            }
+            Err(failure) => {
+                // Whether it was done is not known: where it was, the next call finds the lease; where not, it begins one.
+                lease.begins |= self.view.borrow().standing == Standing::Joining;
+                let is_over = Instant::now() >= lease.held_until;
+                tracing::warn!(%failure, lease_is_over = is_over, "this node could not say that it is there");
+                self.view.send_modify(|view| {
+                    if is_over && view.standing == Standing::Here {
+                        view.standing = Standing::CutOff;
+                    }
+                    view.trouble = Some(failure.to_string().into());
+                });
+            }
+        }
+    }
+
+    fn renew(&self, fresh: Fresh) {
+        match fresh {
+            Fresh::DataLost => tracing::warn!("what Redis knows is of another life, this node says again what it has said"),
+            _ => tracing::warn!("this node's lease was over, it says again what it has said"),
+        }
+        self.view.send_modify(|view| {
+            view.owner = new_owner();
+            view.fresh = fresh;
+        });
+    }
+
+    async fn call(&self, begins: bool) -> Result<Said, Failure> {
+        let about = rmp_serde::to_vec_named(&self.about).map_err(|_| Failure::Unexpected("a node that cannot be written"))?;
+        let owner = self.view.borrow().owner.clone();
+        let candidate = new_owner();
+        let keys = ["ends", "about", "current", "owners", "life"].map(|suffix| self.group.key(suffix));
+        let call = scripts::BEAT
+            .call(keys)
+            .arg(&*self.about.id)
+            .arg(self.options.lease.as_millis() as u64)
+            .arg(self.options.lost_for.as_millis() as u64)
+            .arg(about)
+            .arg(&*owner)
+            .arg(&*candidate)
+            .arg(u8::from(begins));
+        let answer = self.servers.eval(Lane::Publish, &self.group, &scripts::BEAT, &call, self.timeout()).await?;
+        Said::read(&answer).ok_or(UNEXPECTED)
+    }
+}
+
+/// What is answered to a node that says that it is there.
+struct Said {
+    is_held: bool,
+    life: Arc<str>,
+    nodes: Vec<KnownNode>,
+}
+
+impl Said {
+    fn read(answer: &Value) -> Option<Self> {
+        let [is_held, life, now, nodes] = answer.values()? else { return None };
+        let now = now.integer()?;
+        let mut known = Vec::new();
+        for node in nodes.values()?.chunks_exact(4) {
+            let (id, owner) = (node[0].text()?, node[2].text()?);
+            // A node of another version may say other things of itself; that it is there holds nevertheless.
+            let about = rmp_serde::from_slice(node[3].bytes()?).unwrap_or_else(|_| AboutNode {
+                id: id.into(),
+                name: "".into(),
+                version: "".into(),
+                started_at_ms: 0,
+                settings: "".into(),
+            });
+            known.push(KnownNode { about, is_lost: node[1].integer()? <= now, owner: owner.into() });
+        }
+        Some(Self { is_held: is_held.integer()? == 1, life: life.text()?.into(), nodes: known })
+    }
+}
