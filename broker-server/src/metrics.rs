@@ -88,6 +88,7 @@ impl Snapshot {
                 ("gaps", "Gaps that subscribers were told", stats.gaps.value()),
                 ("resumes_recovered", "Resumes that recovered everything", stats.resumes_recovered.value()),
                 ("resumes_failed", "Resumes that could not", stats.resumes_failed.value()),
+                ("resumes_foreign", "Resumes from a position of another life of the history", stats.resumes_foreign.value()),
                 ("resumes_paged", "Subscriptions that got what they missed in pages", stats.resumes_paged.value()),
                 ("snapshot_calls", "Calls of snapshot hooks", stats.snapshot_calls.value()),
                 ("catch_ups", "Times that a slow client's subscription went on from the history", stats.catch_ups.value()),

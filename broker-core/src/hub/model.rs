@@ -342,6 +342,7 @@ impl World {
             node_id: "model".into(),
             node_name: "model".into(),
             version: "0",
+            settings: Vec::new(),
             occupancy,
         }));
         let sink: Weak<dyn Sink> = Arc::downgrade(&hub) as _;
