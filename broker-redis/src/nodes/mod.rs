@@ -7,7 +7,10 @@
 mod scripts;
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -134,7 +137,9 @@ struct Inner {
     view: watch::Sender<View>,
     /// Somebody wants the next call at once, or a goodbye was said.
     wake: Notify,
-    gone: std::sync::atomic::AtomicBool,
+    gone: AtomicBool,
+    /// Another owner is wanted.
+    renews: AtomicBool,
 }
 
 /// What the heartbeat's task alone knows.
@@ -167,7 +172,8 @@ impl Nodes {
             about,
             view: watch::Sender::new(view),
             wake: Notify::new(),
-            gone: std::sync::atomic::AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            renews: AtomicBool::new(false),
         });
         tokio::spawn(beat(Arc::downgrade(&inner)));
         Self { inner }
@@ -190,6 +196,12 @@ impl Nodes {
     /// Told of each call that was answered or failed.
     pub(crate) fn watch(&self) -> watch::Receiver<View> {
         self.inner.view.subscribe()
+    }
+
+    /// Has its entries under another owner from the next call on, as if its lease had been lost.
+    pub(crate) fn renew(&self) {
+        self.inner.renews.store(true, Ordering::Release);
+        self.hurry();
     }
 
     /// Says at once that this node is there.
@@ -240,7 +252,7 @@ impl Nodes {
     /// Says that this node goes, once: nobody waits for its answers any more. Where that fails, the lease ends by itself.
     pub(crate) async fn goodbye(&self) -> Result<(), Failure> {
         let inner = &self.inner;
-        inner.gone.store(true, std::sync::atomic::Ordering::Release);
+        inner.gone.store(true, Ordering::Release);
         inner.wake.notify_one();
         let keys = ["ends", "about", "current"].map(|suffix| inner.group.key(suffix));
         let call = |_| scripts::GOODBYE.call(&keys).arg(&*inner.about.id);
@@ -259,7 +271,7 @@ async fn beat(inner: Weak<Inner>) {
     let mut lease = Lease { begins: true, life: None, held_until: Instant::now() };
     loop {
         let Some(node) = inner.upgrade() else { return };
-        if node.gone.load(std::sync::atomic::Ordering::Acquire) {
+        if node.gone.load(Ordering::Acquire) {
             return;
         }
         node.say(&mut lease).await;
@@ -277,10 +289,14 @@ impl Inner {
 
     async fn say(&self, lease: &mut Lease) {
         let asked_at = Instant::now();
+        if self.renews.swap(false, Ordering::AcqRel) {
+            self.renew(Fresh::LeaseLost);
+            lease.begins = true;
+        }
         let mut answer = self.call(lease.begins).await;
         if let Ok(said) = &answer {
             let is_same_life = lease.life.as_ref().is_none_or(|life| *life == said.life);
-            let is_gone = self.gone.load(std::sync::atomic::Ordering::Acquire);
+            let is_gone = self.gone.load(Ordering::Acquire);
             if is_gone {
                 return;
             }
