@@ -31,7 +31,8 @@ use crate::{
 pub struct NodeOptions {
     /// How often a node says that it is there. Default: 2 s.
     pub heartbeat_interval: Duration,
-    /// How long a node counts as there after it has said so; then what it said of its sessions is cleared away. Default: 8 s.
+    /// How long a node counts as there after it has said so; then what it said of its sessions is cleared away. At least three intervals.
+    /// Default: 8 s.
     pub lease: Duration,
     /// How long a node that did not say goodbye is known as lost: questions to all nodes name it as silent. Default: 60 s.
     pub lost_for: Duration,
@@ -156,7 +157,8 @@ impl Nodes {
     }
 
     /// Begins to say that this node is there.
-    pub(crate) fn open(about: AboutNode, servers: Servers, keys: &Keys, options: NodeOptions) -> Self {
+    pub(crate) fn open(about: AboutNode, servers: Servers, keys: &Keys, mut options: NodeOptions) -> Self {
+        options.lease = options.lease.max(options.heartbeat_interval * 3);
         let view = View {
             standing: Standing::Joining,
             owner: new_owner(),
@@ -260,6 +262,9 @@ impl Nodes {
     }
 }
 
+/// How soon a node that could not say that it is there tries again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
 const UNEXPECTED: Failure = Failure::Unexpected("nodes without their leases");
 
 fn new_owner() -> Arc<str> {
@@ -275,7 +280,8 @@ async fn beat(inner: Weak<Inner>) {
             return;
         }
         node.say(&mut lease).await;
-        let interval = node.options.heartbeat_interval;
+        let is_in_trouble = node.view.borrow().trouble.is_some();
+        let interval = if is_in_trouble { node.options.heartbeat_interval.min(RETRY_INTERVAL) } else { node.options.heartbeat_interval };
         // Where the node is dropped meanwhile, the next look finds it gone.
         let _ = tokio::time::timeout(interval, node.wake.notified()).await;
     }

@@ -39,7 +39,7 @@ async fn what_is_done_with_sessions_is_done_on_every_node_when_it_is_answered() 
 
     let subscription = ServerSubscription::new(topic("t:1"));
     assert_eq!(ris1.subscribe(subscription, None).await.expect("all answer"), 1);
-    assert_eq!(client.try_next().as_deref(), Some("subscribed t:1"), "when it is answered");
+    assert_eq!(client.try_next().as_deref(), Some("subscribed t:1 at 0"), "when it is answered");
     let topics = two.a.engine.topics().await;
     assert_eq!(topics.iter().find(|count| count.topic == topic("t:1")).map(|count| count.sessions), Some(1));
     assert_eq!(ris1.unsubscribe(&topic("t:1")).await.expect("all answer"), 1);
@@ -119,7 +119,7 @@ async fn a_question_or_an_answer_that_the_bus_loses_is_repeated_and_done_once() 
     }
     // Whatever comes twice comes before the answer to this.
     assert_eq!(two.a.engine.sessions(Target::user("ris1")).disconnect(4001, "out").await.expect("all answer"), 1);
-    assert_eq!(reads(&mut client, "finished").await, ["finished"]);
+    assert_eq!(reads(&mut client, "finished").await, ["closed ordered", "finished"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
