@@ -109,11 +109,13 @@ async fn presence_is_right_after_any_faults() {
             }
         }
         match round % 20 {
-            5 => two.b.cut(),
+            5 | 18 => {
+                two.b.cut();
+                until("B notices", || !two.b.node.is_back()).await;
+            }
             9 => two.b.cure().await,
             12 => two.a.proxy.cut(),
             15 => _ = two.server.call(&Command::new("FLUSHALL")).await,
-            18 => two.b.cut(),
             19 => {
                 two.b_is_lost().await;
                 two.b.cure().await;
