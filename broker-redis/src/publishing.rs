@@ -14,7 +14,7 @@ use broker_core::{Bound, Full, Keep, Publication, Publish, PublishFailed, Publis
 use broker_resp::Command;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     answers::{self, Taken},
@@ -54,6 +54,7 @@ pub(crate) struct Waiting {
     pub(crate) entry: Bytes,
     pub(crate) weight: usize,
     pub(crate) keep: Keep,
+    since: Instant,
     done: oneshot::Sender<Result<Published, PublishFailed>>,
 }
 
@@ -89,7 +90,7 @@ impl Publishing {
         let (done, answer) = oneshot::channel();
         let entry = entry::encode(&publish, self.reports.put(&publish));
         let weight = publish.weight_bytes(topic);
-        let waiting = Waiting { publish, entry, weight, keep, done };
+        let waiting = Waiting { publish, entry, weight, keep, since: Instant::now(), done };
         let bytes = waiting.bytes();
         if self.queued_bytes.fetch_add(bytes, Relaxed) + bytes > self.queue_max {
             self.queued_bytes.fetch_sub(bytes, Relaxed);
@@ -109,7 +110,14 @@ impl Publishing {
     async fn drive(self: Arc<Self>, topic: Topic) {
         while let Some(batch) = self.next_batch(&topic) {
             let bytes: usize = batch.iter().map(Waiting::bytes).sum();
-            self.publish_batch(&topic, batch).await;
+            let (late, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| waiting.since.elapsed() > self.timeout);
+            for waiting in late {
+                // Behind calls that failed as slowly; it has not been sent, and whoever published may be gone.
+                let _ = waiting.done.send(Err(PublishFailed::NotSent("Redis does not answer in time".to_owned())));
+            }
+            if !batch.is_empty() {
+                self.publish_batch(&topic, batch).await;
+            }
             self.queued_bytes.fetch_sub(bytes, Relaxed);
         }
     }

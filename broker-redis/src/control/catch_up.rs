@@ -27,6 +27,11 @@ impl CatchUp {
         Self { registry, is_done: AtomicBool::new(false) }
     }
 
+    /// Something may have been missed.
+    pub(super) fn begins_again(&self) {
+        self.is_done.store(false, Ordering::Release);
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.is_done.load(Ordering::Acquire)
     }

@@ -4,6 +4,8 @@
 mod asking;
 mod catch_up;
 mod envelope;
+#[cfg(test)]
+mod golden;
 mod seen;
 
 use std::{
@@ -165,6 +167,7 @@ impl Hearer for Ear {
 
     fn restored(&self) {
         if let Some(inner) = self.inner.upgrade().filter(|_| self.hears_questions) {
+            inner.catch_up.begins_again();
             inner.heard_again.notify_one();
         }
     }

@@ -147,11 +147,9 @@ if #entries > 0 then
       length = length - 1
     end
   end
-  -- Each sixteenth offset prolongs the life of what is kept; positions outlive the log.
-  if fresh == 1 or length == #entries or math.floor(top / 16) ~= math.floor(base / 16) then
-    redis.call('PEXPIRE', log, ARGV[9])
-    redis.call('PEXPIRE', meta, ARGV[5])
-  end
+  -- Each time: a topic with a publication every few minutes must keep them as long as one with many. Positions outlive the log.
+  redis.call('PEXPIRE', log, ARGV[9])
+  redis.call('PEXPIRE', meta, ARGV[5])
 end
 local wrote_rows = false
 for key, row in pairs(writes) do

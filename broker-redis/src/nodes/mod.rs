@@ -7,7 +7,10 @@
 mod scripts;
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -28,7 +31,8 @@ use crate::{
 pub struct NodeOptions {
     /// How often a node says that it is there. Default: 2 s.
     pub heartbeat_interval: Duration,
-    /// How long a node counts as there after it has said so; then what it said of its sessions is cleared away. Default: 8 s.
+    /// How long a node counts as there after it has said so; then what it said of its sessions is cleared away. At least three intervals.
+    /// Default: 8 s.
     pub lease: Duration,
     /// How long a node that did not say goodbye is known as lost: questions to all nodes name it as silent. Default: 60 s.
     pub lost_for: Duration,
@@ -134,7 +138,9 @@ struct Inner {
     view: watch::Sender<View>,
     /// Somebody wants the next call at once, or a goodbye was said.
     wake: Notify,
-    gone: std::sync::atomic::AtomicBool,
+    gone: AtomicBool,
+    /// Another owner is wanted.
+    renews: AtomicBool,
 }
 
 /// What the heartbeat's task alone knows.
@@ -151,7 +157,8 @@ impl Nodes {
     }
 
     /// Begins to say that this node is there.
-    pub(crate) fn open(about: AboutNode, servers: Servers, keys: &Keys, options: NodeOptions) -> Self {
+    pub(crate) fn open(about: AboutNode, servers: Servers, keys: &Keys, mut options: NodeOptions) -> Self {
+        options.lease = options.lease.max(options.heartbeat_interval * 3);
         let view = View {
             standing: Standing::Joining,
             owner: new_owner(),
@@ -167,7 +174,8 @@ impl Nodes {
             about,
             view: watch::Sender::new(view),
             wake: Notify::new(),
-            gone: std::sync::atomic::AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            renews: AtomicBool::new(false),
         });
         tokio::spawn(beat(Arc::downgrade(&inner)));
         Self { inner }
@@ -190,6 +198,12 @@ impl Nodes {
     /// Told of each call that was answered or failed.
     pub(crate) fn watch(&self) -> watch::Receiver<View> {
         self.inner.view.subscribe()
+    }
+
+    /// Has its entries under another owner from the next call on, as if its lease had been lost.
+    pub(crate) fn renew(&self) {
+        self.inner.renews.store(true, Ordering::Release);
+        self.hurry();
     }
 
     /// Says at once that this node is there.
@@ -240,13 +254,16 @@ impl Nodes {
     /// Says that this node goes, once: nobody waits for its answers any more. Where that fails, the lease ends by itself.
     pub(crate) async fn goodbye(&self) -> Result<(), Failure> {
         let inner = &self.inner;
-        inner.gone.store(true, std::sync::atomic::Ordering::Release);
+        inner.gone.store(true, Ordering::Release);
         inner.wake.notify_one();
         let keys = ["ends", "about", "current"].map(|suffix| inner.group.key(suffix));
         let call = |_| scripts::GOODBYE.call(&keys).arg(&*inner.about.id);
         inner.servers.eval_until(Lane::Publish, &inner.group, &scripts::GOODBYE, call, inner.timeout()).await.map(drop)
     }
 }
+
+/// How soon a node that could not say that it is there tries again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 const UNEXPECTED: Failure = Failure::Unexpected("nodes without their leases");
 
@@ -259,11 +276,12 @@ async fn beat(inner: Weak<Inner>) {
     let mut lease = Lease { begins: true, life: None, held_until: Instant::now() };
     loop {
         let Some(node) = inner.upgrade() else { return };
-        if node.gone.load(std::sync::atomic::Ordering::Acquire) {
+        if node.gone.load(Ordering::Acquire) {
             return;
         }
         node.say(&mut lease).await;
-        let interval = node.options.heartbeat_interval;
+        let is_in_trouble = node.view.borrow().trouble.is_some();
+        let interval = if is_in_trouble { node.options.heartbeat_interval.min(RETRY_INTERVAL) } else { node.options.heartbeat_interval };
         // Where the node is dropped meanwhile, the next look finds it gone.
         let _ = tokio::time::timeout(interval, node.wake.notified()).await;
     }
@@ -277,10 +295,14 @@ impl Inner {
 
     async fn say(&self, lease: &mut Lease) {
         let asked_at = Instant::now();
+        if self.renews.swap(false, Ordering::AcqRel) {
+            self.renew(Fresh::LeaseLost);
+            lease.begins = true;
+        }
         let mut answer = self.call(lease.begins).await;
         if let Ok(said) = &answer {
             let is_same_life = lease.life.as_ref().is_none_or(|life| *life == said.life);
-            let is_gone = self.gone.load(std::sync::atomic::Ordering::Acquire);
+            let is_gone = self.gone.load(Ordering::Acquire);
             if is_gone {
                 return;
             }

@@ -85,7 +85,7 @@ impl RedisRegistry {
 
     fn ticket(&self, ticket: &str) -> Group {
         // Whoever can list names cannot use the tickets.
-        self.keys.group(&format!("ticket {}", sha1_smol::Sha1::from(ticket).hexdigest()))
+        self.keys.group(&format!("ticket {}", sha1_smol::Sha1::from(ticket).digest()))
     }
 
     fn revocation(&self, tenant: Option<&Tenant>, whose: &Revoked) -> String {

@@ -1,0 +1,118 @@
+//! How many publications with history go through Redis, beside the same script in `redis-benchmark`: ratios within one run.
+//!
+//! `cargo bench -p broker-redis --bench publish`. Starts a Redis of its own; `redis-benchmark` must be installed beside it.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use broker_core::{Backplane, Keep, Payload, Publish, Topic};
+use broker_redis::{Options, RedisBackplane, Servers};
+use broker_resp::testing::Server;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    task::JoinSet,
+    time::Instant,
+};
+
+/// Topics of the spread case, as in the design's own measurement.
+const TOPICS: usize = 10_000;
+/// Calls of a client, or commands of `redis-benchmark`, that are under way at a time.
+const DEPTH: usize = 64;
+/// Bytes of a payload.
+const PAYLOAD: usize = 128;
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(2);
+const KEEP: Keep = Keep::history(100, Duration::from_secs(600));
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let server = Server::start().await;
+    let redis = Arc::new(RedisBackplane::connect(Options::new(Servers::Standalone(server.target())))?);
+    while !redis.health().troubles.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let call = one_call(&server, &redis).await?;
+    let mut figures: [Vec<f64>; 3] = Default::default();
+    for _ in 0..ROUNDS {
+        figures[0].push(same_script(&server, &call).await?);
+        figures[1].push(publish(&redis, |n| n % TOPICS).await);
+        figures[2].push(publish(&redis, |_| 0).await);
+    }
+    let [script, spread, one] = figures.map(median);
+    println!("publications a second, median of {ROUNDS} rounds, {PAYLOAD} bytes, {DEPTH} under way:");
+    println!("  redis-benchmark, the same script, one publication a call   {script:>9.0}");
+    println!("  {TOPICS} topics, one publication a call                       {spread:>9.0}   {:.2} of that (goal 0.7)", spread / script);
+    println!("  one topic, {DEPTH} publishers                                  {one:>9.0}   {:.1} of that (goal 5)", one / script);
+    Ok(())
+}
+
+/// What a publish sends to Redis, as text.
+async fn one_call(server: &Server, redis: &RedisBackplane) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let mut monitor = tokio::process::Command::new("redis-cli")
+        .args(["-p", &server.port().to_string(), "monitor"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(monitor.stdout.take().ok_or("no output")?).lines();
+    lines.next_line().await?;
+    let topic: Topic = "t:0".parse()?;
+    for _ in 0..2 {
+        redis.publish(&topic, payload(), KEEP).await?;
+    }
+    while let Some(line) = lines.next_line().await? {
+        if let Some(at) = line.find("\"EVALSHA\"") {
+            return Ok(line[at..].split("\" \"").map(|part| part.trim_matches('"').to_owned()).collect());
+        }
+    }
+    Err("redis-cli ended".into())
+}
+
+/// The same script with the same keys and arguments over 10,000 topics, from `redis-benchmark`.
+async fn same_script(server: &Server, call: &[String]) -> Result<f64, Box<dyn std::error::Error>> {
+    let (last, rest) = call.split_last().ok_or("an empty call")?;
+    // Its entry is binary, and no argument of a process: any text of the same length does.
+    let entry_len = last.replace("\\x00", "?").chars().filter(|letter| *letter != '\\').count();
+    let mut arguments: Vec<String> = rest.iter().map(|part| part.replace("{t:0}", "{t:__rand_int__}")).collect();
+    arguments.push("x".repeat(entry_len.max(PAYLOAD)));
+    let output = tokio::process::Command::new("redis-benchmark")
+        .args(["-p", &server.port().to_string(), "-c", "1", "-P", &DEPTH.to_string(), "-n", "100000", "-r", &TOPICS.to_string(), "--csv"])
+        .args(arguments)
+        .output()
+        .await?;
+    let text = String::from_utf8(output.stdout)?;
+    let figure = text.lines().last().and_then(|line| line.rsplit("\",\"").nth(6)).ok_or_else(|| format!("unreadable: {text}"))?;
+    Ok(figure.trim_matches('"').parse()?)
+}
+
+/// So many publishers, each to the topics that it is told, for a while.
+async fn publish(redis: &Arc<RedisBackplane>, topic_of: fn(usize) -> usize) -> f64 {
+    let begun = Instant::now();
+    let mut publishers = JoinSet::new();
+    for publisher in 0..DEPTH {
+        let redis = redis.clone();
+        publishers.spawn(async move {
+            let mut count = 0_u64;
+            while begun.elapsed() < ROUND {
+                let number = topic_of(publisher + DEPTH * count as usize);
+                let topic: Topic = format!("t:{number}").parse().expect("a legal topic");
+                redis.publish(&topic, payload(), KEEP).await.expect("it is taken");
+                count += 1;
+            }
+            count
+        });
+    }
+    let count: u64 = publishers.join_all().await.into_iter().sum();
+    count as f64 / begun.elapsed().as_secs_f64()
+}
+
+fn payload() -> Publish {
+    Publish::new(Payload::text("x".repeat(PAYLOAD)))
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
