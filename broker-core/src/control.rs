@@ -22,6 +22,11 @@ pub trait ControlBus: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What keeps this node from being one with the others at the moment, in words for whoever operates it; empty: nothing. Answers at once.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Asks every node, this one included, and waits at most `deadline` for their answers.
     async fn ask(&self, question: ControlQuestion, deadline: Duration) -> ControlAnswers;
 }

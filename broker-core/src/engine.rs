@@ -387,7 +387,7 @@ impl Engine {
     pub fn troubles(&self) -> Vec<String> {
         // A node that drains gets no clients back, whatever its backplane does.
         let draining = self.is_draining().then(|| "the node is draining".to_owned());
-        draining.into_iter().chain(self.hub.backplane.troubles()).collect()
+        draining.into_iter().chain(self.hub.backplane.troubles()).chain(self.hub.control.troubles()).collect()
     }
 
     /// The id under which other nodes know this one.

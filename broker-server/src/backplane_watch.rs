@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker::RedisBackplane;
+use broker::Engine;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info};
 
@@ -11,11 +11,14 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// So long there may be no connection at the start before it is worth a line: connecting takes a moment.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Looks at Redis until it is aborted.
-pub async fn run(redis: RedisBackplane) {
+/// Looks at Redis until the node drains, or it is aborted.
+pub async fn run(engine: Engine) {
     let mut log = Log::default();
     loop {
-        let line = log.look(&redis.health().troubles, Instant::now());
+        if engine.is_draining() {
+            return;
+        }
+        let line = log.look(&engine.troubles(), Instant::now());
         match line {
             Some(Line::Gone { troubles }) => error!(
                 troubles,

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use broker::{Broker, BrokerService, RedisBackplane, ResponseBody};
+use broker::{Broker, BrokerService, Redis, ResponseBody};
 use broker_auth::HttpHooks;
 use broker_http::{Api, Health, Ready, Script};
 use bytes::Bytes;
@@ -75,14 +75,14 @@ impl Service<Request<Incoming>> for Public {
 pub struct Internal {
     broker: Broker,
     hooks: Option<HttpHooks>,
-    redis: Option<RedisBackplane>,
+    redis: Option<Redis>,
     ready: Ready,
     started_at: Instant,
 }
 
 impl Internal {
     /// Serves the numbers of a broker, its hooks, and its Redis.
-    pub fn new(broker: Broker, hooks: Option<HttpHooks>, redis: Option<RedisBackplane>) -> Self {
+    pub fn new(broker: Broker, hooks: Option<HttpHooks>, redis: Option<Redis>) -> Self {
         let ready = Ready::new(broker.engine().clone());
         Self { broker, hooks, redis, ready, started_at: Instant::now() }
     }
@@ -93,7 +93,7 @@ impl Internal {
             .with_gate(&self.broker.gate())
             .with_hooks(hooks)
             .with_troubles(self.broker.engine().troubles().len())
-            .with_redis(self.redis.as_ref().map(RedisBackplane::health))
+            .with_redis(self.redis.as_ref().map(Redis::health))
             .with_kept(self.broker.kept());
         let text = metrics::render(snapshot, VERSION, COMMIT);
         let mut answer = Response::new(Bytes::from(text).into());

@@ -69,6 +69,8 @@
 mod broker;
 mod builder;
 mod local;
+#[cfg(feature = "redis")]
+mod redis;
 mod service;
 #[cfg(feature = "json")]
 mod typed;
@@ -86,7 +88,8 @@ pub use broker_core::{
 pub use broker_protocol::Format;
 #[cfg(feature = "redis")]
 pub use broker_redis::{
-    Health as RedisHealth, InvalidUrl as InvalidRedisUrl, Options as RedisOptions, RedisBackplane, Servers as RedisServers,
+    AboutNode, Health as RedisHealth, InvalidPrefix as InvalidRedisPrefix, InvalidUrl as InvalidRedisUrl, KnownNode,
+    Options as RedisOptions, RedisBackplane, RedisNode, Servers as RedisServers,
 };
 pub use broker_ws::{ClientAddress, ConnectRate, ForwardedHeader, Gate, InvalidProxy, Peer, TrustedProxies, WsLimits};
 #[cfg(feature = "tls")]
@@ -102,5 +105,7 @@ pub use self::{
         routes::{InvalidRoute, Route},
     },
 };
+#[cfg(feature = "redis")]
+pub use redis::Redis;
 #[cfg(feature = "json")]
 pub use typed::{PublishValueError, TypedItem, TypedStream, TypedTopic};

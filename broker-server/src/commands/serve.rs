@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, Builder, RedisBackplane, Tls, WsLimits};
+use broker::{AboutNode, Broker, Builder, Redis, Tls, WsLimits};
 use broker_auth::{HmacTokens, Hook, HttpHooks, Jwks, SubscriptionTokens, Tickets};
 use broker_core::{ByNamespace, MemoryRegistry, Registry};
 use broker_http::{Api, ApiKeys, ApiOptions, Origins, Script};
@@ -21,6 +21,7 @@ use crate::{
     COMMIT, VERSION, backplane_watch,
     config::{Client, Config, Loaded, Secret},
     credentials::{Credentials, ticket_maker, trial_token},
+    fingerprint,
     http::{Internal, Public},
     logging,
     pages::Pages,
@@ -56,20 +57,24 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let needs_secret = token.is_empty() && !config.hooks.has(Hook::Connect);
     let made_secret = needs_secret.then(Secret::random).transpose().context(NO_RANDOM)?;
     let api_key = given_or_random(config.api.key.as_ref())?;
-    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
+    let listener = bind(config.server.listen, "server.listen", "--listen").await?;
+    let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
+    let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
+    let fingerprints = fingerprint::of(&config, made_secret.as_ref(), &api_key);
+    let redis = redis(&config, listen, &fingerprints)?;
+    let registry: Arc<dyn Registry> = match &redis {
+        Some(redis) => redis.node().registry(),
+        None => Arc::new(MemoryRegistry::new()),
+    };
     let (credentials, subscription_tokens) = credentials(&config.client, made_secret.as_ref(), registry.clone())?;
     let tickets = ticket_maker(credentials.tickets.clone());
 
     let tls = tls(&config)?;
-    let redis = config.backplane.redis()?.map(RedisBackplane::connect).transpose().context("backplane.prefix cannot be used")?;
-
-    let listener = bind(config.server.listen, "server.listen", "--listen").await?;
-    let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
-    let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
     let hooks = config.hooks.options().map(|options| HttpHooks::new(options, config.hooked_namespaces())).transpose();
     let hooks = hooks.context("hooks with https addresses cannot be called")?;
     let limits = limits(&config);
     let mut builder = builder(&config, credentials, subscription_tokens, hooks.as_ref(), registry, limits.clone(), listen);
+    builder = builder.shared_settings(fingerprints);
     if let Some(redis) = &redis {
         builder = builder.redis(redis);
     }
@@ -123,7 +128,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         "broker started"
     );
 
-    let watch = redis.map(|redis| tokio::spawn(backplane_watch::run(redis)));
+    let watch = redis.map(|_| tokio::spawn(backplane_watch::run(broker.engine().clone())));
     let signal = signals.next().await;
     if let Some(watch) = watch {
         watch.abort();
@@ -169,7 +174,7 @@ fn builder(
         })
         .limits(limits)
         .trusted_proxies(config.client.addresses.proxies())
-        .node(format!("{}:{}", node_name(), listen.port()), VERSION)
+        .node(full_name(listen), VERSION)
         .registry(registry);
     builder = match hooks {
         Some(hooks) => with_hooks(builder, hooks, credentials, subscription_tokens),
@@ -313,6 +318,18 @@ impl Signals {
         }
         "Ctrl-C"
     }
+}
+
+/// The way to the other nodes, where there may be others.
+fn redis(config: &Config, listen: SocketAddr, fingerprints: &[(Box<str>, Box<str>)]) -> anyhow::Result<Option<Redis>> {
+    let Some(options) = config.backplane.redis()? else { return Ok(None) };
+    let about = AboutNode::new(&full_name(listen), VERSION, &fingerprint::all(fingerprints));
+    Ok(Some(Redis::join_as(options, about).context("backplane.prefix cannot be used")?))
+}
+
+/// The name of this node among those of other machines, and of this one.
+fn full_name(listen: SocketAddr) -> String {
+    format!("{}:{}", node_name(), listen.port())
 }
 
 /// The name of this machine.

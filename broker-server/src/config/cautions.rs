@@ -216,6 +216,15 @@ impl Cautions<'_> {
             }
             return;
         };
+        let config = self.config;
+        if config.client.token.is_empty() && !config.hooks.has(Hook::Connect) && !config.is_dev {
+            let message = "`client.token.hmac_secret` is not set: each node makes its own, and refuses the tokens of the others";
+            self.warning(Mistake::new(Origin::Default, message).help("set the same in [client.token] of every node"));
+        }
+        if config.api.key.is_none() {
+            let message = "`api.key` is not set: each node makes its own, and backends cannot know which node answers them";
+            self.warning(Mistake::new(Origin::Default, message).help("set the same in [api] of every node"));
+        }
         if url.tells_its_password() {
             let warning = Mistake::new(self.origin("backplane.url"), "the password of Redis crosses the network in clear text");
             self.warning(warning.help("use rediss://, or a network that nobody else is in"));
@@ -229,7 +238,6 @@ impl Cautions<'_> {
             let warning = Mistake::new(self.origin("server.memory_max"), message);
             self.warning(warning.help("set maxmemory in Redis, with maxmemory-policy noeviction"));
         }
-        let config = self.config;
         let named = config.namespaces.iter().map(|(name, namespace)| (format!("namespaces.{name}"), namespace));
         for (section, namespace) in std::iter::once(("default".to_owned(), &config.default)).chain(named) {
             self.kept_in_redis(&section, namespace);

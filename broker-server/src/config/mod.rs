@@ -241,6 +241,11 @@ impl Config {
         }
     }
 
+    /// Every setting with its value as text, secrets too: not for showing.
+    pub(crate) fn every_value(mut self) -> BTreeMap<Vec<String>, Option<String>> {
+        self.values()
+    }
+
     fn values(&mut self) -> BTreeMap<Path, Option<String>> {
         let mut values = Values::default();
         self.visit(&mut values);
