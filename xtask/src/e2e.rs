@@ -51,6 +51,8 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("rates", Runner::Python, "python/test_rates.py"),
     ("backends", Runner::Python, "python/test_backends.py"),
     ("log", Runner::Python, "python/test_log.py"),
+    ("many nodes", Runner::Python, "python/test_redis.py"),
+    ("doctor", Runner::Python, "python/test_doctor.py"),
 ];
 
 /// `cargo xtask test`: everything, from the packages it needs to the count.
@@ -176,7 +178,7 @@ impl Means {
     }
 
     fn python_suite(&mut self, file: &str, report: &Path) -> Result<Command, String> {
-        let prepare = || needs::curl().and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
+        let prepare = || needs::curl().and_then(|()| needs::redis()).and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
         let interpreter = self.python.get_or_insert_with(prepare).clone()?;
         let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
