@@ -44,12 +44,16 @@ pub(crate) struct Connection<'a> {
     output_written: usize,
     /// Written bytes may still be in a layer above the socket.
     flushing: bool,
+    /// The turn that other tasks get before calls are taken was given.
+    gathered: bool,
     /// What the server owes, in the order of the wire.
     owed: VecDeque<Pending>,
     /// Pushes of one read.
     pushes: Vec<Push>,
     /// No owed answer has an earlier deadline.
     earliest: Option<Instant>,
+    /// When deadlines were looked at last.
+    swept_at: Instant,
     /// When something came last, and when an answer did.
     heard_at: Instant,
     answered_at: Instant,
@@ -92,9 +96,11 @@ impl<'a> Connection<'a> {
             output: Vec::new(),
             output_written: 0,
             flushing: false,
+            gathered: false,
             owed: VecDeque::new(),
             pushes: Vec::new(),
             earliest: None,
+            swept_at: now,
             heard_at: now,
             answered_at: now,
             asked_at: now,
@@ -119,7 +125,7 @@ impl<'a> Connection<'a> {
             return Poll::Ready(End::Lost(reason));
         }
         for _ in 0..ROUNDS {
-            let orders = self.shared.look(context);
+            let orders = self.shared.look(context, self.output.len() - self.output_written);
             if orders.reconnect {
                 return Poll::Ready(End::Lost(DisconnectReason::Asked));
             }
@@ -127,10 +133,15 @@ impl<'a> Connection<'a> {
                 return Poll::Ready(End::Closed);
             }
             let now = Instant::now();
-            let progress = self.write(context, orders.waiting, now).and_then(|wrote| Ok(self.read(context, now)? || wrote));
-            let alarm = self.watch(context, orders.earliest, orders.ending, now);
+            // The first of many callers wakes this task, and the scheduler runs it next, before the others can call: 64 tasks on one thread then have
+            // a write for each call. After one turn for everybody else they share one.
+            let gathering = orders.waiting && !self.gathered;
+            self.gathered = orders.waiting;
+            let progress = self.write(context, orders.waiting && !gathering, now).and_then(|wrote| Ok(self.read(context, now)? || wrote));
+            let alarm = self.watch(context, orders.earliest, orders.ending);
             match (progress, alarm) {
                 (Err(reason), _) | (_, Err(reason)) => return Poll::Ready(End::Lost(reason)),
+                _ if gathering => break,
                 (Ok(false), Ok(false)) => return Poll::Pending,
                 _ => {}
             }
@@ -162,6 +173,7 @@ impl<'a> Connection<'a> {
                     break;
                 }
                 self.next_batch(now);
+                self.gathered = false;
                 waiting = false;
             }
             let stream = Pin::new(&mut *self.stream);
@@ -287,19 +299,15 @@ impl<'a> Connection<'a> {
     }
 
     /// Looks at deadlines and at silence, and sets the alarm; says whether there is something new to write.
-    fn watch(
-        &mut self,
-        context: &mut Context<'_>,
-        outside: Option<Instant>,
-        ending: Option<Ending>,
-        now: Instant,
-    ) -> Result<bool, DisconnectReason> {
+    fn watch(&mut self, context: &mut Context<'_>, outside: Option<Instant>, ending: Option<Ending>) -> Result<bool, DisconnectReason> {
         let close_at = ending.and_then(|ending| if let Ending::By(deadline) = ending { Some(deadline) } else { None });
         let mut pinged = false;
         // The alarm is moved only where it would ring too late: most deadlines are met before it rings.
-        if sooner(sooner(self.earliest, outside), close_at).is_some_and(|at| at < self.alarm.deadline()) {
-            let at = sooner(sooner(self.earliest, outside), close_at).expect("it is sooner than the alarm");
-            self.alarm.as_mut().reset(at.max(now + SWEEP_INTERVAL));
+        let next_sweep_at = self.swept_at + SWEEP_INTERVAL;
+        if let Some(at) = sooner(sooner(self.earliest, outside), close_at).map(|at| at.max(next_sweep_at))
+            && at < self.alarm.deadline()
+        {
+            self.alarm.as_mut().reset(at);
         }
         while self.alarm.as_mut().poll(context).is_ready() {
             let now = Instant::now();
@@ -308,6 +316,7 @@ impl<'a> Connection<'a> {
                 self.ping(now);
                 pinged = true;
             }
+            self.swept_at = now;
             let sweep_at = sooner(self.sweep(now), self.shared.sweep(now)).map(|at| at.max(now + SWEEP_INTERVAL));
             let at = sooner(sooner(sweep_at, close_at), silence_at).unwrap_or(now + self.options.ping_interval);
             self.alarm.as_mut().reset(at.max(now + Duration::from_millis(1)));
@@ -356,7 +365,7 @@ impl<'a> Connection<'a> {
     }
 
     fn fail_all(&mut self, no_answer: NoAnswer, not_sent: NotSent) {
-        // Of a command that was written in part, nothing can have taken effect, but other layers may hold the rest.
+        // Of several commands that stand together and were written in part, the first may have taken effect.
         let first_unsent = self.unsent_from();
         for (place, mut pending) in self.owed.drain(..).enumerate() {
             self.shared.tally.waiting.fetch_sub(pending.commands, Relaxed);

@@ -60,7 +60,7 @@ struct Outbox {
     calls: VecDeque<Pending>,
     /// No call in `calls` has an earlier deadline.
     earliest: Option<Instant>,
-    /// Bytes of the last batch, which the task is writing.
+    /// Bytes that the task has taken and not written.
     writing_bytes: usize,
     /// The number of the next fence.
     fences: u64,
@@ -152,9 +152,10 @@ impl Shared {
         Ok(())
     }
 
-    /// What there is to do; the task is woken when this changes.
-    pub(crate) fn look(&self, context: &Context<'_>) -> Orders {
+    /// What there is to do; the task is woken when this changes. So many bytes of the last batch are still to be written.
+    pub(crate) fn look(&self, context: &Context<'_>, writing_bytes: usize) -> Orders {
         let mut outbox = self.outbox.lock();
+        outbox.writing_bytes = writing_bytes;
         if !outbox.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
             outbox.task = Some(context.waker().clone());
         }
@@ -198,7 +199,6 @@ impl Shared {
         outbox.up = true;
         outbox.reconnect = false;
         outbox.connect_error = None;
-        outbox.writing_bytes = 0;
         drop(outbox);
         self.tally.connects.fetch_add(1, Relaxed);
         self.inbox.connected(generation, server);
@@ -209,7 +209,6 @@ impl Shared {
     pub(crate) fn down(&self, generation: u64, reason: DisconnectReason) {
         let mut outbox = self.outbox.lock();
         outbox.up = false;
-        outbox.writing_bytes = 0;
         outbox.last_disconnect = Some((reason.clone(), SystemTime::now()));
         let lost = outbox.remove(|call| !call.for_link);
         drop(outbox);

@@ -76,7 +76,7 @@ async fn unless_ended<T>(shared: &Shared, work: impl Future<Output = T>) -> Opti
     let mut alarm = pin!(sleep_until(Moment::now()));
     poll_fn(|context| {
         loop {
-            let orders = shared.look(context);
+            let orders = shared.look(context, 0);
             let now = Moment::now();
             let over = match orders.ending {
                 None => false,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::process::{cargo, exists, passes};
-use crate::{architecture, sizes, workspace};
+use crate::{architecture, needs, sizes, workspace};
 
 /// Runs every check, also after one failed, and says at the end which did.
 pub(crate) fn check() -> Result<bool> {
@@ -15,6 +15,10 @@ pub(crate) fn check() -> Result<bool> {
     };
     step("format", passes(&mut cargo(&["fmt", "--all", "--check"]))?);
     step("lints", passes(&mut cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))?);
+    // Where it cannot be installed, the tests that want it fail and say so.
+    if let Err(error) = needs::redis() {
+        eprintln!("{error:#}");
+    }
     step("tests", passes(&mut cargo(&["test", "--workspace", "--all-features"]))?);
     let mut doc = cargo(&["doc", "--workspace", "--all-features", "--no-deps", "--document-private-items"]);
     step("documentation", passes(doc.env("RUSTDOCFLAGS", "-D warnings"))?);

@@ -57,6 +57,10 @@ const SUITES: &[(&str, Runner, &str)] = &[
 
 /// `cargo xtask test`: everything, from the packages it needs to the count.
 pub(crate) fn test() -> Result<bool> {
+    // Where it cannot be installed, the tests that want it fail, and the others run.
+    if let Err(error) = needs::redis() {
+        eprintln!("{error:#}");
+    }
     let of_cargo = cargo_tests()?;
     let mut counts = vec![("cargo test".to_owned(), of_cargo)];
     counts.extend(suites("")?);

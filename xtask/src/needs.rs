@@ -1,4 +1,4 @@
-//! What the end-to-end tests need and cargo does not bring: Debian packages, npm packages, a Python environment.
+//! What the tests need and cargo does not bring: Debian packages, npm packages, a Python environment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,11 @@ pub(crate) fn chromium() -> Result<PathBuf> {
 /// `curl`, which some suites call.
 pub(crate) fn curl() -> Result<()> {
     debian(&[("curl", "curl")])
+}
+
+/// `redis-server`, which tests start by themselves on free ports. `REDIS_SERVER` names another one.
+pub(crate) fn redis() -> Result<()> {
+    if std::env::var_os("REDIS_SERVER").is_some() { Ok(()) } else { debian(&[("redis-server", "redis-server")]) }
 }
 
 /// Installs the packages whose program is missing.

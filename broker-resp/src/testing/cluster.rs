@@ -56,8 +56,8 @@ impl Cluster {
             servers.push(Server::start_with(&arguments).await);
         }
         let cluster = Self { servers, shape };
-        cluster.meet().await;
         cluster.divide().await;
+        cluster.meet().await;
         cluster.agree().await;
         cluster.follow().await;
         cluster
@@ -102,7 +102,9 @@ impl Cluster {
         }
         for server in &self.servers {
             until("all servers have met", async || {
-                cluster(server, &["NODES"]).await.matches("connected\n").count() >= self.servers.len() - 1
+                let nodes = cluster(server, &["NODES"]).await;
+                let strangers = nodes.lines().filter(|node| node.contains("handshake") || node.contains(" disconnected")).count();
+                strangers == 0 && nodes.lines().count() == self.servers.len()
             })
             .await;
         }
@@ -112,7 +114,7 @@ impl Cluster {
         for (place, server) in self.servers[..self.shape.primaries].iter().enumerate() {
             let first = place * SLOTS / self.shape.primaries;
             let next = (place + 1) * SLOTS / self.shape.primaries;
-            // Two servers that claim the same epoch would first have to settle it.
+            // Servers that claim the same epoch would first have to settle it; an epoch can be set only before they meet.
             cluster(server, &["SET-CONFIG-EPOCH", &(place + 1).to_string()]).await;
             let slots = (first..next).map(|slot| slot.to_string());
             server.call(&Command::new("CLUSTER").arg("ADDSLOTS").args(slots)).await;

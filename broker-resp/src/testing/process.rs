@@ -68,7 +68,7 @@ impl Process {
         match timeout(START_TIMEOUT, served).await {
             Ok(Ok(())) => Ok(process),
             Ok(Err(_)) => Err(process.log()),
-            Err(_elapsed) => panic!("the server does not serve within {START_TIMEOUT:?}:\n{}", process.log()),
+            Err(elapsed) => panic!("the server does not serve within {START_TIMEOUT:?} ({elapsed}):\n{}", process.log()),
         }
     }
 

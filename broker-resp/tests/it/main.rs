@@ -17,7 +17,9 @@ const SOON: Duration = Duration::from_secs(20);
 /// A link that is connected.
 async fn linked(target: Target, options: Options) -> (Link, Events) {
     let (link, mut events) = Link::open(target, options);
-    assert_eq!(connected(&mut events).await, 1);
+    let generation = link.connected(SOON).await;
+    assert_eq!(generation, Some(1), "{:?}", link.state());
+    connected(&mut events).await;
     (link, events)
 }
 
@@ -56,6 +58,10 @@ fn command(words: &str) -> Command {
     // Names are part of a program; a test may keep its few for ever.
     let name = words.next().unwrap().to_owned().leak();
     Command::new(name).args(words)
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(' ').collect()
 }
 
 fn text(value: impl Into<String>) -> Value {

@@ -38,8 +38,13 @@ def nodes(redis):
 
 
 async def both(nodes):
+    """Waits until both are ready and know each other."""
     for one in nodes:
-        await is_ready(one)
+
+        async def ask(one=one):
+            return await asyncio.to_thread(one.get, "/ready")
+
+        await eventually(ask, lambda answer: answer[0] == 200 and answer[2]["nodes"] == 2, f"{one.http} is ready and knows the other")
     return nodes
 
 
