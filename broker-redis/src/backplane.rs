@@ -10,24 +10,24 @@ use broker_core::{
     Announcement, Backplane, Capabilities, Keep, LogPage, LogQuery, Publish, PublishFailed, Published, Sink, StatePage, StateQuery, Topic,
     Unavailable,
 };
-use broker_resp::{Command, Link};
+use broker_resp::Command;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    Health, Options,
+    Finding, Health, Options,
     bus::Bus,
     calls::Calls,
     follow::{Follow, Told},
     keys::{InvalidPrefix, Keys},
     listener::Listener,
-    options::Servers as Where,
     probe::{self, Probe},
     publishing::Publishing,
     reading::Reading,
     reports::Reports,
     servers::{Lane, Servers},
+    topology::Topology,
     tops,
 };
 
@@ -50,7 +50,7 @@ pub(crate) struct Inner {
     pub(crate) calls: Arc<Calls>,
     pub(crate) reading: Reading,
     pub(crate) told: Arc<Told>,
-    pub(crate) probe: Arc<Probe>,
+    pub(crate) probe: Probe,
     /// Wakes the look at tops.
     pub(crate) look_now: Notify,
     publishing: Arc<Publishing>,
@@ -66,25 +66,22 @@ impl RedisBackplane {
     /// Outside of a tokio runtime.
     pub fn connect(options: Options) -> Result<Self, InvalidPrefix> {
         let keys = Keys::new(&options.prefix)?;
-        let Where::Standalone(target) = &options.servers else { unimplemented!() };
-        let open = |name: &str| Link::open(target.clone().client_name(format!("broker-{name}")), broker_resp::Options::default());
-        let (publish, _) = open("publish");
-        let (read, _) = open("read");
-        let (bus, events) = open("bus");
-        let servers = Servers::standalone(publish, read);
-        let calls = Arc::new(Calls { keys, durable: options.durable, versions_max: options.versions_max });
+        let topology = Topology::open(&options.servers);
+        let servers = Servers::new(topology.clone());
+        let calls =
+            Arc::new(Calls { keys, durable: options.durable, publish_word: servers.publish_word(), versions_max: options.versions_max });
         let (told, reports, listener) = (Arc::new(Told::default()), Arc::new(Reports::default()), Arc::new(Listener::default()));
         let reading = Reading { servers: servers.clone(), calls: calls.clone(), told: told.clone(), timeout: options.read_timeout };
         let inner = Arc::new(Inner {
             id: format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))).into(),
             publishing: Arc::new(Publishing::new(servers.clone(), calls.clone(), reports.clone(), listener.clone(), &options)),
-            bus: Bus::open(bus, events, options.read_timeout),
+            bus: Bus::open(topology, servers.is_sharded(), options.read_timeout),
             options,
             servers,
             calls,
             reading,
             told,
-            probe: Arc::default(),
+            probe: Probe::default(),
             look_now: Notify::new(),
             reports,
             topics: Mutex::default(),
@@ -98,6 +95,12 @@ impl RedisBackplane {
     /// How Redis is.
     pub fn health(&self) -> Health {
         self.inner.health()
+    }
+
+    /// Looks at how the servers are configured, and whether this broker's user may do what it needs to: for whoever sets them up. Asks each primary
+    /// some ten questions, and waits at most some seconds for each. Cancel-safe.
+    pub async fn check(&self) -> Vec<Finding> {
+        self.inner.check().await
     }
 }
 
@@ -145,7 +148,7 @@ impl Backplane for RedisBackplane {
 
     async fn announce(&self, topic: &Topic, announcement: Announcement) -> Result<(), Unavailable> {
         let group = self.inner.calls.keys.topic(topic);
-        let command = Command::new("PUBLISH").arg(group.channel()).arg(crate::frame::encode_announcement(&announcement));
+        let command = self.inner.servers.message(&group, crate::frame::encode_announcement(&announcement));
         self.inner.servers.call(Lane::Publish, &group, &command, self.inner.options.publish_timeout).await?;
         Ok(())
     }

@@ -24,6 +24,8 @@ const PAGE_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Calls {
     pub(crate) keys: Keys,
     pub(crate) durable: bool,
+    /// The command by which messages are sent: see [`crate::servers::Servers::publish_word`].
+    pub(crate) publish_word: &'static str,
     pub(crate) versions_max: usize,
 }
 
@@ -50,7 +52,7 @@ impl Calls {
             // Fresh in each call: a candidate that was used once must never name another life.
             .arg(Epoch::from_random(getrandom::u64().unwrap_or_else(|_| fastrand::u64(..))).as_str())
             .arg(group.channel())
-            .arg("PUBLISH")
+            .arg(self.publish_word)
             .arg(u8::from(self.durable))
             .arg(millis(positions_ttl(keep)))
             .arg(u8::from(keep.state.is_some()))

@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn who_came_comes_back() {
-        let who = SessionInfo { session: broker_core::SessionId::from_random(7), user: "kim".into(), info: None, topic_info: Some("{}".into()) };
+        let who =
+            SessionInfo { session: broker_core::SessionId::from_random(7), user: "kim".into(), info: None, topic_info: Some("{}".into()) };
         let sent = encode_announcement(&Announcement::Join(who.clone().into()));
         assert_eq!(decode(&sent), Ok(Message::Join(who)));
     }

@@ -29,12 +29,16 @@ pub struct Health {
 impl Inner {
     pub(crate) fn health(&self) -> Health {
         let mut links: Vec<(String, LinkState)> = self.servers.states();
-        links.push(("bus".to_owned(), self.bus.state()));
-        let mut troubles: Vec<String> = links
-            .iter()
-            .filter(|(_, state)| !state.is_connected())
-            .map(|(name, state)| format!("the link for {name} is down: {}", state.trouble().unwrap_or_else(|| "it is connecting".to_owned())))
-            .collect();
+        let ears = self.bus.states();
+        let is_one = ears.len() <= 1;
+        links.extend(ears.into_iter().map(|(server, state)| (if is_one { "bus".to_owned() } else { format!("bus from {server}") }, state)));
+        let down = links.iter().filter(|(_, state)| !state.is_connected()).map(|(name, state)| {
+            format!("the link for {name} is down: {}", state.trouble().unwrap_or_else(|| "it is connecting".to_owned()))
+        });
+        let mut troubles: Vec<String> = self.servers.trouble().into_iter().chain(self.bus.troubles()).chain(down).collect();
+        if links.is_empty() {
+            troubles.push("no server has been spoken to yet".to_owned());
+        }
         if self.probe.is_deaf() {
             troubles.push("the bus is connected, but delivers nothing".to_owned());
         }

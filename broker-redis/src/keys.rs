@@ -2,6 +2,8 @@
 
 use broker_core::Topic;
 
+use crate::topology::slot_of;
+
 /// The names of everything that belongs to one broker; several may share a Redis, each with a prefix of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
@@ -48,6 +50,7 @@ impl Keys {
     }
 
     /// The topic that a channel belongs to; `None`: it is no topic's.
+    #[cfg(test)]
     pub(crate) fn topic_of(&self, channel: &[u8]) -> Option<Topic> {
         let text = std::str::from_utf8(channel).ok()?;
         let tag = text.strip_prefix(&*self.prefix)?.strip_prefix(":{")?.strip_suffix('}')?;
@@ -65,6 +68,11 @@ impl Group {
     /// The channel.
     pub(crate) fn channel(&self) -> &str {
         &self.base
+    }
+
+    /// The slot that all of them are in.
+    pub(crate) fn slot(&self) -> u16 {
+        slot_of(self.base.as_bytes())
     }
 
     /// One key.

@@ -23,13 +23,21 @@
 //! # Where things are
 //!
 //! `backplane` puts the parts together. A publish goes through `publishing` and `lua/publish.lua`, a read through `reading` and `lua/history.lua` or
-//! `lua/state.lua`; all begin with `lua/fence.lua`. What comes goes through `bus` and `follow`. `tops` and `probe` find what did not come.
+//! `lua/state.lua`; all begin with `lua/fence.lua`. What comes goes through `bus` and `follow`. `tops` and `probe` find what did not come. Which server
+//! has what, for one server, Sentinel and Cluster alike, is known by `topology`; calls find their way in `servers`. `checks` looks at how servers are configured.
+//!
+//! # Servers
+//!
+//! One server (Redis 6.2 or later, Valkey), the primary that Sentinel watches, or a cluster (Redis 7.0 or later); see [`Servers`], which is read from a URL.
+//! A primary that is replaced is followed within the time that Sentinel or the cluster take for it: publishes wait for at most
+//! [`Options::publish_timeout`] and are safe to retry with their idempotency key, listeners read what they missed or are told.
 
 mod answers;
 mod backplane;
 mod bus;
 mod calls;
 mod control;
+mod checks;
 mod entry;
 mod failure;
 mod follow;
@@ -48,12 +56,14 @@ mod registry;
 mod reports;
 mod script;
 mod servers;
+mod topology;
 mod tops;
 mod url;
 
 pub use backplane::RedisBackplane;
 pub use broker_resp::LinkState;
 pub use control::{ControlStats, RedisControl};
+pub use checks::{Finding, Severity};
 pub use health::Health;
 pub use keys::InvalidPrefix;
 pub use node::RedisNode;

@@ -11,7 +11,6 @@ use std::{
 };
 
 use broker_core::{Bound, Full, Keep, Publication, Publish, PublishFailed, Published, Topic};
-use broker_resp::Command;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
@@ -71,7 +70,13 @@ impl Waiting {
 }
 
 impl Publishing {
-    pub(crate) fn new(servers: Servers, calls: Arc<Calls>, reports: Arc<Reports>, listener: Arc<Listener>, options: &crate::Options) -> Self {
+    pub(crate) fn new(
+        servers: Servers,
+        calls: Arc<Calls>,
+        reports: Arc<Reports>,
+        listener: Arc<Listener>,
+        options: &crate::Options,
+    ) -> Self {
         Self {
             servers,
             calls,
@@ -174,7 +179,7 @@ impl Publishing {
     async fn send(&self, topic: &Topic, batch: &[Waiting]) -> Result<Vec<Taken>, Failure> {
         let group = self.calls.keys.topic(topic);
         let entries: Vec<Bytes> = batch.iter().map(|waiting| waiting.entry.clone()).collect();
-        let command = Command::new("PUBLISH").arg(group.channel()).arg(frame::encode_unkept(&entries));
+        let command = self.servers.message(&group, frame::encode_unkept(&entries));
         self.servers.call(Lane::Publish, &group, &command, self.timeout).await?;
         Ok(batch.iter().map(|_| Taken::Unkept).collect())
     }

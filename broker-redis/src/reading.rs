@@ -44,7 +44,8 @@ impl Reading {
     async fn try_history(&self, topic: &Topic, query: LogQuery, keep: Keep) -> Result<Option<LogPage>, Unavailable> {
         let group = self.calls.keys.topic(topic);
         let part = self.log_part(&group, query, keep).await?;
-        let mut read = LogRead { topic, told: &self.told, query, page: LogPage { top: part.top, kept_from: 0, publications: Vec::new() }, bytes: 0 };
+        let mut read =
+            LogRead { topic, told: &self.told, query, page: LogPage { top: part.top, kept_from: 0, publications: Vec::new() }, bytes: 0 };
         let mut next = read.add(part);
         while let Some(after) = next {
             let rest = LogQuery { after: Some(after), limit: query.limit.map(|limit| limit - read.page.publications.len()), ..query };
@@ -173,6 +174,7 @@ fn publication(topic: &Topic, logged: &Logged<'_>, top: Position, now_ms: u64) -
     let entry = entry::decode(logged.entry)?;
     let position = Position { offset: logged.offset, epoch: top.epoch };
     let mut publication = entry.into_publication(topic.clone(), Some(position));
-    publication.expires_at = (logged.expires_at_ms > 0).then(|| Instant::now() + Duration::from_millis(logged.expires_at_ms.saturating_sub(now_ms)));
+    publication.expires_at =
+        (logged.expires_at_ms > 0).then(|| Instant::now() + Duration::from_millis(logged.expires_at_ms.saturating_sub(now_ms)));
     Ok(publication)
 }

@@ -6,7 +6,6 @@
 //! `topics / ROUND_MAX + 1` seconds where it does.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -21,6 +20,7 @@ use crate::{
     failure::Failure,
     follow::{Follow, Verdict},
     frame,
+    keys::Group,
     servers::Lane,
 };
 
@@ -73,21 +73,31 @@ fn next(turn: &mut usize, follows: &[Arc<Follow>]) -> Vec<Arc<Follow>> {
 /// Compares; those that are behind.
 async fn look(inner: &Inner, follows: &[Arc<Follow>]) -> Vec<Arc<Follow>> {
     let mut behind = Vec::new();
-    for chunk in follows.chunks(CHUNK) {
-        let known: Vec<&Arc<Follow>> = chunk.iter().filter(|follow| follow.keep().is_some()).collect();
-        let Some(first) = known.first() else { continue };
-        let mut commands = vec![Command::new("INFO").arg("replication")];
-        commands.extend(known.iter().map(|follow| Command::new("HMGET").arg(inner.calls.keys.topic(&follow.topic).key("m")).args(["e", "t", "g"])));
-        let group = inner.calls.keys.topic(&first.topic);
-        let answers = inner.servers.call_many(Lane::Read, &group, &commands, inner.options.read_timeout).await;
-        let mut answers = answers.into_iter();
-        let Some(generation) = answers.next().and_then(Result::ok).and_then(|info| generation(&info, inner.calls.durable)) else { continue };
-        for (follow, answer) in known.into_iter().zip(answers) {
-            match verdict(follow, answer, &generation) {
-                Verdict::Behind => behind.push(follow.clone()),
-                Verdict::Doubtful => ask_the_fence(inner, follow).await,
-                Verdict::Fine | Verdict::Lost => {}
-            }
+    let known = follows.iter().filter(|follow| follow.keep().is_some()).cloned();
+    for (group, part) in inner.servers.by_primary(known, |follow| inner.calls.keys.topic(&follow.topic)) {
+        for chunk in part.chunks(CHUNK) {
+            behind.extend(look_at(inner, &group, chunk).await);
+        }
+    }
+    behind
+}
+
+/// Compares topics of one primary.
+async fn look_at(inner: &Inner, group: &Group, follows: &[Arc<Follow>]) -> Vec<Arc<Follow>> {
+    let mut commands = vec![Command::new("INFO").arg("replication")];
+    commands.extend(
+        follows.iter().map(|follow| Command::new("HMGET").arg(inner.calls.keys.topic(&follow.topic).key("m")).args(["e", "t", "g"])),
+    );
+    let answers = inner.servers.call_many(Lane::Read, group, &commands, inner.options.read_timeout).await;
+    let mut answers = answers.into_iter();
+    let generation = answers.next().and_then(Result::ok).and_then(|info| generation(&info, inner.calls.durable));
+    let Some(generation) = generation else { return Vec::new() };
+    let mut behind = Vec::new();
+    for (follow, answer) in follows.iter().zip(answers) {
+        match verdict(follow, answer, &generation) {
+            Verdict::Behind => behind.push(follow.clone()),
+            Verdict::Doubtful => ask_the_fence(inner, follow).await,
+            Verdict::Fine | Verdict::Lost => {}
         }
     }
     behind
@@ -125,22 +135,19 @@ async fn ask_the_fence(inner: &Inner, follow: &Follow) {
 
 /// What somebody listens to stays, and so do its positions.
 async fn prolong(inner: &Inner) {
-    let mut by_group: HashMap<crate::keys::Group, Vec<Command>> = HashMap::new();
+    let mut commands = Vec::new();
     for follow in inner.follows() {
         let Some(keep) = follow.keep() else { continue };
         let group = inner.calls.keys.topic(&follow.topic);
         let expire = |suffix: &str, ttl: Duration| Command::new("PEXPIRE").arg(group.key(suffix)).arg(ttl.as_millis() as u64);
-        let mut commands = vec![expire("m", calls::positions_ttl(keep))];
+        commands.push((group.clone(), expire("m", calls::positions_ttl(keep))));
         if keep.state.is_some() {
-            commands.extend(["s", "z", "x"].map(|suffix| expire(suffix, rows_ttl(keep))));
+            commands.extend(["s", "z", "x"].map(|suffix| (group.clone(), expire(suffix, rows_ttl(keep)))));
         }
-        by_group.insert(group, commands);
     }
-    let groups: Vec<_> = by_group.into_iter().collect();
-    for chunk in groups.chunks(CHUNK) {
-        let Some((group, _)) = chunk.first() else { continue };
-        let commands: Vec<Command> = chunk.iter().flat_map(|(_, commands)| commands.clone()).collect();
+    while !commands.is_empty() {
+        let chunk = commands.split_off(commands.len().saturating_sub(CHUNK));
         // What could not be prolonged now is in a minute.
-        let _ = inner.servers.call_many(Lane::Read, group, &commands, inner.options.read_timeout).await;
+        let _ = inner.servers.call_each(Lane::Read, chunk, inner.options.read_timeout).await;
     }
 }

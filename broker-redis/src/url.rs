@@ -167,7 +167,9 @@ mod tests {
 
     #[test]
     fn many_servers() {
-        let Ok(Servers::Sentinel { sentinels, primary, server }) = "redis+sentinel://:pw@a,b:26380/mymaster/1".parse() else { panic!("sentinels") };
+        let Ok(Servers::Sentinel { sentinels, primary, server }) = "redis+sentinel://:pw@a,b:26380/mymaster/1".parse() else {
+            panic!("sentinels")
+        };
         assert_eq!(sentinels.iter().map(|target| target.address.to_string()).collect::<Vec<_>>(), ["a:26379", "b:26380"]);
         assert_eq!((primary.as_str(), server.password.as_deref(), server.database), ("mymaster", Some("pw"), 1));
         let Ok(Servers::Cluster(nodes)) = "redis+cluster://a,b:7001".parse() else { panic!("a cluster") };

@@ -1,5 +1,6 @@
 //! The command line: subcommands, flags and their help. What they do lives in `commands`.
 
+mod doctor;
 pub(crate) mod token;
 
 use std::path::PathBuf;
@@ -7,7 +8,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::token::{CreateToken, TokenCommand, TokenText, VerifyToken};
+pub use self::{
+    doctor::Doctor,
+    token::{CreateToken, TokenCommand, TokenText, VerifyToken},
+};
 use crate::{VERSION_AND_COMMIT, config::Inputs};
 
 /// A broker for real-time web applications: pages subscribe over WebSocket, backends publish over HTTP.
@@ -60,6 +64,16 @@ Examples:
   broker check --config staging.toml
   BROKER_SERVER__LISTEN=0.0.0.0:8000 broker check")]
     Check(Settings),
+    /// Look at a running broker, its Redis and all its nodes, and say how to put right what is wrong
+    #[command(after_help = "\
+Exit code 0: nothing is wrong (there may be warnings); 1: something is; 2: the configuration has mistakes.
+
+Examples:
+  broker doctor                                    what broker.toml says, on this machine
+  broker doctor wss://broker.example.com           as clients reach it, through what stands in front
+  broker doctor --redis redis://127.0.0.1:6379 --api-key KEY
+  broker doctor --json                             for programs")]
+    Doctor(Doctor),
     /// Show settings
     #[command(subcommand)]
     Config(ConfigCommand),

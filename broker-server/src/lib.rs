@@ -7,6 +7,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod credentials;
+pub mod doctor;
 pub mod fingerprint;
 pub mod http;
 pub mod logging;

@@ -22,7 +22,9 @@ async fn the_last_message_of_a_burst_is_noticed_within_two_seconds() {
     for _ in 0..5 {
         let number = world.publish(0, &topic()).await;
         witness.reads(number).await;
-        world.nodes[1].proxy.judge_pushes(|push| if matches!(push, Push::Message { channel, .. } if channel.ends_with(b"t:1}")) { Fate::Drop } else { Fate::Pass });
+        world.nodes[1].proxy.judge_pushes(|push| {
+            if matches!(push, Push::Message { channel, .. } if channel.ends_with(b"t:1}")) { Fate::Drop } else { Fate::Pass }
+        });
         let number = world.publish(0, &topic()).await;
         let begun = Instant::now();
         witness.reads(number).await;

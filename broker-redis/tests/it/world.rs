@@ -23,7 +23,12 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// A backplane that has reached its server.
 pub(crate) async fn backplane(target: Target) -> RedisBackplane {
-    let redis = RedisBackplane::connect(Options::new(Servers::Standalone(target))).expect("a legal prefix");
+    backplane_on(Servers::Standalone(target)).await
+}
+
+/// A backplane that has reached its servers.
+pub(crate) async fn backplane_on(servers: Servers) -> RedisBackplane {
+    let redis = RedisBackplane::connect(Options::new(servers)).expect("a legal prefix");
     until("Redis is reached", || redis.health().troubles.is_empty()).await;
     redis
 }
@@ -101,25 +106,32 @@ impl World {
 
     /// Publishes the next number on a node, again and again with the same key until that is answered. The number.
     pub(crate) async fn publish(&self, node: usize, topic: &Topic) -> u64 {
-        let number = self.truth.next.fetch_add(1, Relaxed);
-        let publish = Publish::new(Payload::json(number.to_string())).idempotency_key(number.to_string());
-        let begun = Instant::now();
-        loop {
-            match self.nodes[node].engine.publish(topic, publish.clone()).await {
-                Ok(published) => {
-                    self.truth.name(published.position.expect("it is kept"), number);
-                    return number;
-                }
-                Err(error) => assert!(begun.elapsed() < LONG, "a publish is never taken: {error}"),
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
+        self.truth.publish(&self.nodes[node].engine, topic).await
     }
 
     /// Somebody listens on a node.
     pub(crate) async fn witness(&self, node: usize, topic: &Topic) -> Witness {
         let stream = self.nodes[node].engine.subscribe(topic).expect("it is allowed");
         Witness::new(stream, self.truth.clone(), format!("witness of {topic} on node {node}")).await
+    }
+}
+
+impl Truth {
+    /// Publishes the next number, again and again with the same key until that is answered. The number.
+    pub(crate) async fn publish(&self, engine: &Engine, topic: &Topic) -> u64 {
+        let number = self.next.fetch_add(1, Relaxed);
+        let publish = Publish::new(Payload::json(number.to_string())).idempotency_key(number.to_string());
+        let begun = Instant::now();
+        loop {
+            match engine.publish(topic, publish.clone()).await {
+                Ok(published) => {
+                    self.name(published.position.expect("it is kept"), number);
+                    return number;
+                }
+                Err(error) => assert!(begun.elapsed() < LONG, "a publish is never taken: {error}"),
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -135,7 +147,7 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    async fn new(mut stream: TopicStream, truth: Arc<Truth>, name: String) -> Self {
+    pub(crate) async fn new(mut stream: TopicStream, truth: Arc<Truth>, name: String) -> Self {
         let first = timeout(LONG, stream.next()).await.expect("it is live in time");
         let Some(StreamItem::Live { position: Some(last) }) = first else { panic!("{name} begins with {first:?}") };
         Self { stream, truth, name, last, gaps: Vec::new(), received: 0 }
@@ -144,7 +156,7 @@ impl Witness {
     /// Reads until this number has come, or a gap that it may be in.
     pub(crate) async fn reads(&mut self, number: u64) {
         let name = self.name.clone();
-        timeout(LONG, async { while !self.read_one().await.is_some_and(|read| read >= number) {} }).await.unwrap_or_else(|_| {
+        timeout(LONG, async { while self.read_one().await.is_none_or(|read| read < number) {} }).await.unwrap_or_else(|_| {
             panic!("{name} never gets {number}, it stands at {}", self.last);
         });
     }
@@ -162,7 +174,7 @@ impl Witness {
     }
 
     /// The number of a publication; `None`: a gap.
-    async fn read_one(&mut self) -> Option<u64> {
+    pub(crate) async fn read_one(&mut self) -> Option<u64> {
         match self.stream.next().await.expect("the stream goes on") {
             StreamItem::Publication(publication) => {
                 let position = publication.position.expect("it is kept");
