@@ -24,6 +24,8 @@ pub enum Severity {
     Fine,
     /// It could not be looked at; the text says what is missing.
     Skipped,
+    /// Good to know.
+    Note,
     /// It works, and will cost something one day.
     Warning,
     /// It does not work.
@@ -52,6 +54,7 @@ impl Severity {
         match self {
             Self::Fine => "ok",
             Self::Skipped => "skipped",
+            Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
         }

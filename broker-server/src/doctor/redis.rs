@@ -45,7 +45,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Vec<Finding>) {
     }
     for finding in found {
         let severity = match finding.severity {
-            Found::Note => Severity::Skipped,
+            Found::Note => Severity::Note,
             Found::Warning => Severity::Warning,
             Found::Error => Severity::Error,
         };
