@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import Broker, eventually, token, unique
+from harness import API_KEY, Broker, Proxy, eventually, token, unique
 from redis_server import Redis
 from wire import CentrifugeWire, PlainWire, Refused
 
@@ -172,6 +172,57 @@ class TestWithoutRedis:
         assert (status, answer["error"]["code"]) == (503, 100), answer
         assert int(headers["Retry-After"]) >= 1
         assert time.monotonic() - begun < 3
+
+
+    async def test_one_node_that_is_cut_off_keeps_its_clients_and_hears_afterwards_what_it_missed(self, topic):
+        with Redis() as redis:
+            async with Proxy(redis.port) as proxy:
+                with Broker("--dev", "--redis", f"redis://127.0.0.1:{proxy.port}", "--token-hmac-secret", SECRET_OF_NODES) as cut:
+                    with node(redis) as whole:
+                        await both((cut, whole))
+                        async with await PlainWire.open(cut, topics=[topic]) as plain, await CentrifugeWire.open(cut, topics=[topic]) as centrifuge:
+                            await asyncio.to_thread(whole.publish, topic, {"n": 1})
+                            for wire in (plain, centrifuge):
+                                await wire.hears({"n": 1})
+                            proxy.refuse(True)
+                            proxy.cut()
+                            await eventually(self._status(cut), lambda status: status == 503, "the node that is cut off is not ready")
+                            assert (await self._status(whole)()) == 200
+                            await asyncio.to_thread(whole.publish, topic, {"n": 2})
+                            await self._refuses_in_time(cut, topic)
+                            proxy.refuse(False)
+                            healed_at = time.monotonic()
+                            for wire in (plain, centrifuge):
+                                await wire.hears({"n": 2})
+                                assert wire.heard(topic) == [{"n": 1}, {"n": 2}]
+                                assert not wire.all("gap") and not wire.all("unsubscribed") and not wire.all("closed")
+                            await both((cut, whole))
+                            assert time.monotonic() - healed_at < BACK_MAX
+
+    async def test_topics_without_history_go_on_within_the_node_where_that_is_configured(self, tmp_path):
+        settings = tmp_path / "broker.toml"
+        lines = ["[client]", "anonymous = true", "[default]", 'allow = ["sub", "pub"]', "allow_anonymous = true"]
+        settings.write_text("\n".join(lines) + "\n")
+        with Redis() as redis:
+            for local in (True, False):
+                env = {"BROKER_BACKPLANE__LOCAL_WHEN_DOWN": str(local).lower()}
+                with Broker("--config", str(settings), "--redis", redis.url, "--api-key", API_KEY, api_key=API_KEY, env=env) as broker:
+                    await is_ready(broker)
+                    async with await PlainWire.open(broker, topics=["here"]) as wire:
+                        redis.kill()
+                        await eventually(self._status(broker), lambda status: status == 503, "the node is not ready")
+                        if local:
+                            await asyncio.to_thread(broker.publish, "here", {"n": 1})
+                            await wire.hears({"n": 1})
+                            await wire.subscribe("there")
+                            await asyncio.to_thread(broker.publish, "there", {"n": 2})
+                            await wire.hears({"n": 2})
+                        else:
+                            await self._refuses_in_time(broker, "here")
+                        redis.start()
+                        await is_ready(broker)
+                        await asyncio.to_thread(broker.publish, "here", {"n": 3})
+                        await wire.hears({"n": 3})
 
 
 class TestSettings:
