@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::runtime::Handle;
 
 use crate::{
     Action, Authorizer, Backplane, ByNamespace, CallRequest, ConnectRequest, ControlBus, Disconnected, Engine, Grant, Identity,
@@ -244,6 +244,8 @@ impl EngineBuilder {
     }
 
     /// Is told when a topic, other than a user's own, gets its first listener on this node. In order with `on_vacated`, one call at a time.
+    ///
+    /// Where calls wait behind a slow one, a topic that came and went meanwhile is not told of: the last call about a topic is its present state.
     pub fn on_occupied<F, R>(mut self, hook: F) -> Self
     where
         F: Fn(Topic) -> R + Send + Sync + 'static,
@@ -301,7 +303,6 @@ impl EngineBuilder {
             hears_call: self.hooks.call.is_some(),
             renews: self.hooks.refresh.is_some(),
         };
-        let (occupancy, changes) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(NewHub {
             rules: Arc::new(rules),
             hooks: self.hooks,
@@ -315,7 +316,6 @@ impl EngineBuilder {
             node_name: self.node_name.into(),
             version: self.version,
             settings: self.shared_settings,
-            occupancy,
         }));
         let _guard = runtime.enter();
         let sink: std::sync::Weak<dyn crate::Sink> = Arc::downgrade(&hub) as _;
@@ -325,7 +325,9 @@ impl EngineBuilder {
         start_shards(&runtime, &hub, shards);
         runtime.spawn(Hub::serve_errands(Arc::downgrade(&hub)));
         runtime.spawn(hub.clone().serve_departures());
-        runtime.spawn(tell_occupancy(hub.hooks.clone(), hub.stats.clone(), hub.rules.settings.hook_timeout, changes));
+        if hub.hooks.hear_occupancy() {
+            runtime.spawn(tell_occupancy(hub.clone()));
+        }
         Ok(Engine::from_parts(hub))
     }
 }
@@ -350,17 +352,12 @@ fn start_shards(_runtime: &Handle, hub: &Arc<Hub>, shards: usize) {
 }
 
 /// Tells the application which topics have listeners, one call at a time, so that the last call is the present state.
-async fn tell_occupancy(
-    hooks: Hooks,
-    stats: Arc<crate::Stats>,
-    timeout: std::time::Duration,
-    mut changes: mpsc::UnboundedReceiver<(Topic, bool)>,
-) {
-    while let Some((topic, occupied)) = changes.recv().await {
-        let hook = if occupied { &hooks.occupied } else { &hooks.vacated };
+async fn tell_occupancy(hub: Arc<Hub>) {
+    while let Some((topic, occupied)) = hub.ports.occupancy.next().await {
+        let hook = if occupied { &hub.hooks.occupied } else { &hub.hooks.vacated };
         if let Some(hook) = hook {
             // What went wrong is counted and logged by the guard.
-            let _ = panics::guard(&stats, async { hook(topic).await }, timeout).await;
+            let _ = panics::guard(&hub.stats, async { hook(topic).await }, hub.rules.settings.hook_timeout).await;
         }
     }
 }
@@ -371,6 +368,8 @@ fn check(settings: &Settings) -> Result<(), BuildError> {
         ("pong_timeout", settings.pong_timeout),
         ("connect_timeout", settings.connect_timeout),
         ("hook_timeout", settings.hook_timeout),
+        ("publish_timeout", settings.publish_timeout),
+        ("backplane_timeout", settings.backplane_timeout),
     ];
     for (setting, value) in positive {
         if value.is_zero() {

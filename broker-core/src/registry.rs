@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use crate::{Subject, Tenant, UserId, backplane::Unavailable, unix_ms};
 
+/// A revocation up to a moment that is not longer ago is one of the present: the way to all sessions takes its time.
+const PRESENT: Duration = Duration::from_secs(1);
+
 /// Remembers what the server has said of users and tokens, for all nodes.
 ///
 /// Asked when a session connects, renews or changes its identity. Every implementation passes the suite in [`testing`](crate::testing).
@@ -93,6 +96,16 @@ impl Revocation {
     pub fn tenant(mut self, tenant: Option<Tenant>) -> Self {
         self.tenant = tenant;
         self
+    }
+
+    /// Whether it means the credentials of a session that is here.
+    ///
+    /// Who is here cannot have been let in later than now. A date that says so is of a clock that is ahead, or was when the session came and has been
+    /// set right since; a revocation of the present means such a session too.
+    pub(crate) fn means_session(&self, subject: &Subject, now: SystemTime) -> bool {
+        let is_of_now = now.duration_since(self.before).is_ok_and(|ago| ago <= PRESENT) || self.before >= now;
+        let is_ahead = || is_of_now && subject.issued_at > now && self.clone().before(subject.issued_at).means(subject);
+        self.means(subject) || is_ahead()
     }
 
     /// Whether it means the subject's credentials.

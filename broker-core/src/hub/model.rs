@@ -329,7 +329,6 @@ impl World {
             sink: OnceLock::new(),
             failures_left: Mutex::new(2),
         });
-        let (occupancy, _) = tokio::sync::mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(NewHub {
             rules: Arc::new(rules),
             hooks: Hooks::default(),
@@ -343,7 +342,6 @@ impl World {
             node_name: "model".into(),
             version: "0",
             settings: Vec::new(),
-            occupancy,
         }));
         let sink: Weak<dyn Sink> = Arc::downgrade(&hub) as _;
         bus.start(sink);

@@ -209,7 +209,8 @@ impl Shard {
             }
             Revoked::Token(_) | Revoked::Group(_) => self.whose.sessions.values().copied().collect(),
         };
-        let is_meant = |slot: &u32| self.connected(*slot).is_some_and(|conn| revocation.means(conn.session.subject()));
+        let now = SystemTime::now();
+        let is_meant = |slot: &u32| self.connected(*slot).is_some_and(|conn| revocation.means_session(conn.session.subject(), now));
         slots.into_iter().filter(is_meant).map(|slot| self.at(slot)).collect()
     }
 

@@ -90,9 +90,9 @@ impl Asked {
         matches!(self.waiting.nodes.lock().get(node), Some(Said::Whole(_) | Said::Refused(_)))
     }
 
-    /// What was answered, and the nodes that said why they do not.
-    pub(super) fn finish(self) -> (HashMap<Arc<str>, ControlAnswer>, Vec<(Arc<str>, Box<str>)>) {
-        let (mut answers, mut refusals) = (HashMap::new(), Vec::new());
+    /// What was answered, and why others do not.
+    pub(super) fn finish(self) -> Finished {
+        let Finished { mut answers, mut refusals } = Finished::default();
         for (node, said) in self.waiting.nodes.lock().drain() {
             match said {
                 Said::Whole(answer) => _ = answers.insert(node, answer),
@@ -100,8 +100,17 @@ impl Asked {
                 Said::Parts(..) => {}
             }
         }
-        (answers, refusals)
+        Finished { answers, refusals }
     }
+}
+
+/// What became of a question.
+#[derive(Default)]
+pub(super) struct Finished {
+    /// By the node that answered.
+    pub(super) answers: HashMap<Arc<str>, ControlAnswer>,
+    /// Nodes that do not answer, with the reason that they gave.
+    pub(super) refusals: Vec<(Arc<str>, Box<str>)>,
 }
 
 impl Drop for Asked {

@@ -2,8 +2,8 @@
 //!
 //! # Format
 //! `version kind id(8) length(1) node`, then what the kind brings. This head is the same in every version, so that a node can tell another
-//! one that it does not understand it. Version 1: kind 1 is a question: MessagePack with names. Kind 2 is a part of an answer:
-//! `part(2) parts(2)`, MessagePack. Kind 3 says why there is no answer: text. Numbers are big-endian.
+//! one that it does not understand it. Version 1: kind 1 is a question: `MessagePack` with names. Kind 2 is a part of an answer:
+//! `part(2) parts(2)`, `MessagePack`. Kind 3 says why there is no answer: text. Numbers are big-endian.
 //!
 //! A change that an older node would read otherwise than it is meant takes another version; what it may leave out does not.
 
@@ -140,8 +140,12 @@ fn begin(kind: u8, head: &Head, body_len: usize) -> BytesMut {
 
 fn split(answer: ControlAnswer) -> Vec<ControlAnswer> {
     match answer {
-        ControlAnswer::Sessions(all) if all.len() > PART_LEN => all.chunks(PART_LEN).map(|part| ControlAnswer::Sessions(part.to_vec())).collect(),
-        ControlAnswer::Topics(all) if all.len() > PART_LEN => all.chunks(PART_LEN).map(|part| ControlAnswer::Topics(part.to_vec())).collect(),
+        ControlAnswer::Sessions(all) if all.len() > PART_LEN => {
+            all.chunks(PART_LEN).map(|part| ControlAnswer::Sessions(part.to_vec())).collect()
+        }
+        ControlAnswer::Topics(all) if all.len() > PART_LEN => {
+            all.chunks(PART_LEN).map(|part| ControlAnswer::Topics(part.to_vec())).collect()
+        }
         ControlAnswer::Groups(all) => {
             let pieces = all.into_iter().flat_map(|(topic, users)| {
                 let parts: Vec<_> = users.chunks(PART_LEN).map(|part| (topic.clone(), part.to_vec())).collect();

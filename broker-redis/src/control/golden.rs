@@ -6,8 +6,8 @@ use std::{
 };
 
 use broker_core::{
-    Act, Capability, ControlAnswer, ControlQuestion, Identity, NodeInfo, Payload, Publish, Revocation, Revoked, ServerSubscription, SessionId,
-    SessionReport, Since, Target, Topic, TopicCount, Verbs, Version,
+    Act, Capability, ControlAnswer, ControlQuestion, Identity, NodeInfo, Payload, Publish, Revocation, Revoked, ServerSubscription,
+    SessionId, SessionReport, Since, Target, Topic, TopicCount, Verbs, Version,
 };
 use bytes::Bytes;
 
@@ -49,10 +49,16 @@ fn questions() -> Vec<(&'static str, ControlQuestion)> {
     let mut publish = Publish::new(Payload::binary(&b"\x00\xff"[..])).key("k").idempotency_key("i");
     publish.version = Some(Box::new(Version::new(3).epoch("e")));
     let everybody = Target::any([Target::user("ann"), Target::Topic(topic("group:ward"))]).except([Target::Session(session())]);
-    let disconnect =
-        Act::Disconnect { code: 4001, reason: "out".into(), reconnect_after: Some(Duration::from_millis(1500)), whitelist: vec![session()] };
-    let subscribe =
-        Act::Subscribe { subscription: ServerSubscription::new(topic("t:1")), since: Some(Since::Position("7@e1".parse().expect("a position"))) };
+    let disconnect = Act::Disconnect {
+        code: 4001,
+        reason: "out".into(),
+        reconnect_after: Some(Duration::from_millis(1500)),
+        whitelist: vec![session()],
+    };
+    let subscribe = Act::Subscribe {
+        subscription: ServerSubscription::new(topic("t:1")),
+        since: Some(Since::Position("7@e1".parse().expect("a position"))),
+    };
     let act = |act| ControlQuestion::Act(Target::User { user: "ann".into(), tenant: Some(tenant()) }, act);
     vec![
         ("info", ControlQuestion::Info),
@@ -82,7 +88,8 @@ fn answers() -> Vec<(&'static str, ControlAnswer)> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |four: u8| char::from_digit(u32::from(four), 16).expect("four bits");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn golden(name: &str) -> Vec<u8> {
@@ -133,7 +140,10 @@ fn another_version_is_told_apart_from_nonsense() {
     let mut newer = golden("info");
     newer[0] = 2;
     let error = envelope::read(&newer).expect_err("another version");
-    assert!(matches!(error, envelope::Unreadable::NotUnderstood { ref head, is_question: true, version: 2, .. } if *head == self::head()), "{error}");
+    assert!(
+        matches!(error, envelope::Unreadable::NotUnderstood { ref head, is_question: true, version: 2, .. } if *head == self::head()),
+        "{error}"
+    );
     let mut unknown = golden("refusal");
     unknown[1] = 9;
     assert!(matches!(envelope::read(&unknown), Err(envelope::Unreadable::NotUnderstood { is_question: false, version: 1, .. })));

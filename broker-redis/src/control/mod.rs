@@ -29,7 +29,7 @@ use tokio::{
 
 pub(crate) use self::catch_up::CatchUp;
 use self::{
-    asking::{Asked, Asking},
+    asking::{Asked, Asking, Finished},
     envelope::{Body, Head, Question, Unreadable},
     seen::{Seen, Verdict},
 };
@@ -251,7 +251,7 @@ impl Inner {
 
     /// The answers that came, and the nodes that are known and gave none.
     fn gather(asked: Asked, known: &[crate::nodes::Asked]) -> (Vec<ControlAnswer>, Vec<Arc<str>>) {
-        let (mut answers, refusals) = asked.finish();
+        let Finished { mut answers, refusals } = asked.finish();
         for (node, why) in refusals {
             tracing::warn!(%node, %why, "a node did not do what all were asked");
         }

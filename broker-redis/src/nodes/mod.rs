@@ -1,21 +1,20 @@
-//! Which nodes there are: each holds a lease by saying that it is there, and learns of the others with the same call. What nodes ask each
-//! other lives in `control`; what belongs to a node that has ended is cleared away by `presence`.
+//! Which nodes there are. How a node holds its lease, and learns of the others by that, lives in `lease`; what nodes ask each other, in `control`; what belongs to a node that has ended is cleared away by `presence`.
 //!
 //! A node's entries belong to its *owner*: a name that it makes anew whenever its lease was lost or the data is of another life. So whoever
 //! clears away what a lost owner has said never touches what the node says afterwards.
 
+mod lease;
 mod scripts;
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use broker_core::unix_ms;
-use broker_resp::Value;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
@@ -64,7 +63,13 @@ impl AboutNode {
     /// A node that starts now, with an id of its own.
     pub fn new(name: &str, version: &str, settings: &str) -> Self {
         let id = broker_core::SessionId::from_random(fastrand::u128(..)).to_string();
-        Self { id: id.into(), name: name.into(), version: version.into(), started_at_ms: unix_ms(SystemTime::now()), settings: settings.into() }
+        Self {
+            id: id.into(),
+            name: name.into(),
+            version: version.into(),
+            started_at_ms: unix_ms(SystemTime::now()),
+            settings: settings.into(),
+        }
     }
 }
 
@@ -76,6 +81,8 @@ pub struct KnownNode {
     pub about: AboutNode,
     /// Whether its lease is over, without a goodbye.
     pub is_lost: bool,
+    /// It was known before the data was lost, and has not said again that it is there.
+    pub(crate) is_carried: bool,
     /// Under which name its entries are.
     pub(crate) owner: Arc<str>,
 }
@@ -113,6 +120,8 @@ pub(crate) struct View {
     pub(crate) nodes: Arc<[KnownNode]>,
     /// Calls that were answered.
     pub(crate) beats: u64,
+    /// The life of the data that the last answer was of.
+    pub(crate) life: Option<Arc<str>>,
     /// Why the last call failed.
     pub(crate) trouble: Option<Arc<str>>,
 }
@@ -143,13 +152,6 @@ struct Inner {
     renews: AtomicBool,
 }
 
-/// What the heartbeat's task alone knows.
-struct Lease {
-    begins: bool,
-    life: Option<Arc<str>>,
-    held_until: Instant,
-}
-
 impl Nodes {
     /// The names of what nodes share. Topics hold no such space, so none has the same.
     pub(crate) fn group(keys: &Keys) -> Group {
@@ -165,6 +167,7 @@ impl Nodes {
             fresh: Fresh::Start,
             nodes: Arc::new([]),
             beats: 0,
+            life: None,
             trouble: None,
         };
         let inner = Arc::new(Inner {
@@ -177,7 +180,7 @@ impl Nodes {
             gone: AtomicBool::new(false),
             renews: AtomicBool::new(false),
         });
-        tokio::spawn(beat(Arc::downgrade(&inner)));
+        tokio::spawn(lease::beat(Arc::downgrade(&inner)));
         Self { inner }
     }
 
@@ -219,16 +222,24 @@ impl Nodes {
     /// Sends a question to the others, and answers which nodes are known in that moment; this one is left out.
     pub(crate) async fn ask(&self, channel: &str, question: &[u8], timeout: Duration) -> Result<Vec<Asked>, Failure> {
         let inner = &self.inner;
-        let call = |_| scripts::ASK.call([inner.group.key("ends")]).arg(channel).arg(question).arg("PUBLISH");
+        let call = |_| scripts::ASK.call(["ends", "life"].map(|suffix| inner.group.key(suffix))).arg(channel).arg(question).arg("PUBLISH");
         let answer = inner.servers.eval_until(Lane::Publish, &inner.group, &scripts::ASK, call, timeout).await?;
         let values = answer.values().ok_or(UNEXPECTED)?;
-        let (now, known) = values.split_first().ok_or(UNEXPECTED)?;
-        let now = now.integer().ok_or(UNEXPECTED)?;
+        let [life, now, known @ ..] = values else { return Err(UNEXPECTED) };
+        let (life, now) = (life.text().ok_or(UNEXPECTED)?, now.integer().ok_or(UNEXPECTED)?);
         let mut asked = Vec::with_capacity(known.len() / 2);
         for node in known.chunks_exact(2) {
             let (id, end) = (node[0].text().ok_or(UNEXPECTED)?, node[1].integer().ok_or(UNEXPECTED)?);
             if *id != *inner.about.id {
                 asked.push(Asked { id: id.into(), is_lost: end <= now });
+            }
+        }
+        // After a loss of data Redis knows only who has spoken since.
+        let view = inner.view.borrow();
+        let is_other_life = life.is_empty() || view.life.as_ref().is_some_and(|known| !known.starts_with(life));
+        for node in view.nodes.iter().filter(|node| node.is_carried || is_other_life) {
+            if node.about.id != inner.about.id && !asked.iter().any(|asked| asked.id == node.about.id) {
+                asked.push(Asked { id: node.about.id.clone(), is_lost: node.is_lost });
             }
         }
         Ok(asked)
@@ -262,137 +273,8 @@ impl Nodes {
     }
 }
 
-/// How soon a node that could not say that it is there tries again.
-const RETRY_INTERVAL: Duration = Duration::from_millis(250);
-
 const UNEXPECTED: Failure = Failure::Unexpected("nodes without their leases");
 
 fn new_owner() -> Arc<str> {
     broker_core::Epoch::from_random(fastrand::u64(..)).as_str().into()
-}
-
-/// Says that the node is there, until nobody holds it or it has said goodbye.
-async fn beat(inner: Weak<Inner>) {
-    let mut lease = Lease { begins: true, life: None, held_until: Instant::now() };
-    loop {
-        let Some(node) = inner.upgrade() else { return };
-        if node.gone.load(Ordering::Acquire) {
-            return;
-        }
-        node.say(&mut lease).await;
-        let is_in_trouble = node.view.borrow().trouble.is_some();
-        let interval = if is_in_trouble { node.options.heartbeat_interval.min(RETRY_INTERVAL) } else { node.options.heartbeat_interval };
-        // Where the node is dropped meanwhile, the next look finds it gone.
-        let _ = tokio::time::timeout(interval, node.wake.notified()).await;
-    }
-}
-
-impl Inner {
-    /// A call that takes longer than the time between two is of no use.
-    fn timeout(&self) -> Duration {
-        self.options.heartbeat_interval.max(Duration::from_millis(200))
-    }
-
-    async fn say(&self, lease: &mut Lease) {
-        let asked_at = Instant::now();
-        if self.renews.swap(false, Ordering::AcqRel) {
-            self.renew(Fresh::LeaseLost);
-            lease.begins = true;
-        }
-        let mut answer = self.call(lease.begins).await;
-        if let Ok(said) = &answer {
-            let is_same_life = lease.life.as_ref().is_none_or(|life| *life == said.life);
-            let is_gone = self.gone.load(Ordering::Acquire);
-            if is_gone {
-                return;
-            }
-            if !said.is_held || !is_same_life {
-                let fresh = if is_same_life { Fresh::LeaseLost } else { Fresh::DataLost };
-                self.renew(fresh);
-                answer = self.call(true).await;
-            }
-        }
-        match answer {
-            Ok(said) => {
-                lease.begins = false;
-                lease.held_until = asked_at + self.options.lease;
-                lease.life = Some(said.life);
-                self.view.send_modify(|view| {
-                    view.standing = Standing::Here;
-                    view.nodes = said.nodes.into();
-                    view.beats += 1;
-                    view.trouble = None;
-                });
-            }
-            Err(failure) => {
-                // Whether it was done is not known: where it was, the next call finds the lease; where not, it begins one.
-                lease.begins |= self.view.borrow().standing == Standing::Joining;
-                let is_over = Instant::now() >= lease.held_until;
-                tracing::warn!(%failure, lease_is_over = is_over, "this node could not say that it is there");
-                self.view.send_modify(|view| {
-                    if is_over && view.standing == Standing::Here {
-                        view.standing = Standing::CutOff;
-                    }
-                    view.trouble = Some(failure.to_string().into());
-                });
-            }
-        }
-    }
-
-    fn renew(&self, fresh: Fresh) {
-        match fresh {
-            Fresh::DataLost => tracing::warn!("what Redis knows is of another life, this node says again what it has said"),
-            _ => tracing::warn!("this node's lease was over, it says again what it has said"),
-        }
-        self.view.send_modify(|view| {
-            view.owner = new_owner();
-            view.fresh = fresh;
-        });
-    }
-
-    async fn call(&self, begins: bool) -> Result<Said, Failure> {
-        let about = rmp_serde::to_vec_named(&self.about).map_err(|_| Failure::Unexpected("a node that cannot be written"))?;
-        let owner = self.view.borrow().owner.clone();
-        let candidate = new_owner();
-        let keys = ["ends", "about", "current", "owners", "life"].map(|suffix| self.group.key(suffix));
-        let call = scripts::BEAT
-            .call(keys)
-            .arg(&*self.about.id)
-            .arg(self.options.lease.as_millis() as u64)
-            .arg(self.options.lost_for.as_millis() as u64)
-            .arg(about)
-            .arg(&*owner)
-            .arg(&*candidate)
-            .arg(u8::from(begins));
-        let answer = self.servers.eval(Lane::Publish, &self.group, &scripts::BEAT, &call, self.timeout()).await?;
-        Said::read(&answer).ok_or(UNEXPECTED)
-    }
-}
-
-/// What is answered to a node that says that it is there.
-struct Said {
-    is_held: bool,
-    life: Arc<str>,
-    nodes: Vec<KnownNode>,
-}
-
-impl Said {
-    fn read(answer: &Value) -> Option<Self> {
-        let [is_held, life, now, nodes] = answer.values()? else { return None };
-        let now = now.integer()?;
-        let mut known = Vec::new();
-        for node in nodes.values()?.chunks_exact(4) {
-            let (id, owner) = (node[0].text()?, node[2].text()?);
-            // A node of another version may say other things of itself; that it is there holds nevertheless.
-            let about = rmp_serde::from_slice(node[3].bytes()?).unwrap_or_else(|_| AboutNode {
-                id: id.into(),
-                name: "".into(),
-                version: "".into(),
-                started_at_ms: 0,
-                settings: "".into(),
-            });
-            known.push(KnownNode { about, is_lost: node[1].integer()? <= now, owner: owner.into() });
-        }
-        Some(Self { is_held: is_held.integer()? == 1, life: life.text()?.into(), nodes: known })
-    }
 }

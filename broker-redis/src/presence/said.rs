@@ -18,13 +18,18 @@ pub(super) struct Said {
     state: Mutex<State>,
 }
 
+/// A session in a topic.
+type InTopic = (Topic, SessionId);
+/// Who a session was, where that is known.
+type Who = Option<Arc<SessionInfo>>;
+
 #[derive(Default)]
 struct State {
     topics: HashMap<Topic, Sessions>,
     /// Topics of which Redis may know something else than was said.
     doubtful: HashSet<Topic>,
     /// Sessions that listen no more, of which Redis may not know it.
-    gone: HashMap<(Topic, SessionId), Option<Arc<SessionInfo>>>,
+    gone: HashMap<InTopic, Who>,
     overflowed: bool,
 }
 
@@ -69,7 +74,7 @@ impl Said {
     }
 
     /// Redis may not know that a session went.
-    pub(super) fn doubt_removal(&self, topic: &Topic, session: SessionId, who: Option<Arc<SessionInfo>>) {
+    pub(super) fn doubt_removal(&self, topic: &Topic, session: SessionId, who: Who) {
         let mut state = self.state.lock();
         if state.gone.len() < GONE_MAX {
             state.gone.insert((topic.clone(), session), who);
@@ -82,7 +87,7 @@ impl Said {
         mem::take(&mut self.state.lock().doubtful).into_iter().collect()
     }
 
-    pub(super) fn take_gone(&self) -> Vec<((Topic, SessionId), Option<Arc<SessionInfo>>)> {
+    pub(super) fn take_gone(&self) -> Vec<(InTopic, Who)> {
         mem::take(&mut self.state.lock().gone).into_iter().collect()
     }
 

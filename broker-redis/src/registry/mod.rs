@@ -58,15 +58,16 @@ impl RedisRegistry {
         let answer = self.servers.eval(Lane::Read, &self.revocations, &scripts::SINCE, &call, self.timeout).await?;
         let unexpected = Failure::Unexpected("no log of revocations");
         let Some([life, number, last, entries]) = answer.values() else { return Err(unexpected) };
-        let (Some(life), Some(number), Some(last), Some(entries)) = (life.text(), number.integer(), last.integer(), entries.values()) else {
+        let (Some(life), Some(number), Some(last), Some(entries)) = (life.text(), number.integer(), last.integer(), entries.values())
+        else {
             return Err(unexpected);
         };
-        let read = |entry: &Value| match entry.bytes().map(|bytes| rmp_serde::from_slice::<Revocation>(bytes)) {
-            Some(Ok(revocation)) => Some(revocation),
-            _ => {
+        let read = |entry: &Value| {
+            let read = entry.bytes().and_then(|bytes| rmp_serde::from_slice::<Revocation>(bytes).ok());
+            if read.is_none() {
                 tracing::error!("a revocation was written in a way that this node does not understand, it is not done here");
-                None
             }
+            read
         };
         let revocations = entries.iter().filter_map(read).collect();
         Ok(Page { seen: Seen { life: life.into(), number: number as u64 }, revocations, is_last: number >= last })

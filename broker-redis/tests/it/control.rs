@@ -20,7 +20,7 @@ fn topic(name: &str) -> Topic {
 
 fn silent(error: ControlError) -> Vec<String> {
     match error {
-        ControlError::Silent { nodes, .. } => nodes.iter().map(|node| node.to_string()).collect(),
+        ControlError::Silent { nodes, .. } => nodes.iter().map(ToString::to_string).collect(),
         ControlError::Refused(refusal) => panic!("refused: {}", refusal.message),
         other => panic!("{other}"),
     }
@@ -108,7 +108,9 @@ async fn a_question_or_an_answer_that_the_bus_loses_is_repeated_and_done_once() 
     for node in [&two.b, &two.a] {
         let lost = Mutex::new(false);
         node.proxy.judge_pushes(move |push| match push {
-            Push::Message { channel, .. } if channel.windows(9).any(|name| name == b"the nodes") && !std::mem::replace(&mut *lost.lock(), true) => {
+            Push::Message { channel, .. }
+                if channel.windows(9).any(|name| name == b"the nodes") && !std::mem::replace(&mut *lost.lock(), true) =>
+            {
                 Fate::Drop
             }
             _ => Fate::Pass,
@@ -120,6 +122,26 @@ async fn a_question_or_an_answer_that_the_bus_loses_is_repeated_and_done_once() 
     // Whatever comes twice comes before the answer to this.
     assert_eq!(two.a.engine.sessions(Target::user("ris1")).disconnect(4001, "out").await.expect("all answer"), 1);
     assert_eq!(reads(&mut client, "finished").await, ["closed ordered", "finished"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_node_is_forgotten_when_redis_has_lost_its_data() {
+    let two = Two::new().await;
+    let _client = two.b.client("ris1").await;
+    two.server.call(&Command::new("FLUSHALL")).await;
+    loop {
+        assert_eq!(two.a.engine.sessions(Target::user("ris1")).count().await.expect("all answer"), 1);
+        let known = two.server.call(&Command::new("ZCARD").arg("broker:{the nodes}:ends")).await;
+        if known.integer() == Some(2) {
+            break;
+        }
+    }
+    two.server.call(&Command::new("FLUSHALL")).await;
+    two.b.cut();
+    for _ in 0..2 {
+        let error = two.a.engine.sessions(Target::user("ris1")).count().await.expect_err("B does not answer");
+        assert_eq!(silent(error), [two.b.id().to_string()]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,14 +173,15 @@ async fn a_question_of_another_version_is_counted_and_answered() {
     let node = Fellow::new(&server, "a").await;
     let (link, mut events) = Link::open(server.target(), Options::default());
     link.connected(Duration::from_secs(10)).await.expect("it connects");
-    link.send(&[Command::new("SUBSCRIBE").arg("broker:{the nodes}:z")], Duration::from_secs(10)).await[0].clone().expect("it is subscribed");
+    link.send(&[Command::new("SUBSCRIBE").arg("broker:{the nodes}:z")], Duration::from_secs(10)).await[0]
+        .clone()
+        .expect("it is subscribed");
     let before = node.node.control().stats().not_understood;
     let question = b"\x09\x01\x00\x00\x00\x00\x00\x00\x00\x05\x01zwhatever";
     server.call(&Command::new("PUBLISH").arg("broker:{the nodes}").arg(&question[..])).await;
     let answer = loop {
-        match events.next().await.expect("the link goes on") {
-            Event::Push(Push::Message { payload, .. }) => break payload,
-            _ => {}
+        if let Event::Push(Push::Message { payload, .. }) = events.next().await.expect("the link goes on") {
+            break payload;
         }
     };
     assert_eq!(answer[..10], *b"\x01\x03\x00\x00\x00\x00\x00\x00\x00\x05");

@@ -10,4 +10,6 @@ mod network;
 mod nodes;
 mod presence;
 mod sentinel;
+mod nodes;
+mod presence;
 mod world;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker_core::{Engine, Identity, Namespace, Refusal, Topic, testing::Client, testing::LineProtocol};
-use broker_redis::{AboutNode, NodeOptions, RedisBackplane, RedisNode, Standing};
+use broker_redis::{AboutNode, NodeOptions, RedisNode, Standing};
 use broker_resp::testing::{Proxy, Server};
 use tokio::time::timeout;
 
@@ -12,7 +12,6 @@ use crate::world::{LONG, backplane, until};
 /// One node.
 pub(crate) struct Fellow {
     pub(crate) engine: Engine,
-    pub(crate) redis: RedisBackplane,
     pub(crate) node: RedisNode,
     pub(crate) proxy: Proxy,
 }
@@ -43,7 +42,7 @@ impl Fellow {
         let engine = Engine::builder()
             .node_id(node.about().id.clone())
             .node(name, "1.0.0")
-            .backplane(Arc::new(redis.clone()))
+            .backplane(Arc::new(redis))
             .control(node.control())
             .presence(node.presence())
             .registry(node.registry())
@@ -57,7 +56,7 @@ impl Fellow {
             .build()
             .expect("it starts");
         until("the node is there", || node.is_back()).await;
-        Self { engine, redis, node, proxy }
+        Self { engine, node, proxy }
     }
 
     pub(crate) fn id(&self) -> Arc<str> {
@@ -105,9 +104,8 @@ impl Fellow {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if timeout(LONG, waits).await.is_err() {
-            panic!("not {users:?}, but {:?}", self.users(topic).await);
-        }
+        let are_seen = timeout(LONG, waits).await.is_ok();
+        assert!(are_seen, "not {users:?}, but {:?}", self.users(topic).await);
     }
 }
 

@@ -23,9 +23,13 @@ pub struct Backplane {
     pub prefix: Option<String>,
     /// Certificates that sign those of the servers, PEM. Default: those of the system.
     pub ca: Option<PathBuf>,
-    /// How long a publish may take. Default: 2 s.
+    /// Time to take a publish. 100 ms to 5 min. Default: 10 s.
     pub publish_timeout: Duration,
-    /// How long a read may take. Default: 2 s.
+    /// Time for everything else. 100 ms to 5 min. Default: 5 s.
+    pub timeout: Duration,
+    /// How long Redis may take to take a publish. Default: 2 s.
+    pub write_timeout: Duration,
+    /// How long Redis may take to read. Default: 2 s.
     pub read_timeout: Duration,
     /// Bytes of publishes that may wait for Redis. Default: 64 MiB.
     pub publish_queue_max: usize,
@@ -56,7 +60,9 @@ impl Default for Backplane {
             url: None,
             prefix: Some(redis.prefix),
             ca: None,
-            publish_timeout: redis.publish_timeout,
+            publish_timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            write_timeout: redis.publish_timeout,
             read_timeout: redis.read_timeout,
             publish_queue_max: redis.publish_queue_max,
             durable: redis.durable,
@@ -82,8 +88,9 @@ impl Backplane {
         if let Some(prefix) = &self.prefix {
             redis.prefix.clone_from(prefix);
         }
-        redis.publish_timeout = self.publish_timeout;
-        redis.read_timeout = self.read_timeout;
+        // Redis says better than the engine what took too long.
+        redis.publish_timeout = self.write_timeout.min(self.publish_timeout);
+        redis.read_timeout = self.read_timeout.min(self.timeout);
         redis.publish_queue_max = self.publish_queue_max;
         redis.durable = self.durable;
         redis.local_when_down = self.local_when_down;
@@ -99,6 +106,17 @@ impl Backplane {
                 "kind",
                 "\"memory\": one node, history ends with the process. \"redis\": many nodes, history in Redis or Valkey; a url alone means it.",
                 &mut choice(&mut self.kind, &[("memory", BackplaneKind::Memory), ("redis", BackplaneKind::Redis)], &[]),
+            );
+            let times = Duration::from_millis(100)..=Duration::from_secs(300);
+            keys.key(
+                "publish_timeout",
+                "Time that a publish may take; then the publisher is told to try again.",
+                &mut duration(&mut self.publish_timeout, times.clone()),
+            );
+            keys.key(
+                "timeout",
+                "Time that everything else may take, presence included; then it has failed, and is repeated or refused for now.",
+                &mut duration(&mut self.timeout, times),
             );
             keys.key(
                 "url",
@@ -123,13 +141,13 @@ impl Backplane {
     fn visit_bounds(&mut self, keys: &mut dyn Visitor) {
         let timeouts = Duration::from_millis(50)..=Duration::from_secs(20);
         keys.key(
-            "publish_timeout",
-            "How long a publish may take before it fails, all its tries together.",
-            &mut duration(&mut self.publish_timeout, timeouts.clone()),
+            "write_timeout",
+            "How long Redis may take to take a publish, all tries together; then the publish has failed.",
+            &mut duration(&mut self.write_timeout, timeouts.clone()),
         );
         keys.key(
             "read_timeout",
-            "How long a read of history, state or presence may take before it fails.",
+            "How long Redis may take to read a history, a state or who is present; then it has failed.",
             &mut duration(&mut self.read_timeout, timeouts),
         );
         keys.key(

@@ -200,7 +200,7 @@ impl Cautions<'_> {
     fn backplane(&mut self) {
         let backplane = &self.config.backplane;
         if backplane.kind == BackplaneKind::Memory {
-            for key in ["url", "ca", "durable", "local_when_down"].map(|key| format!("backplane.{key}")) {
+            for key in ["url", "ca"].map(|key| format!("backplane.{key}")) {
                 if self.is_set(&key) {
                     let warning = Mistake::new(self.origin(&key), format!("`{key}` has no effect: `backplane.kind` is \"memory\""));
                     self.warning(warning.help("set kind = \"redis\", or remove it"));

@@ -35,7 +35,7 @@ error: unknown key `colour` in [backplane]
    |
  2 | colour = 1
    | ^^^^^^
-   = known here: `ca`, `durable`, `kind`, `local_when_down`, `prefix`, `publish_queue_max`, `publish_timeout`, `read_timeout`, `url` or `versions_max`
+   = known here: `ca`, `durable`, `kind`, `local_when_down`, `prefix`, `publish_queue_max`, `publish_timeout`, `read_timeout`, `timeout`, `url`, `versions_max` or `write_timeout`
 ",
     );
     check(
