@@ -53,6 +53,11 @@ pub trait Backplane: Send + Sync + 'static {
     fn kept(&self) -> Kept {
         Kept::default()
     }
+
+    /// What keeps it from doing all of this at the moment, in words for whoever operates the node; empty: nothing. Answers at once.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Where a backplane delivers. Synchronous: called in the order of each topic's log, may be called under a lock of the backplane.
@@ -82,6 +87,8 @@ pub struct Capabilities {
     pub reliable: bool,
     /// Interest may name patterns.
     pub patterns: bool,
+    /// Other nodes share it: a position that one of them gave out means the same on every other.
+    pub shared: bool,
 }
 
 impl Capabilities {
@@ -99,6 +106,12 @@ impl Capabilities {
     /// Keeps state.
     pub fn state(mut self) -> Self {
         self.state = true;
+        self
+    }
+
+    /// Is shared with other nodes.
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
         self
     }
 

@@ -31,6 +31,7 @@ pub struct EngineBuilder {
     node_id: Option<Arc<str>>,
     node_name: String,
     version: &'static str,
+    shared_settings: Vec<(Box<str>, Box<str>)>,
 }
 
 /// Why an engine was not started.
@@ -68,6 +69,7 @@ impl EngineBuilder {
             node_id: None,
             node_name: "broker".to_owned(),
             version: env!("CARGO_PKG_VERSION"),
+            shared_settings: Vec::new(),
         }
     }
 
@@ -159,6 +161,13 @@ impl EngineBuilder {
     pub fn node(mut self, name: impl Into<String>, version: &'static str) -> Self {
         self.node_name = name.into();
         self.version = version;
+        self
+    }
+
+    /// Tells fingerprints of the settings that must be the same on all nodes: name and fingerprint. Other nodes' operators see both, so a fingerprint
+    /// must not give its setting away.
+    pub fn shared_settings(mut self, fingerprints: Vec<(Box<str>, Box<str>)>) -> Self {
+        self.shared_settings = fingerprints;
         self
     }
 
@@ -306,6 +315,7 @@ impl EngineBuilder {
             node_id: self.node_id.unwrap_or_else(|| SessionId::from_random(fastrand::u128(..)).to_string().into()),
             node_name: self.node_name.into(),
             version: self.version,
+            settings: self.shared_settings,
         }));
         let _guard = runtime.enter();
         let sink: std::sync::Weak<dyn crate::Sink> = Arc::downgrade(&hub) as _;

@@ -17,6 +17,16 @@ pub trait ControlBus: Send + Sync + 'static {
     /// Begins to hand what other nodes ask to `node`. Called once. The node goes when the engine's last handle does.
     fn start(&self, node: Weak<dyn ControlNode>);
 
+    /// The nodes that are known, this one too, by their ids; empty: there is only this one. Answers at once.
+    fn known_nodes(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    /// What keeps this node from being one with the others at the moment, in words for whoever operates it; empty: nothing. Answers at once.
+    fn troubles(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Asks every node, this one included, and waits at most `deadline` for their answers.
     async fn ask(&self, question: ControlQuestion, deadline: Duration) -> ControlAnswers;
 }
@@ -72,6 +82,13 @@ pub enum ControlQuestion {
         target: Target,
         /// Most sessions in the answer.
         limit: usize,
+    },
+    /// Publish a probe, and say whose probes you heard.
+    Probe {
+        /// The name of this look, as no other has it.
+        name: Box<str>,
+        /// How long it lasts; at most 10 s.
+        time: Duration,
     },
 }
 
@@ -133,6 +150,8 @@ pub enum ControlAnswer {
     Sessions(Vec<SessionReport>),
     /// To [`ControlQuestion::Groups`]: each group's topic, with the users of its sessions, one for each session.
     Groups(Vec<(Topic, Vec<UserId>)>),
+    /// To [`ControlQuestion::Probe`].
+    Probe(Box<NodeProbe>),
 }
 
 /// One node.
@@ -156,6 +175,46 @@ pub struct NodeInfo {
     pub subscriptions: usize,
     /// Topics with listeners, those of users left out.
     pub topics: usize,
+}
+
+/// What one node found when all looked at the ways between them.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct NodeProbe {
+    /// The node.
+    pub node: NodeInfo,
+    /// Whose probes it heard, by their ids; its own among them.
+    pub heard: Vec<Arc<str>>,
+    /// Why it could not listen or publish its own; `None`: it could.
+    pub trouble: Option<Box<str>>,
+    /// Its clock when it was asked, in milliseconds of Unix time.
+    pub clock_ms: u64,
+    /// The nodes that it knows, by their ids.
+    pub knows: Vec<Arc<str>>,
+    /// Whether its backplane is shared with other nodes.
+    pub is_shared: bool,
+    /// Fingerprints of the settings that must be the same on all nodes: name and fingerprint, as
+    /// [`EngineBuilder::shared_settings`](crate::EngineBuilder::shared_settings) set them.
+    pub settings: Vec<(Box<str>, Box<str>)>,
+}
+
+/// What all nodes found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct NodeProbes {
+    /// Of each node that answered, in the order of their names.
+    pub nodes: Vec<NodeProbe>,
+    /// Nodes that are known and did not answer, by their ids.
+    pub silent: Vec<Arc<str>>,
+}
+
+impl NodeProbes {
+    /// The ways on which nothing came: from, to.
+    pub fn broken_ways(&self) -> Vec<(&NodeProbe, &NodeProbe)> {
+        let pairs = self.nodes.iter().flat_map(|from| self.nodes.iter().map(move |to| (from, to)));
+        pairs.filter(|(from, to)| !to.heard.contains(&from.node.id)).collect()
+    }
 }
 
 /// A topic and how many sessions listen to it.

@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     Connection, ControlAnswer, ControlAnswers, ControlError, ControlQuestion, EngineBuilder, GroupCount, Identity, InvalidTopic, Kept,
-    Member, Namespace, NodeInfo, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed,
+    Member, Namespace, NodeInfo, NodeProbes, OpenRefused, Opening, Payload, Position, PresenceStats, Publication, Publish, PublishFailed,
     PublishReport, Published, Refusal, RefusalKind, Registry, Revocation, Revoked, ServerSubscription, SessionId, SessionInfo, Sessions,
     Since, Start, StateQuery, Stats, Subject, Target, Topic, TopicCount, TopicStream, UserId, UserSessions,
     hub::{CONTROL_TIMEOUT, Codec, Credit, Hub, Item, MemberRef, NewConnection, NewOccupant, Wants, check_keys, history, keep_of},
@@ -159,6 +159,26 @@ impl Engine {
             _ => None,
         });
         infos.collect()
+    }
+
+    /// Looks at the ways between all nodes: each publishes a probe, and says whose probes it heard. Takes `time`, at most 10 s, and somewhat longer where
+    /// a node does not answer. One to two seconds are enough. Cancel-safe.
+    pub async fn probe_nodes(&self, time: Duration) -> NodeProbes {
+        let name = SessionId::from_random(random_id()).to_string().into();
+        let answers = self.hub.control.ask(ControlQuestion::Probe { name, time }, time + CONTROL_TIMEOUT).await;
+        let probes = answers.answers.into_iter().filter_map(|answer| match answer {
+            ControlAnswer::Probe(probe) => Some(*probe),
+            _ => None,
+        });
+        let mut nodes: Vec<_> = probes.collect();
+        nodes.sort_unstable_by(|a, b| (&a.node.name, &a.node.id).cmp(&(&b.node.name, &b.node.id)));
+        NodeProbes { nodes, silent: answers.silent }
+    }
+
+    /// The nodes that this one knows, itself too. Answers at once.
+    pub fn known_nodes(&self) -> Vec<Arc<str>> {
+        let known = self.hub.control.known_nodes();
+        if known.is_empty() { vec![self.node_id()] } else { known }
     }
 
     /// The sessions that a target means, on all nodes: to send to them, subscribe, disconnect, list them.
@@ -368,6 +388,18 @@ impl Engine {
     /// The deadlines and bounds of this engine.
     pub fn settings(&self) -> &crate::Settings {
         &self.hub.rules.settings
+    }
+
+    /// Why this node should get no clients at the moment, in words for whoever operates it; empty: it is ready. Answers at once.
+    pub fn troubles(&self) -> Vec<String> {
+        // A node that drains gets no clients back, whatever its backplane does.
+        let draining = self.is_draining().then(|| "the node is draining".to_owned());
+        draining.into_iter().chain(self.hub.backplane.troubles()).chain(self.hub.control.troubles()).collect()
+    }
+
+    /// The id under which other nodes know this one.
+    pub fn node_id(&self) -> Arc<str> {
+        self.hub.node_id()
     }
 
     /// Whether no new connections are taken.

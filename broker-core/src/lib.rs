@@ -70,7 +70,10 @@ pub use backplane::{
 pub use builder::{BuildError, EngineBuilder};
 pub use close_reason::CloseReason;
 pub use connection::{Connection, OpenRefused, Opening};
-pub use control::{Act, ControlAnswer, ControlAnswers, ControlBus, ControlNode, ControlQuestion, NodeInfo, SessionReport, TopicCount};
+pub use control::{
+    Act, ControlAnswer, ControlAnswers, ControlBus, ControlNode, ControlQuestion, NodeInfo, NodeProbe, NodeProbes, SessionReport,
+    TopicCount,
+};
 pub use engine::{Engine, HistoryError, HistoryPage, HistoryQuery, PresenceError, PublishError, StateRequest, StateRows, SubscribeError};
 pub use head::Head;
 pub use hooks::{

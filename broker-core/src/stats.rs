@@ -74,6 +74,8 @@ pub struct Stats {
     pub resumes_recovered: Count,
     /// Resumes that could not.
     pub resumes_failed: Count,
+    /// Resumes from a position of another life of the history; among `resumes_failed`.
+    pub resumes_foreign: Count,
     /// Subscriptions that got what they missed, or the state, in more than one page.
     pub resumes_paged: Count,
     /// Calls of snapshot hooks.

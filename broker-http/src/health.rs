@@ -20,17 +20,36 @@ pub struct Health;
 
 /// `/ready`: the node can serve. 200, or 503 with what is wrong.
 #[derive(Clone)]
-pub struct Ready(Arc<dyn Fn() -> Vec<String> + Send + Sync>);
+pub struct Ready {
+    problems: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Whose node it is, where that is known.
+    engine: Option<Engine>,
+}
 
 impl Ready {
-    /// Ready until the engine drains.
+    /// Ready as long as the engine does not drain and its backplane works ([`Engine::troubles`]). The answer also names the node and how many it
+    /// knows, so that nodes behind one address that know nothing of each other can be told.
     pub fn new(engine: Engine) -> Self {
-        Self::by(move || if engine.is_draining() { vec!["the node is draining".to_owned()] } else { Vec::new() })
+        let asked = engine.clone();
+        Self { engine: Some(engine), ..Self::by(move || asked.troubles()) }
     }
 
     /// Ready as long as this names nothing that is wrong. Called per request: no I/O, no waiting.
     pub fn by(problems: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(problems))
+        Self { problems: Arc::new(problems), engine: None }
+    }
+
+    fn answer(&self) -> Response<ResponseBody> {
+        let text = |value: &str| serde_json::to_string(value).expect("a text can always be written to memory");
+        let engine = self.engine.as_ref();
+        let node = engine.map(|engine| format!(r#","node":{},"nodes":{}"#, text(&engine.node_id()), engine.known_nodes().len()));
+        let node = node.unwrap_or_default();
+        let problems = (self.problems)();
+        if problems.is_empty() {
+            return json(StatusCode::OK, format!(r#"{{"status":"ready"{node}}}"#));
+        }
+        let list = serde_json::to_string(&problems).expect("texts can always be written to memory");
+        json(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"status":"not ready","problems":{list}{node}}}"#))
     }
 }
 
@@ -64,16 +83,8 @@ impl<B> Service<Request<B>> for Ready {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ready(Ok(looked_at(request.method(), || readiness(&(self.0)()))))
+        ready(Ok(looked_at(request.method(), || self.answer())))
     }
-}
-
-fn readiness(problems: &[String]) -> Response<ResponseBody> {
-    if problems.is_empty() {
-        return json(StatusCode::OK, r#"{"status":"ready"}"#);
-    }
-    let list = serde_json::to_string(problems).expect("texts can always be written to memory");
-    json(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"status":"not ready","problems":{list}}}"#))
 }
 
 fn looked_at(method: &Method, answer: impl FnOnce() -> Response<ResponseBody>) -> Response<ResponseBody> {

@@ -19,6 +19,7 @@ use crate::{
     Finding, Health, Options,
     bus::Bus,
     calls::Calls,
+    failure::Failure,
     follow::{Follow, Told},
     keys::{InvalidPrefix, Keys},
     listener::Listener,
@@ -119,7 +120,11 @@ impl Inner {
     async fn change_interest(&self, topic: &Topic, wanted: bool) -> Result<(), Unavailable> {
         let group = self.calls.keys.topic(topic);
         if wanted {
-            self.bus.listen(group.channel(), self.follow(topic)).await?;
+            match self.bus.listen(group.channel(), self.follow(topic)).await {
+                // What this node publishes comes nevertheless, and everything with the next connection: until then the channel stays wanted.
+                Err(Failure::NotDone(_) | Failure::Unknown(_)) if self.options.local_when_down => {}
+                heard => heard?,
+            }
         } else {
             self.bus.leave(group.channel()).await?;
             self.topics.lock().remove(topic);
@@ -135,7 +140,11 @@ impl Backplane for RedisBackplane {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none().history().state()
+        Capabilities::none().history().state().shared()
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        self.inner.health().troubles
     }
 
     async fn publish(&self, topic: &Topic, publish: Publish, keep: Keep) -> Result<Published, PublishFailed> {

@@ -26,16 +26,26 @@ pub struct Health {
     pub topics: usize,
 }
 
+/// The links without a connection; those that lack it for the same reason in one sentence.
+fn down(links: &[(String, LinkState)]) -> Vec<String> {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for (name, state) in links.iter().filter(|(_, state)| !state.is_connected()) {
+        let reason = state.trouble().unwrap_or_else(|| "it is being made".to_owned());
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((reason, vec![name])),
+        }
+    }
+    reasons.into_iter().map(|(reason, names)| format!("there is no connection to Redis for {}: {reason}", names.join(", "))).collect()
+}
+
 impl Inner {
     pub(crate) fn health(&self) -> Health {
         let mut links: Vec<(String, LinkState)> = self.servers.states();
         let ears = self.bus.states();
         let is_one = ears.len() <= 1;
         links.extend(ears.into_iter().map(|(server, state)| (if is_one { "bus".to_owned() } else { format!("bus from {server}") }, state)));
-        let down = links.iter().filter(|(_, state)| !state.is_connected()).map(|(name, state)| {
-            format!("the link for {name} is down: {}", state.trouble().unwrap_or_else(|| "it is connecting".to_owned()))
-        });
-        let mut troubles: Vec<String> = self.servers.trouble().into_iter().chain(self.bus.troubles()).chain(down).collect();
+        let mut troubles: Vec<String> = self.servers.trouble().into_iter().chain(self.bus.troubles()).chain(down(&links)).collect();
         if links.is_empty() {
             troubles.push("no server has been spoken to yet".to_owned());
         }

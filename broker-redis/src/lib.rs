@@ -61,12 +61,15 @@ mod tops;
 mod url;
 
 pub use backplane::RedisBackplane;
+pub use broker_resp::LinkState;
 pub use checks::{Finding, Severity};
 pub use control::{ControlStats, RedisControl};
 pub use health::Health;
 pub use keys::InvalidPrefix;
 pub use node::RedisNode;
 pub use nodes::{AboutNode, KnownNode, NodeOptions, Standing};
+#[cfg(feature = "tls")]
+pub use options::{Ca, InvalidCa};
 pub use options::{Options, Servers};
 pub use presence::RedisPresence;
 pub use registry::RedisRegistry;

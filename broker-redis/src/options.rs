@@ -23,6 +23,42 @@ pub enum Servers {
     Cluster(Vec<Target>),
 }
 
+impl Servers {
+    /// Trusts these certificates, where TLS is spoken, in place of those that the system trusts.
+    #[cfg(feature = "tls")]
+    pub fn trusting(self, ca: &Ca) -> Self {
+        let dress = |mut target: Target| {
+            target.tls = target.tls.map(|_| ca.0.clone());
+            target
+        };
+        let all = |targets: Vec<Target>| targets.into_iter().map(dress).collect::<Vec<_>>();
+        match self {
+            Self::Standalone(target) => Self::Standalone(dress(target)),
+            Self::Sentinel { sentinels, primary, server } => Self::Sentinel { sentinels: all(sentinels), primary, server: dress(server) },
+            Self::Cluster(nodes) => Self::Cluster(all(nodes)),
+        }
+    }
+}
+
+/// Certificates that sign those of the servers.
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug)]
+pub struct Ca(broker_resp::Tls);
+
+/// The certificates are no PEM, or there are none.
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidCa(String);
+
+#[cfg(feature = "tls")]
+impl Ca {
+    /// Takes one or more certificates, PEM.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, InvalidCa> {
+        broker_resp::Tls::trusting(pem, None).map(Self).map_err(|error| InvalidCa(error.to_string()))
+    }
+}
+
 /// How the broker uses Redis.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

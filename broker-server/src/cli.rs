@@ -1,5 +1,6 @@
 //! The command line: subcommands, flags and their help. What they do lives in `commands`.
 
+mod doctor;
 pub(crate) mod token;
 
 use std::path::PathBuf;
@@ -7,7 +8,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::token::{CreateToken, TokenCommand, TokenText, VerifyToken};
+pub use self::{
+    doctor::Doctor,
+    token::{CreateToken, TokenCommand, TokenText, VerifyToken},
+};
 use crate::{VERSION_AND_COMMIT, config::Inputs};
 
 /// A broker for real-time web applications: pages subscribe over WebSocket, backends publish over HTTP.
@@ -40,6 +44,7 @@ Examples:
   broker serve --dev                              anyone on this machine may subscribe and publish; a page at /
   broker serve --config /etc/broker/broker.toml
   broker serve --listen 127.0.0.1:0               a free port; what was bound is printed
+  broker serve --redis redis://127.0.0.1:6379     one node of many
   broker serve --tls-cert cert.pem --tls-key key.pem
   BROKER_CLIENT__PING_INTERVAL=3s broker serve    any setting from the environment")]
     Serve(Settings),
@@ -59,6 +64,16 @@ Examples:
   broker check --config staging.toml
   BROKER_SERVER__LISTEN=0.0.0.0:8000 broker check")]
     Check(Settings),
+    /// Look at a running broker, its Redis and all its nodes, and say how to put right what is wrong
+    #[command(after_help = "\
+Exit code 0: nothing is wrong (there may be warnings); 1: something is; 2: the configuration has mistakes.
+
+Examples:
+  broker doctor                                    what broker.toml says, on this machine
+  broker doctor wss://broker.example.com           as clients reach it, through what stands in front
+  broker doctor --redis redis://127.0.0.1:6379 --api-key KEY
+  broker doctor --json                             for programs")]
+    Doctor(Doctor),
     /// Show settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -128,6 +143,9 @@ pub struct Settings {
     /// Where metrics are read [default: 127.0.0.1:8001]
     #[arg(long, value_name = "ADDR:PORT")]
     pub internal_listen: Option<String>,
+    /// Where Redis is: all nodes with the same one act as one broker
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
     /// The certificate chain (PEM); the listener for clients then speaks https and wss only
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<String>,
@@ -148,6 +166,9 @@ impl Settings {
         let flags = [
             ("--listen", "server.listen", &self.listen),
             ("--internal-listen", "server.internal_listen", &self.internal_listen),
+            ("--redis", "backplane.url", &self.redis),
+            // Whoever names Redis means it, whatever the file says.
+            ("--redis", "backplane.kind", &self.redis.as_ref().map(|_| "redis".to_owned())),
             ("--tls-cert", "server.tls.cert", &self.tls_cert),
             ("--tls-key", "server.tls.key", &self.tls_key),
             ("--api-key", "api.key", &self.api_key),

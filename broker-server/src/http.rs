@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use broker::{Broker, BrokerService, ResponseBody};
+use broker::{Broker, BrokerService, Redis, ResponseBody};
 use broker_auth::HttpHooks;
 use broker_http::{Api, Health, Ready, Script};
 use bytes::Bytes;
@@ -75,15 +75,16 @@ impl Service<Request<Incoming>> for Public {
 pub struct Internal {
     broker: Broker,
     hooks: Option<HttpHooks>,
+    redis: Option<Redis>,
     ready: Ready,
     started_at: Instant,
 }
 
 impl Internal {
-    /// Serves the numbers of a broker and its hooks.
-    pub fn new(broker: Broker, hooks: Option<HttpHooks>) -> Self {
+    /// Serves the numbers of a broker, its hooks, and its Redis.
+    pub fn new(broker: Broker, hooks: Option<HttpHooks>, redis: Option<Redis>) -> Self {
         let ready = Ready::new(broker.engine().clone());
-        Self { broker, hooks, ready, started_at: Instant::now() }
+        Self { broker, hooks, redis, ready, started_at: Instant::now() }
     }
 
     fn metrics(&self) -> Answer {
@@ -91,6 +92,8 @@ impl Internal {
         let snapshot = metrics::Snapshot::of(self.broker.stats(), self.started_at.elapsed())
             .with_gate(&self.broker.gate())
             .with_hooks(hooks)
+            .with_troubles(self.broker.engine().troubles().len())
+            .with_redis(self.redis.as_ref().map(Redis::health))
             .with_kept(self.broker.kept());
         let text = metrics::render(snapshot, VERSION, COMMIT);
         let mut answer = Response::new(Bytes::from(text).into());

@@ -2,10 +2,13 @@
 //!
 //! Everything an embedder would miss lives in the facade crate `broker`; this is what only a server of its own needs.
 
+pub mod backplane_watch;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod credentials;
+pub mod doctor;
+pub mod fingerprint;
 pub mod http;
 pub mod logging;
 pub mod metrics;

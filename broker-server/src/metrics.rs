@@ -2,9 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use broker::Gate;
+use broker::{Gate, RedisHealth};
 use broker_auth::HookCounts;
 use broker_core::{Kept, Latency, Stats};
+use broker_redis::LinkState;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
@@ -38,7 +39,21 @@ pub struct Snapshot {
     backlog_bytes: u64,
     /// Bytes that are kept, by namespace.
     kept: Vec<(String, u64)>,
+    /// The links to Redis.
+    links: Vec<Link>,
     uptime: Duration,
+}
+
+/// A link to Redis.
+#[derive(Clone, Debug)]
+struct Link {
+    name: String,
+    is_up: bool,
+    connects: u64,
+    connect_failures: u64,
+    timed_out: u64,
+    queue_bytes: u64,
+    pushes_dropped: u64,
 }
 
 /// A histogram: upper bounds in seconds, each with what lies between it and the bound before; the last takes the rest.
@@ -73,6 +88,7 @@ impl Snapshot {
                 ("gaps", "Gaps that subscribers were told", stats.gaps.value()),
                 ("resumes_recovered", "Resumes that recovered everything", stats.resumes_recovered.value()),
                 ("resumes_failed", "Resumes that could not", stats.resumes_failed.value()),
+                ("resumes_foreign", "Resumes from a position of another life of the history", stats.resumes_foreign.value()),
                 ("resumes_paged", "Subscriptions that got what they missed in pages", stats.resumes_paged.value()),
                 ("snapshot_calls", "Calls of snapshot hooks", stats.snapshot_calls.value()),
                 (
@@ -91,6 +107,7 @@ impl Snapshot {
             ticks: Buckets::of(&stats.tick_latency),
             backlog_bytes: stats.backlog_bytes.value(),
             kept: Vec::new(),
+            links: Vec::new(),
             uptime,
         }
     }
@@ -116,10 +133,44 @@ impl Snapshot {
         self
     }
 
+    /// Adds how many things keep the node from being ready.
+    pub fn with_troubles(mut self, troubles: usize) -> Self {
+        self.gauges.push(("troubles", "What keeps the node from being ready; /ready says it in words", troubles as u64));
+        self
+    }
+
+    /// Adds how Redis is, where there is one.
+    pub fn with_redis(mut self, health: Option<RedisHealth>) -> Self {
+        let Some(health) = health else { return self };
+        self.links = health.links.iter().map(|(name, state)| Link::of(name, state)).collect();
+        self.gauges.push(("redis_topics", "Topics that this node hears over Redis", health.topics as u64));
+        self.counters.extend([
+            ("redis_bus_deaf", "Times that nothing came over the bus although it was connected", health.deaf),
+            ("redis_tops_missed", "Losses on the bus that were noticed and read from the history", health.tops_missed),
+            ("redis_epochs", "Histories that began anew: Redis lost something, restarted, or was replaced by a replica", health.epochs),
+            ("redis_unreadable", "Messages and entries of another version of the format", health.unreadable),
+        ]);
+        self
+    }
+
     /// Adds what hooks over HTTP count.
     pub fn with_hooks(mut self, hooks: Vec<HookCounts>) -> Self {
         self.called = hooks;
         self
+    }
+}
+
+impl Link {
+    fn of(name: &str, state: &LinkState) -> Self {
+        Self {
+            name: name.to_owned(),
+            is_up: state.is_connected(),
+            connects: state.counters.connects,
+            connect_failures: state.counters.connect_failures,
+            timed_out: state.counters.timed_out,
+            queue_bytes: state.counters.queue_bytes as u64,
+            pushes_dropped: state.counters.pushes_dropped,
+        }
     }
 }
 
@@ -173,6 +224,7 @@ impl Collector for Node {
         by_cause(&mut encoder, "drops", "Publications that a client did not get, by cause", &node.drops)?;
         by_cause(&mut encoder, "closes", "Ends of connections, by cause", &node.closes)?;
         called(&mut encoder, &node.called)?;
+        links(&mut encoder, &node.links)?;
         by_cause(&mut encoder, "connections_turned_away", "Connections refused because of their address, by cause", &node.turned_away)?;
         node.hooks.encode(&mut encoder, "hook_duration", "Time that hooks took")?;
         node.ticks.encode(&mut encoder, "tick_duration", "Time of a shard's tick; long ones mean that something blocks the runtime")?;
@@ -213,6 +265,35 @@ fn called(encoder: &mut DescriptorEncoder<'_>, hooks: &[HookCounts]) -> fmt::Res
     let mut opened = encoder.encode_descriptor("hook_circuit_opened", help, None, MetricType::Counter)?;
     for hook in hooks {
         ConstCounter::new(hook.circuit_opened).encode(opened.encode_family(&[("hook", hook.hook.word())])?)?;
+    }
+    Ok(())
+}
+
+fn links(encoder: &mut DescriptorEncoder<'_>, links: &[Link]) -> fmt::Result {
+    if links.is_empty() {
+        return Ok(());
+    }
+    let gauges: [(&str, &str, fn(&Link) -> u64); 2] = [
+        ("redis_link_up", "Whether the link to Redis is connected", |link| u64::from(link.is_up)),
+        ("redis_link_queue_bytes", "Bytes of calls that wait to be written to Redis", |link| link.queue_bytes),
+    ];
+    for (name, help, value) in gauges {
+        let mut gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for link in links {
+            ConstGauge::new(signed(value(link))).encode(gauge.encode_family(&[("link", link.name.as_str())])?)?;
+        }
+    }
+    let counters: [(&str, &str, fn(&Link) -> u64); 4] = [
+        ("redis_link_connects", "Connections to Redis, the first one too", |link| link.connects),
+        ("redis_link_connect_failures", "Tries to connect to Redis that failed", |link| link.connect_failures),
+        ("redis_link_timeouts", "Calls of Redis that were not answered in time", |link| link.timed_out),
+        ("redis_link_pushes_dropped", "Messages that this node could not take, and reads from the history", |link| link.pushes_dropped),
+    ];
+    for (name, help, value) in counters {
+        let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for link in links {
+            ConstCounter::new(value(link)).encode(counter.encode_family(&[("link", link.name.as_str())])?)?;
+        }
     }
     Ok(())
 }

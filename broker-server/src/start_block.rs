@@ -45,13 +45,7 @@ impl fmt::Display for StartBlock<'_> {
             line(f, "tls", &format!("{}, {}; read again when it changes", cert.display(), validity(tls)))?;
         }
         line(f, "internal", &format!("http://{}/metrics", reachable(self.internal_listen)))?;
-        line(
-            f,
-            "backplane",
-            match self.config.backplane.kind {
-                BackplaneKind::Memory => "memory: one node, history ends with the process",
-            },
-        )?;
+        line(f, "backplane", &self.backplane())?;
         for (hook, url) in self.config.hooks.urls() {
             line(f, "hook", &format!("{hook}, asked at {url}"))?;
         }
@@ -74,6 +68,17 @@ impl StartBlock<'_> {
     /// `http` or `ws`, with an `s` where clients are shown a certificate.
     fn scheme(&self, clear: &str) -> String {
         format!("{clear}{}", if self.tls.is_some() { "s" } else { "" })
+    }
+
+    fn backplane(&self) -> String {
+        let backplane = &self.config.backplane;
+        match (backplane.kind, &backplane.url) {
+            (BackplaneKind::Redis, Some(url)) => {
+                let prefix = backplane.prefix.as_deref().unwrap_or_default();
+                format!("{url}, with the prefix {prefix}: every node with the same two is part of this broker")
+            }
+            _ => "memory: one node, history ends with the process".to_owned(),
+        }
     }
 
     fn rights(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

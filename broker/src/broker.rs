@@ -38,6 +38,9 @@ pub(crate) struct Shared {
     pub(crate) peer_from: Option<PeerFrom>,
     /// Clients are told which rule refused them.
     pub(crate) dev: bool,
+    /// The other nodes, to say goodbye to.
+    #[cfg(feature = "redis")]
+    pub(crate) redis: Option<crate::Redis>,
     /// True from the beginning of a drain.
     pub(crate) draining: watch::Sender<bool>,
 }
@@ -237,12 +240,17 @@ impl Broker {
     }
 
     /// Ends in good order: [`Broker::serve`] stops accepting, new connections are refused, those that are open are closed with 3001, spread over
-    /// half the time, so that their clients connect elsewhere. Returns when they are gone or the time is over.
+    /// half the time, so that their clients connect elsewhere. Returns when they are gone or the time is over; a node among others says goodbye to them
+    /// then, for which it may need another two seconds.
     ///
-    /// Cancelled, the closing goes on.
+    /// Cancelled, the closing goes on, without the goodbye: the others count the node as lost.
     pub async fn drain(&self, timeout: Duration) {
         self.shared.draining.send_replace(true);
         self.shared.engine.drain(timeout).await;
+        #[cfg(feature = "redis")]
+        if let Some(redis) = &self.shared.redis {
+            redis.leave().await;
+        }
     }
 
     /// Whether a drain has begun.

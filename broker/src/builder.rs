@@ -28,6 +28,8 @@ pub struct Builder {
     proxies: TrustedProxies,
     peer_from: Option<PeerFrom>,
     dev: bool,
+    #[cfg(feature = "redis")]
+    redis: Option<crate::Redis>,
 }
 
 /// Why a broker was not started.
@@ -55,6 +57,8 @@ impl Default for Builder {
             proxies: TrustedProxies::default(),
             peer_from: None,
             dev: false,
+            #[cfg(feature = "redis")]
+            redis: None,
         }
     }
 }
@@ -172,6 +176,34 @@ impl Builder {
     /// Sets what carries publications between nodes. Default: memory, one node.
     pub fn backplane(mut self, backplane: Arc<dyn Backplane>) -> Self {
         self.engine = self.engine.backplane(backplane);
+        self
+    }
+
+    /// Makes this node one of many: whatever has the same Redis and the same prefix acts as one broker. Sets the backplane and everything else that
+    /// nodes share; [`Broker::drain`] says goodbye to the others.
+    ///
+    /// ```no_run
+    /// use broker::{Broker, Redis, RedisOptions};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> anyhow::Result<()> {
+    /// let redis = Redis::join(RedisOptions::new("redis://127.0.0.1:6379".parse()?), "eu-1")?;
+    /// let broker = Broker::builder().redis(&redis).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, redis: &crate::Redis) -> Self {
+        self.engine = self.engine.node_id(redis.node_id());
+        self.redis = Some(redis.clone());
+        let node = redis.node();
+        self.backplane(Arc::new(redis.backplane().clone())).control(node.control()).presence(node.presence()).registry(node.registry())
+    }
+
+    /// Tells fingerprints of the settings that must be the same on all nodes: name and fingerprint. Other nodes' operators see both, so a fingerprint
+    /// must not give its setting away.
+    pub fn shared_settings(mut self, fingerprints: Vec<(Box<str>, Box<str>)>) -> Self {
+        self.engine = self.engine.shared_settings(fingerprints);
         self
     }
 
@@ -333,6 +365,8 @@ impl Builder {
             peer_from: self.peer_from,
             limits: Arc::new(self.limits),
             dev: self.dev,
+            #[cfg(feature = "redis")]
+            redis: self.redis,
             draining: watch::Sender::new(false),
         };
         Ok(Broker { shared: Arc::new(shared) })

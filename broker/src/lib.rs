@@ -58,6 +58,11 @@
 //! [`Broker::publish`] from any task. [`Broker::subscribe`] is a bounded stream of publications and gaps. [`Broker::topic`] gives a handle
 //! whose publications are values of a type of yours.
 //!
+//! # Many nodes
+//!
+//! Where one process is not enough, give every node the same Redis (feature `redis`): `Broker::builder().redis(&redis)`. A publish on one node reaches the
+//! subscribers of all of them, and a client resumes at any of them what it missed at another.
+//!
 //! # The end
 //!
 //! [`Broker::drain`] closes connections with 3001, spread over time, so that their clients connect elsewhere. Frameworks do not wait for
@@ -66,6 +71,8 @@
 mod broker;
 mod builder;
 mod local;
+#[cfg(feature = "redis")]
+mod redis;
 mod service;
 #[cfg(feature = "json")]
 mod typed;
@@ -82,6 +89,11 @@ pub use broker_core::{
 };
 pub use broker_http::{Origins, Script};
 pub use broker_protocol::Format;
+#[cfg(feature = "redis")]
+pub use broker_redis::{
+    AboutNode, Health as RedisHealth, InvalidPrefix as InvalidRedisPrefix, InvalidUrl as InvalidRedisUrl, KnownNode,
+    Options as RedisOptions, RedisBackplane, RedisNode, Servers as RedisServers,
+};
 pub use broker_ws::{ClientAddress, ConnectRate, ForwardedHeader, Gate, InvalidProxy, Peer, TrustedProxies, WsLimits};
 #[cfg(feature = "tls")]
 pub use broker_ws::{Tls, TlsCaution, TlsError};
@@ -96,5 +108,7 @@ pub use self::{
         routes::{InvalidRoute, Route},
     },
 };
+#[cfg(feature = "redis")]
+pub use redis::Redis;
 #[cfg(feature = "json")]
 pub use typed::{PublishValueError, TypedItem, TypedStream, TypedTopic};

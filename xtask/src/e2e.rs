@@ -59,6 +59,8 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("half-open networks", Runner::Python, "python/test_half_open.py"),
     ("liveness", Runner::Python, "python/test_liveness.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
+    ("many nodes", Runner::Python, "python/test_redis.py"),
+    ("doctor", Runner::Python, "python/test_doctor.py"),
 ];
 
 /// `cargo xtask test`: everything, from the packages it needs to the count.
@@ -188,7 +190,7 @@ impl Means {
     }
 
     fn python_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
-        let prepare = || needs::curl().and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
+        let prepare = || needs::curl().and_then(|()| needs::redis()).and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
         let interpreter = self.python.get_or_insert_with(prepare).clone()?;
         let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));

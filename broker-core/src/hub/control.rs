@@ -91,7 +91,7 @@ impl Hub {
         told.await.unwrap_or_default()
     }
 
-    fn info(&self) -> NodeInfo {
+    pub(super) fn info(&self) -> NodeInfo {
         NodeInfo {
             id: self.node.id.clone(),
             name: self.node.name.clone(),
@@ -110,6 +110,7 @@ impl ControlNode for Hub {
     async fn answer(&self, question: ControlQuestion) -> ControlAnswer {
         match question {
             ControlQuestion::Info => ControlAnswer::Info(self.info()),
+            ControlQuestion::Probe { name, time } => ControlAnswer::Probe(Box::new(self.probe(&name, time).await)),
             ControlQuestion::Topics => {
                 let all = self.directory.all();
                 let counts = all.iter().map(|entry| TopicCount { topic: entry.topic.clone(), sessions: entry.members_len() });

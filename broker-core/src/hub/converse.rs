@@ -16,8 +16,8 @@ use super::{
     topic_entry::Wants,
 };
 use crate::{
-    CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Resume, ServerSubscription,
-    Settings, Stats, Subscribed, panics,
+    CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, GapReason, Push, Refusal, RefusalKind, Reply, Resume,
+    ServerSubscription, Settings, Stats, Subscribed, Topic, panics,
     session::{Answer, AsOf, AskId, Completion, Effect, Join, Leave, Question, Session},
 };
 
@@ -178,8 +178,25 @@ impl Shard {
     fn count_resume(&self, subscribed: &Subscribed) {
         match subscribed.resume {
             Some(resume) if resume.recovered => self.hub.stats.resumes_recovered.add(1),
-            Some(_) => self.hub.stats.resumes_failed.add(1),
+            Some(resume) => {
+                self.hub.stats.resumes_failed.add(1);
+                if resume.gap.is_some_and(|gap| gap.reason == GapReason::Epoch) {
+                    self.count_foreign(&subscribed.topic);
+                }
+            }
             None => {}
+        }
+    }
+
+    fn count_foreign(&self, topic: &Topic) {
+        self.hub.stats.resumes_foreign.add(1);
+        if !self.hub.backplane.capabilities().shared && self.hub.foreign.seen(self.hub.uptime()) {
+            tracing::warn!(
+                %topic,
+                resumes = self.hub.stats.resumes_foreign.value(),
+                "clients keep coming with positions that this node never gave out: is another node with a memory of its own behind the same address? Give \
+                 all nodes one Redis; `broker doctor URL` tells which nodes answer there"
+            );
         }
     }
 

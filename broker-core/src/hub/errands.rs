@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{Hub, ports::Errand, reading, topic_entry::TopicEntry};
 use crate::{Refusal, SnapshotFailed, hooks::BoxFuture, panics};
 
@@ -17,6 +19,25 @@ use crate::{Refusal, SnapshotFailed, hooks::BoxFuture, panics};
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Time between two lines of the log about failures of the backplane.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Keeps what fails all the time from filling the log.
+#[derive(Default)]
+pub(super) struct LogPause(parking_lot::Mutex<Option<Instant>>);
+
+impl LogPause {
+    /// Whether enough time has passed since this was last true.
+    fn is_over(&self) -> bool {
+        let (mut last, now) = (self.0.lock(), Instant::now());
+        let is_over = last.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL);
+        if is_over {
+            *last = Some(now);
+        }
+        is_over
+    }
+}
 
 impl Hub {
     /// Runs errands until none is left that can be done at once.
@@ -84,7 +105,10 @@ impl Hub {
             while let Err(error) = hub.in_time(hub.backplane.interest(&[(entry.topic.clone(), wanted)])).await {
                 failures += 1;
                 entry.interest_failed(&hub.ports, failures, &error);
-                tracing::warn!(topic = %entry.topic, %error, "the backplane does not change its interest, trying again");
+                // A backplane that is gone fails for every topic, again and again.
+                if hub.log_pause.is_over() {
+                    tracing::warn!(topic = %entry.topic, %error, "the backplane does not change its interest, trying again; other topics may wait as well");
+                }
                 tokio::time::sleep(pause(failures)).await;
             }
             if wanted {

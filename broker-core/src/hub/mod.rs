@@ -13,6 +13,7 @@ mod converse;
 mod deliver;
 mod directory;
 mod errands;
+mod foreign;
 mod in_order;
 mod in_time;
 mod inbox;
@@ -25,6 +26,7 @@ mod occupancy;
 mod orders;
 mod paging;
 mod ports;
+mod probing;
 mod publishing;
 mod rates;
 mod reading;
@@ -66,6 +68,7 @@ pub(crate) use topic_entry::Wants;
 use self::{
     attendance::Departures,
     directory::Directory,
+    errands::LogPause,
     in_order::InOrder,
     ports::Ports,
     slots::SlotPool,
@@ -95,6 +98,9 @@ pub(crate) struct Hub {
     in_order: InOrder,
     departures: Departures,
     users_spent: rates::Users,
+    looks: probing::Looks,
+    foreign: foreign::Foreign,
+    log_pause: LogPause,
     /// Bytes of encoded publications in memory.
     held: batch::Held,
     relief: relief::Relief,
@@ -118,6 +124,7 @@ struct Node {
     id: Arc<str>,
     name: Arc<str>,
     version: &'static str,
+    settings: Vec<(Box<str>, Box<str>)>,
     started_at: Instant,
 }
 
@@ -134,6 +141,7 @@ pub(crate) struct NewHub {
     pub(crate) node_id: Arc<str>,
     pub(crate) node_name: Arc<str>,
     pub(crate) version: &'static str,
+    pub(crate) settings: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Hub {
@@ -154,13 +162,16 @@ impl Hub {
             in_order: InOrder::default(),
             departures: Departures::default(),
             users_spent: rates::Users::default(),
+            looks: probing::Looks::default(),
+            foreign: foreign::Foreign::default(),
+            log_pause: LogPause::default(),
             held: batch::Held::default(),
             relief: relief::Relief::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),
             users: Mutex::default(),
-            node: Node { id: new.node_id, name: new.node_name, version: new.version, started_at: Instant::now() },
+            node: Node { id: new.node_id, name: new.node_name, version: new.version, settings: new.settings, started_at: Instant::now() },
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             backplane_is_late: AtomicBool::new(false),
@@ -171,6 +182,10 @@ impl Hub {
 
     pub(crate) fn node_id(&self) -> Arc<str> {
         self.node.id.clone()
+    }
+
+    fn uptime(&self) -> std::time::Duration {
+        self.node.started_at.elapsed()
     }
 
     pub(crate) fn shards_len(&self) -> usize {
@@ -274,6 +289,9 @@ pub(crate) fn keep_of(namespace: &Namespace) -> Keep {
 
 impl Sink for Hub {
     fn publication(&self, publication: Arc<Publication>) {
+        if self.looks.take(&publication) {
+            return;
+        }
         if let Some(entry) = self.directory.find(&publication.topic) {
             entry.publication(&self.ports, publication);
             self.wake_errands();

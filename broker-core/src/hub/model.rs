@@ -341,6 +341,7 @@ impl World {
             node_id: "model".into(),
             node_name: "model".into(),
             version: "0",
+            settings: Vec::new(),
         }));
         let sink: Weak<dyn Sink> = Arc::downgrade(&hub) as _;
         bus.start(sink);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use broker_core::{
-    GroupCount, HistoryPage, NodeInfo, Payload, PayloadKind, PresenceStats, Publication, PublishReport, Published, Refusal, Sent,
-    SessionInfo, SessionReport, StateRows, Tenant, TopicCount, UserSessions, unix_ms,
+    GroupCount, HistoryPage, NodeInfo, NodeProbes, Payload, PayloadKind, PresenceStats, Publication, PublishReport, Published, Refusal,
+    Sent, SessionInfo, SessionReport, StateRows, Tenant, TopicCount, UserSessions, unix_ms,
 };
 
 use super::{
@@ -203,23 +203,37 @@ impl Answer {
     pub(crate) fn info(nodes: &[NodeInfo]) -> Self {
         let mut out = br#"{"nodes":["#.to_vec();
         separated(&mut out, nodes, |out, node| {
-            out.extend_from_slice(br#"{"uid":"#);
-            text(out, &node.id);
-            out.extend_from_slice(br#","name":"#);
-            text(out, &node.name);
-            out.extend_from_slice(br#","version":"#);
-            text(out, &node.version);
-            let counts = format!(
-                r#","num_clients":{},"num_users":{},"num_channels":{},"num_subs":{},"uptime":{}}}"#,
-                node.sessions,
-                node.users,
-                node.topics,
-                node.subscriptions,
-                node.uptime.as_secs()
-            );
-            out.extend_from_slice(counts.as_bytes());
+            node_info(out, node);
+            out.push(b'}');
         });
         out.extend_from_slice(b"]}");
+        Self(out)
+    }
+
+    /// `probe`: of each node whose probes it heard, which nodes it knows, its clock, and fingerprints of its settings.
+    pub(crate) fn probes(probes: &NodeProbes) -> Self {
+        let mut out = br#"{"nodes":["#.to_vec();
+        separated(&mut out, &probes.nodes, |out, probe| {
+            node_info(out, &probe.node);
+            out.extend_from_slice(br#","heard":"#);
+            list(out, &probe.heard, |out, node| text(out, node));
+            out.extend_from_slice(br#","knows":"#);
+            list(out, &probe.knows, |out, node| text(out, node));
+            if let Some(trouble) = &probe.trouble {
+                out.extend_from_slice(br#","trouble":"#);
+                text(out, trouble);
+            }
+            out.extend_from_slice(format!(r#","shared":{},"clock_ms":{},"settings":{{"#, probe.is_shared, probe.clock_ms).as_bytes());
+            separated(out, &probe.settings, |out, (name, fingerprint)| {
+                text(out, name);
+                out.push(b':');
+                text(out, fingerprint);
+            });
+            out.extend_from_slice(b"}}");
+        });
+        out.extend_from_slice(br#"],"silent":"#);
+        list(&mut out, &probes.silent, |out, node| text(out, node));
+        out.push(b'}');
         Self(out)
     }
 
@@ -281,6 +295,25 @@ fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, write: impl Fn
     out.push(b'[');
     separated(out, items, write);
     out.push(b']');
+}
+
+/// The fields of a node, without the closing brace.
+fn node_info(out: &mut Vec<u8>, node: &NodeInfo) {
+    out.extend_from_slice(br#"{"uid":"#);
+    text(out, &node.id);
+    out.extend_from_slice(br#","name":"#);
+    text(out, &node.name);
+    out.extend_from_slice(br#","version":"#);
+    text(out, &node.version);
+    let counts = format!(
+        r#","num_clients":{},"num_users":{},"num_channels":{},"num_subs":{},"uptime":{}"#,
+        node.sessions,
+        node.users,
+        node.topics,
+        node.subscriptions,
+        node.uptime.as_secs()
+    );
+    out.extend_from_slice(counts.as_bytes());
 }
 
 fn session_report(out: &mut Vec<u8>, report: &SessionReport) {

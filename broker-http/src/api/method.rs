@@ -25,13 +25,14 @@ pub(crate) enum Method {
     State,
     Channels,
     Info,
+    Probe,
     Batch,
     Ticket,
     Rpc,
 }
 
 /// The names of the methods that are served, in the order of the documentation.
-pub const METHODS: [&str; 23] = [
+pub const METHODS: [&str; 24] = [
     "publish",
     "broadcast",
     "send",
@@ -52,6 +53,7 @@ pub const METHODS: [&str; 23] = [
     "state",
     "channels",
     "info",
+    "probe",
     "batch",
     "ticket",
     "rpc",
@@ -81,6 +83,7 @@ impl Method {
             "state" => Self::State,
             "channels" => Self::Channels,
             "info" => Self::Info,
+            "probe" => Self::Probe,
             "batch" => Self::Batch,
             "ticket" => Self::Ticket,
             "rpc" => Self::Rpc,
@@ -111,6 +114,7 @@ impl Method {
             Self::State => "state",
             Self::Channels => "channels",
             Self::Info => "info",
+            Self::Probe => "probe",
             Self::Batch => "batch",
             Self::Ticket => "ticket",
             Self::Rpc => "rpc",

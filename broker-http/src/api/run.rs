@@ -1,6 +1,9 @@
 //! Doing what a request asks, on the engine. Reading requests and writing answers do not live here.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use broker_core::{
     ControlError, Engine, HistoryError, HistoryQuery, PresenceError, Publish, PublishError, PublishFailed, Refusal, RefusalKind,
@@ -20,6 +23,9 @@ const CONCURRENT_MAX: usize = 64;
 
 /// Bytes of results after which the rest of a batch may only publish: reading is answered with more bytes than it takes to ask.
 const BATCH_ANSWER_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long all nodes look at the ways between them: enough for a bus that is slow, and for whoever was asked late.
+const PROBE_TIME: Duration = Duration::from_millis(1_500);
 
 /// What a call is done with.
 #[derive(Clone, Copy)]
@@ -90,6 +96,7 @@ async fn single(means: Means<'_>, call: Call) -> Result<Answer, Refusal> {
         }
         Call::Channels(call) => Ok(Answer::channels(engine.topics().await, &call)),
         Call::Info => Ok(Answer::info(&engine.info().await)),
+        Call::Probe => Ok(Answer::probes(&engine.probe_nodes(PROBE_TIME).await)),
         Call::Ticket(call) => match means.tickets {
             Some(tickets) => Ok(Answer::ticket(&tickets.make(call.claims).await?, tickets.time())),
             None => Err(Refusal::new(RefusalKind::NotAvailable, "tickets are off")

@@ -26,11 +26,12 @@ async fn a_node_that_drains_is_not_ready() {
     let engine = engine();
     let ready = Ready::new(engine.clone());
     let answer = look(ready.clone(), Request::get("/ready")).await;
-    assert_eq!((answer.status, &*answer.body), (StatusCode::OK, r#"{"status":"ready"}"#));
+    let node = format!(r#""node":"{}","nodes":1"#, engine.node_id());
+    assert_eq!((answer.status, answer.body), (StatusCode::OK, format!(r#"{{"status":"ready",{node}}}"#)));
     engine.drain(std::time::Duration::ZERO).await;
     let answer = look(ready, Request::get("/ready")).await;
-    let expected = r#"{"status":"not ready","problems":["the node is draining"]}"#;
-    assert_eq!((answer.status, &*answer.body), (StatusCode::SERVICE_UNAVAILABLE, expected));
+    let expected = format!(r#"{{"status":"not ready","problems":["the node is draining"],{node}}}"#);
+    assert_eq!((answer.status, answer.body), (StatusCode::SERVICE_UNAVAILABLE, expected));
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     bus::{Bus, Hearer},
-    nodes::Nodes,
+    nodes::{Nodes, Standing},
     registry::RedisRegistry,
     servers::{Lane, Servers},
 };
@@ -125,6 +125,20 @@ impl ControlBus for RedisControl {
             self.inner.runtime.spawn(listen(self.inner.clone()));
             self.inner.runtime.spawn(catch_up::run(Arc::downgrade(&self.inner)));
         }
+    }
+
+    fn known_nodes(&self) -> Vec<Arc<str>> {
+        self.inner.nodes.view().nodes.iter().filter(|node| !node.is_lost).map(|node| node.about.id.clone()).collect()
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        let trouble = match self.inner.nodes.view().standing {
+            Standing::Joining => "this node could not yet tell the others that it is there",
+            Standing::CutOff => "the other nodes count this one as lost",
+            Standing::Here if !self.has_caught_up() => "this node has not yet done every revocation that it did not hear of",
+            Standing::Here => return Vec::new(),
+        };
+        vec![trouble.to_owned()]
     }
 
     async fn ask(&self, question: ControlQuestion, deadline: Duration) -> ControlAnswers {

@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod completions;
 mod config;
+mod doctor;
 mod init;
 mod publish;
 mod serve;
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Subscribe(subscribe) => subscribe::run(subscribe),
         Command::Token(command) => token::run(command),
         Command::Init(init) => init::run(&init),
+        Command::Doctor(flags) => doctor::run(&flags),
         Command::Check(settings) => Ok(check::run(&settings)),
         Command::Config(ConfigCommand::Default) => Ok(config::default()),
         Command::Config(ConfigCommand::Show(settings)) => Ok(config::show(&settings)),

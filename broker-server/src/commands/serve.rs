@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use broker::{Broker, Builder, Tls, WsLimits};
+use broker::{AboutNode, Broker, Builder, Redis, Tls, WsLimits};
 use broker_auth::{HmacTokens, Hook, HttpHooks, Jwks, SubscriptionTokens, Tickets};
 use broker_core::{ByNamespace, MemoryRegistry, Registry};
 use broker_http::{Api, ApiKeys, ApiOptions, Origins, Script};
@@ -18,9 +18,10 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
-    COMMIT, VERSION,
+    COMMIT, VERSION, backplane_watch,
     config::{Client, Config, Loaded, Secret},
     credentials::{Credentials, ticket_maker, trial_token},
+    fingerprint,
     http::{Internal, Public},
     logging,
     pages::Pages,
@@ -56,19 +57,28 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let needs_secret = token.is_empty() && !config.hooks.has(Hook::Connect);
     let made_secret = needs_secret.then(Secret::random).transpose().context(NO_RANDOM)?;
     let api_key = given_or_random(config.api.key.as_ref())?;
-    let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
+    let listener = bind(config.server.listen, "server.listen", "--listen").await?;
+    let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
+    let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
+    let fingerprints = fingerprint::of(&config, made_secret.as_ref(), &api_key);
+    let redis = redis(&config, listen, &fingerprints)?;
+    let registry: Arc<dyn Registry> = match &redis {
+        Some(redis) => redis.node().registry(),
+        None => Arc::new(MemoryRegistry::new()),
+    };
     let (credentials, subscription_tokens) = credentials(&config.client, made_secret.as_ref(), registry.clone())?;
     let tickets = ticket_maker(credentials.tickets.clone());
 
     let tls = tls(&config)?;
-
-    let listener = bind(config.server.listen, "server.listen", "--listen").await?;
-    let internal_listener = bind(config.server.internal_listen, "server.internal_listen", "--internal-listen").await?;
-    let (listen, internal_listen) = (listener.local_addr()?, internal_listener.local_addr()?);
     let hooks = config.hooks.options().map(|options| HttpHooks::new(options, config.hooked_namespaces())).transpose();
     let hooks = hooks.context("hooks with https addresses cannot be called")?;
     let limits = limits(&config);
-    let broker = broker(&config, credentials, subscription_tokens, hooks.as_ref(), registry, limits.clone(), listen)?;
+    let mut builder = builder(&config, credentials, subscription_tokens, hooks.as_ref(), registry, limits.clone(), listen);
+    builder = builder.shared_settings(fingerprints);
+    if let Some(redis) = &redis {
+        builder = builder.redis(redis);
+    }
+    let broker = builder.build()?;
 
     let sockets = if listen.ip().is_loopback() { broker.service().on_loopback() } else { broker.service() };
     let pages_that_may = sockets.clone();
@@ -82,7 +92,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let api = Api::new(broker.engine().clone(), api);
     let pages = config.is_dev.then(|| Pages::new(if api_key.expose() == "dev" { "dev" } else { "YOUR-API-KEY" }));
     let public = Public::new(&broker, sockets, api, Script::new().origins(origins), pages);
-    let internal = Internal::new(broker.clone(), hooks.clone());
+    let internal = Internal::new(broker.clone(), hooks.clone(), redis.clone());
 
     let (stop, stopped) = watch::channel(false);
     let options = ServerOptions::new(Arc::new(limits)).gate(broker.gate()).tls(tls.clone());
@@ -112,12 +122,17 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
         %listen,
         %internal_listen,
         tls = tls.is_some(),
-        backplane = "memory",
+        backplane = if redis.is_some() { "redis" } else { "memory" },
+        redis = config.backplane.url.as_ref().filter(|_| redis.is_some()).map(ToString::to_string),
         dev = config.is_dev,
         "broker started"
     );
 
+    let watch = redis.map(|_| tokio::spawn(backplane_watch::run(broker.engine().clone())));
     let signal = signals.next().await;
+    if let Some(watch) = watch {
+        watch.abort();
+    }
     info!(signal, drain_s = config.server.drain_timeout.as_secs_f32(), "stopping: clients are sent away with 3001");
     let drained = tokio::select! {
         () = broker.drain(config.server.drain_timeout) => true,
@@ -136,7 +151,7 @@ async fn serve(loaded: Loaded) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn broker(
+fn builder(
     config: &Config,
     credentials: Credentials,
     subscription_tokens: SubscriptionTokens,
@@ -144,7 +159,7 @@ fn broker(
     registry: Arc<dyn Registry>,
     limits: WsLimits,
     listen: SocketAddr,
-) -> anyhow::Result<Broker> {
+) -> Builder {
     let mut builder = Broker::builder();
     if config.is_dev {
         builder = builder.dev();
@@ -161,7 +176,7 @@ fn broker(
         })
         .limits(limits)
         .trusted_proxies(config.client.addresses.proxies())
-        .node(format!("{}:{}", node_name(), listen.port()), VERSION)
+        .node(full_name(listen), VERSION)
         .registry(registry);
     builder = match hooks {
         Some(hooks) => with_hooks(builder, hooks, credentials, subscription_tokens),
@@ -173,7 +188,7 @@ fn broker(
     for route in config.broker_routes() {
         builder = builder.route(route);
     }
-    Ok(builder.build()?)
+    builder
 }
 
 /// Time that the engine gives a hook beyond the hook's own, which says better what went wrong.
@@ -309,6 +324,18 @@ impl Signals {
         }
         "Ctrl-C"
     }
+}
+
+/// The way to the other nodes, where there may be others.
+fn redis(config: &Config, listen: SocketAddr, fingerprints: &[(Box<str>, Box<str>)]) -> anyhow::Result<Option<Redis>> {
+    let Some(options) = config.backplane.redis()? else { return Ok(None) };
+    let about = AboutNode::new(&full_name(listen), VERSION, &fingerprint::all(fingerprints));
+    Ok(Some(Redis::join_as(options, about).context("backplane.prefix cannot be used")?))
+}
+
+/// The name of this node among those of other machines, and of this one.
+fn full_name(listen: SocketAddr) -> String {
+    format!("{}:{}", node_name(), listen.port())
 }
 
 /// The name of this machine.

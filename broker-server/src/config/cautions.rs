@@ -1,11 +1,13 @@
 //! What is wrong or risky between settings that are each right.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use broker_auth::Hook;
 use broker_core::{Namespace, Recovery, Topic, Verb};
 
-use super::{Config, Origin, Report, Secret, field::quoted, mistake::Mistake, namespaces::NamespaceHooks, source::Path, suggest};
+use super::{
+    BackplaneKind, Config, Origin, Report, Secret, field::quoted, mistake::Mistake, namespaces::NamespaceHooks, source::Path, suggest,
+};
 
 /// Namespaces that the server fills: their topics belong to users, sessions and groups.
 const SERVER_FILLED: [&str; 3] = ["group", "user", "session"];
@@ -20,6 +22,7 @@ pub(super) fn check(config: &Config, origins: &[(Path, Origin)], dev: u8, report
     cautions.secrets();
     cautions.keys_of_tokens();
     cautions.origins_of_pages();
+    cautions.backplane();
     cautions.namespace("default", "topics without a namespace", &config.default);
     for (name, namespace) in &config.namespaces {
         cautions.namespace_name(name);
@@ -28,6 +31,9 @@ pub(super) fn check(config: &Config, origins: &[(Path, Origin)], dev: u8, report
     cautions.hooks();
     cautions.routes();
 }
+
+/// The longest that anything is kept in Redis.
+const REDIS_TTL_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 struct Cautions<'a> {
     config: &'a Config,
@@ -188,6 +194,71 @@ impl Cautions<'_> {
             let message = "`*` in `client.allowed_origins` lets every web page connect in its visitor's name";
             let warning = Mistake::new(self.origin("client.allowed_origins"), message);
             self.warning(warning.help("name the origins of your own pages"));
+        }
+    }
+
+    fn backplane(&mut self) {
+        let backplane = &self.config.backplane;
+        if backplane.kind == BackplaneKind::Memory {
+            for key in ["url", "ca"].map(|key| format!("backplane.{key}")) {
+                if self.is_set(&key) {
+                    let warning = Mistake::new(self.origin(&key), format!("`{key}` has no effect: `backplane.kind` is \"memory\""));
+                    self.warning(warning.help("set kind = \"redis\", or remove it"));
+                }
+            }
+            return;
+        }
+        let Some(url) = &backplane.url else {
+            // A url that was there and wrong has been told.
+            if !self.report.mistakes.iter().any(|mistake| mistake.message.contains("`backplane.url`")) {
+                let mistake = Mistake::new(self.origin("backplane.kind"), "`backplane.kind` is \"redis\", and `backplane.url` is not set");
+                self.mistake(mistake.help("add url = \"redis://127.0.0.1:6379\" to [backplane]"));
+            }
+            return;
+        };
+        let config = self.config;
+        if config.client.token.is_empty() && !config.hooks.has(Hook::Connect) && !config.is_dev {
+            let message = "`client.token.hmac_secret` is not set: each node makes its own, and refuses the tokens of the others";
+            self.warning(Mistake::new(Origin::Default, message).help("set the same in [client.token] of every node"));
+        }
+        if config.api.key.is_none() {
+            let message = "`api.key` is not set: each node makes its own, and backends cannot know which node answers them";
+            self.warning(Mistake::new(Origin::Default, message).help("set the same in [api] of every node"));
+        }
+        if url.tells_its_password() {
+            let warning = Mistake::new(self.origin("backplane.url"), "the password of Redis crosses the network in clear text");
+            self.warning(warning.help("use rediss://, or a network that nobody else is in"));
+        }
+        if backplane.ca.is_some() && !url.is_tls() {
+            let warning = Mistake::new(self.origin("backplane.ca"), "`backplane.ca` has no effect: `backplane.url` speaks no TLS");
+            self.warning(warning.help("write rediss:// in the url, or remove it"));
+        }
+        if self.is_set("server.memory_max") {
+            let message = "`server.memory_max` has no effect: what is kept is kept in Redis";
+            let warning = Mistake::new(self.origin("server.memory_max"), message);
+            self.warning(warning.help("set maxmemory in Redis, with maxmemory-policy noeviction"));
+        }
+        let named = config.namespaces.iter().map(|(name, namespace)| (format!("namespaces.{name}"), namespace));
+        for (section, namespace) in std::iter::once(("default".to_owned(), &config.default)).chain(named) {
+            self.kept_in_redis(&section, namespace);
+        }
+    }
+
+    /// What a namespace asks for and Redis cannot do.
+    fn kept_in_redis(&mut self, section: &str, namespace: &Namespace) {
+        let memory_max = format!("{section}.memory_max");
+        if self.is_set(&memory_max) {
+            let message = format!("`{memory_max}` cannot be kept: Redis does not count bytes by namespace");
+            let help = format!("remove it; {section}.history_bytes bounds each topic, maxmemory in Redis everything together");
+            self.mistake(Mistake::new(self.origin(&memory_max), message).help(help));
+        }
+        let ttls = [("history_ttl", namespace.history_ttl, true), ("state_ttl", namespace.state_ttl, namespace.keyed)];
+        for (name, ttl, is_used) in ttls {
+            if is_used && namespace.keeps_history() && ttl > REDIS_TTL_MAX {
+                let key = format!("{section}.{name}");
+                let message = format!("`{key}` cannot be kept: in Redis nothing is kept longer than 365 days");
+                self.mistake(Mistake::new(self.origin(&key), message).help("write \"365d\" or less"));
+            }
         }
     }
 

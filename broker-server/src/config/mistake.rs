@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{secret::Secret, suggest};
+use super::{redis_url, secret::Secret, suggest};
 
 /// Longest line of a file that is shown, in characters.
 const LINE_MAX: usize = 160;
@@ -197,6 +197,8 @@ fn secret_values(line: &str) -> Vec<Range<usize>> {
         let len = quote.and_then(|quote| rest[1..].find(quote)).map_or(rest.trim_end().len(), |at| at + 2);
         found.push(value..value + len);
     }
+    found.extend(passwords(line, &found));
+    found.sort_unstable_by_key(|range| range.start);
     found
 }
 
@@ -205,6 +207,20 @@ fn names_a_secret(key: &str) -> bool {
     ["secret", "passw", "token"].iter().any(|word| key.contains(word))
         || key.ends_with("key")
         || ["hmac_secret", "key"].iter().any(|secret| suggest::is_near(&key, secret))
+}
+
+/// The bytes of a line that are passwords of addresses, besides what is secret anyway.
+fn passwords(line: &str, besides: &[Range<usize>]) -> Vec<Range<usize>> {
+    let ends = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'');
+    let addresses = line.match_indices("://").map(|(at, _)| {
+        let start = line[..at].rfind(ends).map_or(0, |before| before + 1);
+        start..at + line[at..].find(ends).unwrap_or(line.len() - at)
+    });
+    let passwords = addresses.filter_map(|address| {
+        let password = redis_url::password(&line[address.clone()])?;
+        Some(address.start + password.start..address.start + password.end)
+    });
+    passwords.filter(|password| besides.iter().all(|other| password.end <= other.start || other.end <= password.start)).collect()
 }
 
 /// Cutting text at a byte that may lie inside a character.
@@ -236,6 +252,10 @@ mod tests {
         check("kye = abc", "kye = ********");
         check(r#""key" = "abc""#, r#""key" = ********"#);
         check("keyed = true", "keyed = true");
+        check(r#"url = "redis://ann:s3cret@redis:1" # ours"#, r#"url = "redis://ann:********@redis:1" # ours"#);
+        check("ulr = 'redis://:s3cret@redis'", "ulr = 'redis://:********@redis'");
+        check(r#"url = "http://127.0.0.1:80/a@b""#, r#"url = "http://127.0.0.1:80/a@b""#);
+        check(r#"hmac_secret = "redis://:s3cret@a""#, r"hmac_secret = ********");
         check(r#"ping_interval = "25s""#, r#"ping_interval = "25s""#);
     }
 

@@ -17,6 +17,7 @@ mod print;
 mod quantity;
 mod rates;
 mod raw;
+mod redis_url;
 mod routes;
 mod secret;
 mod server;
@@ -46,6 +47,7 @@ pub use self::{
     mistake::{File, Mistake, Origin, Report},
     namespaces::Asked,
     quantity::Rate,
+    redis_url::RedisUrl,
     routes::{Format, PathTemplate, Route, TopicTemplate},
     secret::Secret,
     server::{LogFormat, LogLevel, Server},
@@ -136,6 +138,7 @@ impl Config {
         if !origins.iter().any(|(path, origin)| path.iter().eq(["client", "pong_timeout"]) && *origin != Origin::Default) {
             config.client.fit_pong_timeout();
         }
+        config.imply_redis(&mut origins);
         if config.is_dev {
             config.open_for_development(&mut origins);
         }
@@ -216,6 +219,15 @@ impl Config {
         self.server.visit(visitor);
     }
 
+    /// Where somebody says where Redis is and nothing else, it is meant.
+    fn imply_redis(&mut self, origins: &mut Vec<(Path, Origin)>) {
+        let origin_of = |key: &str| origins.iter().find(|(path, _)| path.iter().eq(["backplane", key])).map(|(_, origin)| origin.clone());
+        if let (Some(url), None) = (origin_of("url"), origin_of("kind")) {
+            self.backplane.kind = BackplaneKind::Redis;
+            origins.push((vec!["backplane".to_owned(), "kind".to_owned()], url));
+        }
+    }
+
     /// Opens what dev mode opens, whatever the file says: a page that tries the broker out must not meet a production rule.
     fn open_for_development(&mut self, origins: &mut Vec<(Path, Origin)>) {
         let before = self.values();
@@ -227,6 +239,11 @@ impl Config {
             origins.retain(|(other, _)| *other != path);
             origins.push((path, Origin::DevMode));
         }
+    }
+
+    /// Every setting with its value as text, secrets too: not for showing.
+    pub(crate) fn every_value(mut self) -> BTreeMap<Vec<String>, Option<String>> {
+        self.values()
     }
 
     fn values(&mut self) -> BTreeMap<Path, Option<String>> {

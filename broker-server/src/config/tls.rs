@@ -35,6 +35,16 @@ impl TlsFiles {
 impl Loaded {
     /// Looks at the files that the settings name, and adds what is wrong with them to the report.
     pub fn look_at_files(&mut self) {
+        self.look_at_certificate();
+        if let Some(file) = &self.config.backplane.ca
+            && let Err(error) = super::backplane::ca(file)
+        {
+            self.report.mistakes.push(Mistake::new(self.origin("backplane.ca"), format!("{error:#}")));
+        }
+        self.report.sort();
+    }
+
+    fn look_at_certificate(&mut self) {
         let Some((cert, key)) = self.config.server.tls.pair() else { return };
         match Tls::from_files(cert, key) {
             Err(error) => {
@@ -54,7 +64,6 @@ impl Loaded {
                 }
             }
         }
-        self.report.sort();
     }
 }
 

@@ -35,7 +35,7 @@ error: unknown key `colour` in [backplane]
    |
  2 | colour = 1
    | ^^^^^^
-   = known here: `kind`, `publish_timeout` or `timeout`
+   = known here: `ca`, `durable`, `kind`, `local_when_down`, `prefix`, `publish_queue_max`, `publish_timeout`, `read_timeout`, `timeout`, `url`, `versions_max` or `write_timeout`
 ",
     );
     check(
@@ -47,6 +47,96 @@ error: unknown key `topics` in [[routes]]
  3 | topics = "x"
    | ^^^^^^ did you mean `topic`?
 "#,
+    );
+}
+
+#[test]
+fn where_redis_is_must_be_an_address_and_its_password_is_not_shown() {
+    check(
+        "[backplane]\nkind = \"redis\"\n",
+        r#"
+error: `backplane.kind` is "redis", and `backplane.url` is not set
+  --> broker.toml:2:8
+   |
+ 2 | kind = "redis"
+   |        ^^^^^^^
+   = add url = "redis://127.0.0.1:6379" to [backplane]
+"#,
+    );
+    check(
+        "[backplane]\nurl = \"127.0.0.1:6379\"\n",
+        r#"
+error: `backplane.url` must be the address of Redis, such as "redis://127.0.0.1:6379"
+  --> broker.toml:2:7
+   |
+ 2 | url = "127.0.0.1:6379"
+   |       ^^^^^^^^^^^^^^^^ this has no scheme
+   = write "redis://127.0.0.1:6379"; rediss:// speaks TLS, unix:// names a socket
+"#,
+    );
+    check(
+        "[backplane]\nurl = \"redis://ann:s3cret@redis/x\"\n",
+        r#"
+error: `backplane.url` must be the address of Redis, such as "redis://127.0.0.1:6379"
+  --> broker.toml:2:7
+   |
+ 2 | url = "redis://ann:********@redis/x"
+   |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ `x` is no database, databases are numbers
+"#,
+    );
+    check(
+        "[backplane]\nurl = \"redis://ann:s3cret\"\n",
+        r#"
+error: `backplane.url` must be the address of Redis, such as "redis://127.0.0.1:6379"
+  --> broker.toml:2:7
+   |
+ 2 | url = "redis://ann:********"
+   |       ^^^^^^^^^^^^^^^^^^^^^^ its port is no number
+   = a password stands before the host: redis://:password@host:6379
+"#,
+    );
+}
+
+/// Nodes need a secret and a key that they share; with both, nothing else is to be told.
+const SHARED: &str = "[client.token]\nhmac_secret = \"a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6\"\n[api]\nkey = \"a1B2c3D4e5F6g7H8\"\n";
+
+#[test]
+fn what_redis_cannot_keep_is_refused() {
+    check(
+        &format!("{SHARED}[backplane]\nurl = \"redis://127.0.0.1\"\n[namespaces.orders]\nhistory_size = 3\nmemory_max = \"1MiB\"\nhistory_ttl = \"366d\"\n"),
+        r#"
+error: `namespaces.orders.memory_max` cannot be kept: Redis does not count bytes by namespace
+  --> broker.toml:9:14
+   |
+ 9 | memory_max = "1MiB"
+   |              ^^^^^^
+   = remove it; namespaces.orders.history_bytes bounds each topic, maxmemory in Redis everything together
+
+error: `namespaces.orders.history_ttl` cannot be kept: in Redis nothing is kept longer than 365 days
+  --> broker.toml:10:15
+    |
+ 10 | history_ttl = "366d"
+    |               ^^^^^^
+   = write "365d" or less
+"#,
+    );
+}
+
+#[test]
+fn settings_of_redis_that_have_no_effect_or_tell_too_much_are_warned_about() {
+    let memory = "[backplane]\nkind = \"memory\"\nurl = \"redis://127.0.0.1\"\n";
+    check_warnings(memory, &["`backplane.url` has no effect: `backplane.kind` is \"memory\""]);
+    check_warnings(&format!("{SHARED}[backplane]\nurl = \"redis://127.0.0.1\"\n"), &[]);
+    check_warnings(
+        &format!("{SHARED}[backplane]\nurl = \"redis://:s3cret@redis\"\n[server]\nmemory_max = \"1GiB\"\n"),
+        &["the password of Redis crosses the network in clear text", "`server.memory_max` has no effect: what is kept is kept in Redis"],
+    );
+    check_warnings(
+        "[backplane]\nurl = \"redis://127.0.0.1\"\n",
+        &[
+            "`client.token.hmac_secret` is not set: each node makes its own, and refuses the tokens of the others",
+            "`api.key` is not set: each node makes its own, and backends cannot know which node answers them",
+        ],
     );
 }
 
@@ -261,24 +351,6 @@ fn what_is_no_origin_says_why() {
 
 #[test]
 fn what_a_later_version_brings_is_told_as_such() {
-    check(
-        "[backplane]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:6379\"\n",
-        r#"
-error: `backplane.kind` must be "memory"
-  --> broker.toml:2:8
-   |
- 2 | kind = "redis"
-   |        ^^^^^^^ "redis" is not in this version yet
-   = run one node with kind = "memory" until then
-
-error: `backplane.url` is not in this version yet
-  --> broker.toml:3:1
-   |
- 3 | url = "redis://127.0.0.1:6379"
-   | ^^^
-   = it belongs to the Redis backplane: remove it, and run one node with kind = "memory"
-"#,
-    );
     let loaded = load("[namespaces.orders]\ndelta = [\"fossil\"]\n", |_| {});
     let messages: Vec<&str> = loaded.report.mistakes.iter().map(broker_server::config::Mistake::message).collect();
     assert_eq!(messages, ["`namespaces.orders.delta` is not in this version yet"]);

@@ -104,6 +104,25 @@ fn every_shown_value_tells_where_it_comes_from_and_secrets_are_masked() {
 }
 
 #[test]
+fn a_url_alone_means_redis_and_the_flag_wins() {
+    use broker_server::config::BackplaneKind;
+
+    let flags = |inputs: &mut Inputs| {
+        inputs.dev = 1;
+        inputs.flags.push(("--redis", "backplane.url", "redis://:s3cret@127.0.0.1:7".to_owned()));
+        inputs.flags.push(("--redis", "backplane.kind", "redis".to_owned()));
+    };
+    let loaded = load("[backplane]\nkind = \"memory\"\n", flags);
+    assert_eq!((shown(&loaded).as_str(), loaded.config.backplane.kind), ("", BackplaneKind::Redis));
+    let show = loaded.show();
+    assert!(show.contains("url = \"redis://:********@127.0.0.1:7\"") && !show.contains("s3cret"), "{show}");
+    assert!(!format!("{loaded:?}").contains("s3cret"));
+    let loaded = load("", variables(&[("BROKER_BACKPLANE__URL", "redis://127.0.0.1:7"), ("BROKER_BACKPLANE__PREFIX", "eu")]));
+    assert_eq!((loaded.config.backplane.kind, loaded.config.backplane.prefix.as_deref()), (BackplaneKind::Redis, Some("eu")));
+    assert_eq!(load("", |_| {}).config.backplane.kind, BackplaneKind::Memory);
+}
+
+#[test]
 fn dev_mode_opens_what_nobody_configured_and_says_so() {
     let loaded = load("[default]\nallow = [\"sub\"]\n[namespaces.orders]\nallow = [\"sub\"]\n", |inputs| inputs.dev = 1);
     assert_eq!(shown(&loaded), "");

@@ -35,6 +35,8 @@ use crate::{
 const RING_MAX: usize = if cfg!(broker_model) { 2 } else { 256 };
 /// Failed reads in a row after which those who wait are refused.
 const FAILURES_MAX: u32 = 3;
+/// When those who were refused may try again: a backplane that is back is read by all of them at once.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// One topic on this node.
 pub(crate) struct TopicEntry {
@@ -334,6 +336,7 @@ impl TopicEntry {
             let refused: VecDeque<Joiner> = refused;
             for joiner in refused {
                 let refusal = Refusal::unavailable("the topic could not be listened to, try again").rule(error.to_string());
+                let refusal = refusal.retry_after(RETRY_AFTER);
                 self.refuse_joiner(ports, &joiner, refusal);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{FAILURES_MAX, Joiner, State, TopicEntry};
+use super::{FAILURES_MAX, Joiner, RETRY_AFTER, State, TopicEntry};
 use crate::{
     Gap, GapReason, Position, Publication, Recovery, Refusal, Since,
     backplane::{LogPage, LogQuery, Unavailable},
@@ -86,6 +86,7 @@ impl TopicEntry {
             for joiner in refused {
                 if joiner.can_be_refused() {
                     let refusal = Refusal::unavailable("the history could not be read, try again").rule(error.to_string());
+                    let refusal = refusal.retry_after(RETRY_AFTER);
                     self.refuse_joiner(ports, &joiner, refusal);
                 } else {
                     state.joiners.push_back(joiner);

@@ -49,6 +49,7 @@ pub(crate) enum Call {
     State(StateCall),
     Channels(ChannelsCall),
     Info,
+    Probe,
     Batch(BatchCall),
     Ticket(TicketCall),
     Rpc(RpcCall),
@@ -64,6 +65,7 @@ impl Call {
                 | Self::State(_)
                 | Self::Channels(_)
                 | Self::Info
+                | Self::Probe
                 | Self::GroupMembers(_)
                 | Self::Groups(_)
                 | Self::Connections(_)
@@ -94,6 +96,7 @@ impl Call {
             Method::State => StateCall::read(arguments).map(Self::State),
             Method::Channels => ChannelsCall::read(arguments).map(Self::Channels),
             Method::Info => arguments.fields(&[]).map(|_| Self::Info),
+            Method::Probe => arguments.fields(&[]).map(|_| Self::Probe),
             Method::Batch => BatchCall::read(arguments).map(Self::Batch),
             Method::Ticket => TicketCall::read(arguments).map(Self::Ticket),
             Method::Rpc => RpcCall::read(arguments).map(Self::Rpc),

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 pub(super) use self::{
     quantities::{byte_rate, count, duration, optional_count, rate, size},
-    texts::{Complaint, address, file, headers, secret, text, texts},
+    texts::{Complaint, address, file, headers, redis_url, secret, text, texts},
     words::{asked, choice, switch, verbs},
 };
 use super::raw::Raw;

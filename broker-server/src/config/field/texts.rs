@@ -2,10 +2,11 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
+use broker::InvalidRedisUrl;
 use broker_auth::HookHeader;
 
 use super::{Fault, Field, bare_element, list, quoted};
-use crate::config::{raw::Raw, secret::Secret};
+use crate::config::{raw::Raw, redis_url::RedisUrl, secret::Secret};
 
 /// A list of strings, each with its own check.
 pub(in crate::config) fn texts<'a>(
@@ -148,6 +149,42 @@ impl Field for AddressField<'_> {
 
     fn expected(&self) -> String {
         "an address and a port, such as \"127.0.0.1:8000\"".to_owned()
+    }
+}
+
+/// Where Redis is. Its password is never shown.
+pub(in crate::config) fn redis_url(target: &mut Option<RedisUrl>) -> impl Field + '_ {
+    RedisUrlField(target)
+}
+
+struct RedisUrlField<'a>(&'a mut Option<RedisUrl>);
+
+impl Field for RedisUrlField<'_> {
+    fn assign(&mut self, raw: &Raw) -> Result<(), Fault> {
+        let text = raw.as_text().ok_or_else(|| Fault::kind(raw))?;
+        let url = RedisUrl::parse(text).map_err(|error| match error {
+            InvalidRedisUrl::Scheme if !text.is_empty() && !text.contains("://") => {
+                Fault::found("this has no scheme").help("write \"redis://127.0.0.1:6379\"; rediss:// speaks TLS, unix:// names a socket")
+            }
+            InvalidRedisUrl::Port(_) => {
+                Fault::found("its port is no number").help("a password stands before the host: redis://:password@host:6379")
+            }
+            error => Fault::found(error.to_string()),
+        })?;
+        *self.0 = Some(url);
+        Ok(())
+    }
+
+    fn show(&self) -> Option<String> {
+        self.0.as_ref().map(|url| quoted(&url.to_string()))
+    }
+
+    fn expected(&self) -> String {
+        "the address of Redis, such as \"redis://127.0.0.1:6379\"".to_owned()
+    }
+
+    fn example(&self) -> String {
+        quoted("redis://127.0.0.1:6379")
     }
 }
 

@@ -1,0 +1,118 @@
+"""`broker doctor`: what is wrong with nodes and their Redis, in words and for programs (docs/operations/redis.md)."""
+
+import asyncio
+import json
+import subprocess
+
+from harness import Broker, binary, clean_environment, eventually
+from redis_server import Redis
+
+SECRET_OF_NODES = "of-both-nodes-in-the-tests-of-doctor-0123456789"
+
+
+async def doctor(*arguments, cwd):
+    """Its exit code and findings."""
+
+    def run():
+        command = [binary(), "doctor", "--json", *arguments]
+        return subprocess.run(command, env=clean_environment(), cwd=cwd, capture_output=True, text=True, timeout=40)
+
+    done = await asyncio.to_thread(run)
+    assert done.stdout, done.stderr
+    answer = json.loads(done.stdout)
+    assert (done.returncode == 0) == answer["well"], done
+    return done.returncode, answer["findings"]
+
+
+def of(findings, check, severity):
+    return [finding["message"] for finding in findings if (finding["check"], finding["severity"]) == (check, severity)]
+
+
+async def know_each_other(*nodes):
+    for node in nodes:
+
+        async def ask(node=node):
+            return (await asyncio.to_thread(node.get, "/ready"))[2]
+
+        await eventually(ask, lambda ready: ready["nodes"] == len(nodes), f"{node.http} knows the others")
+
+
+def node(redis, secret=SECRET_OF_NODES):
+    return Broker("--dev", "--redis", redis.url, "--token-hmac-secret", secret)
+
+
+class RoundRobin:
+    """A balancer: each connection goes to the next port."""
+
+    def __init__(self, *ports):
+        self._ports = ports
+        self._next = 0
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+
+    async def _accept(self, near_reader, near):
+        self._next += 1
+        far_reader, far = await asyncio.open_connection("127.0.0.1", self._ports[self._next % len(self._ports)])
+        await asyncio.gather(self._forward(near_reader, far), self._forward(far_reader, near))
+
+    async def _forward(self, reader, writer):
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.close()
+
+
+async def test_two_whole_nodes_are_well_and_redis_may_be_set_better(tmp_path):
+    with Redis() as redis, node(redis) as one, node(redis) as other:
+        await know_each_other(one, other)
+        code, findings = await doctor("--dev", "--redis", redis.url, one.http, cwd=tmp_path)
+        assert code == 0, findings
+        assert of(findings, "pairs", "ok") == ["2 nodes, and each hears what each publishes: 4 ways"]
+        assert of(findings, "settings", "ok")
+        redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        _, findings = await doctor("--dev", "--redis", redis.url, one.http, cwd=tmp_path)
+        told = [finding for finding in findings if finding["check"] == "redis" and "allkeys-lru" in finding["message"]]
+        assert told and "noeviction" in told[0]["cure"], findings
+
+
+async def test_nodes_with_different_secrets_are_told_apart_without_showing_them(tmp_path):
+    with Redis() as redis, node(redis) as one, node(redis, "another-secret-than-that-of-the-first-node-01") as other:
+        await know_each_other(one, other)
+        code, findings = await doctor("--dev", one.http, cwd=tmp_path)
+        assert code == 1
+        [told] = of(findings, "settings", "error")
+        assert "client.token" in told and SECRET_OF_NODES not in json.dumps(findings)
+
+
+async def test_two_nodes_with_a_memory_of_their_own_behind_one_balancer_are_found(tmp_path):
+    with Broker("--dev") as one, Broker("--dev") as other:
+        async with RoundRobin(one.port, other.port) as balancer:
+            code, findings = await doctor("--dev", balancer.url, cwd=tmp_path)
+    assert code == 1
+    [told] = of(findings, "nodes", "error")
+    assert told.startswith("2 nodes answer under this address, and 2 of them know fewer")
+
+
+async def test_a_redis_that_is_gone_is_told_with_its_cure(tmp_path):
+    with Redis(running=False) as redis, node(redis) as broker:
+        code, findings = await doctor("--dev", "--redis", redis.url, broker.http, cwd=tmp_path)
+    assert code == 1
+    assert of(findings, "redis", "error") and of(findings, "ready", "error"), findings
+    assert all(finding["cure"] for finding in findings if finding["severity"] == "error" and finding["check"] in ("redis", "ready"))
+
+
+async def test_without_a_key_the_pairs_are_left_out_and_said_so(tmp_path):
+    with Broker("--dev", "--api-key", "the-key-of-doctor-0123") as broker:
+        code, findings = await doctor(broker.http, cwd=tmp_path)
+        assert code == 0 and of(findings, "pairs", "skipped"), findings
+        code, findings = await doctor(broker.http, "--api-key", "another-key-of-doctor-01", cwd=tmp_path)
+        assert code == 1 and of(findings, "pairs", "error") == ["the API key is refused"]
