@@ -41,6 +41,7 @@ async fn topics_of(cluster: &Cluster, server: usize, count: usize) -> Vec<Topic>
 fn all_kept_once(outcomes: &[Outcome]) {
     for outcome in outcomes {
         assert_eq!(outcome.kept, outcome.published, "{}", outcome.topic);
+        assert!(outcome.longest < Duration::from_secs(5), "a publish to {} took {:?}", outcome.topic, outcome.longest);
         let told = outcome.gaps.iter().all(|reason| *reason == GapReason::Epoch);
         assert!(told, "{}: {:?}", outcome.topic, outcome.gaps);
         assert!(outcome.received == outcome.published.len() || !outcome.gaps.is_empty(), "{}", outcome.topic);
@@ -151,13 +152,12 @@ async fn servers_that_are_replaced_are_followed() {
     until_links(&cluster.servers[0], 0).await;
 
     // A crash. Nobody was told, so nobody may believe that nothing was lost.
-    let begun = Instant::now();
     cluster.servers[1].kill();
     load.goes_on().await;
-    assert!(begun.elapsed() < Duration::from_secs(15), "published again after {:?}", begun.elapsed());
     let outcomes = load.end().await;
     all_kept_once(&outcomes[..2]);
     for outcome in &outcomes[2..] {
+        assert!(outcome.longest < Duration::from_secs(15), "published again after {:?}", outcome.longest);
         assert!(!outcome.gaps.is_empty(), "{}", outcome.topic);
         // What the replica had not got is lost, and told; what is there is in order.
         assert!(outcome.kept.is_sorted(), "{}", outcome.topic);
