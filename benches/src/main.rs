@@ -26,6 +26,7 @@ broker-benches [fanout | idle | stuck | crowd | storm] [options]          withou
   --rounds N           rounds of the fan-out; at least 5 mean something (7)
   --subscribers N      subscribers of the fan-out (1000)
   --messages N         publications of a measurement, one at a time (160); bursts have four times as many
+  --topics N           topics of the stuck ones (1)
   --idle N             idle connections, stuck ones, and those that come back (10000); a crowd has half as many
 ";
 
@@ -56,6 +57,7 @@ struct Options {
     subscribers: usize,
     messages: u64,
     connections: usize,
+    topics: usize,
 }
 
 impl Options {
@@ -78,7 +80,7 @@ fn main() -> Result<()> {
         idle(&options)?;
     }
     if options.stuck {
-        slow::stuck(|| start_server(&options), options.connections, options.rounds)?;
+        slow::stuck(|| start_server(&options), options.connections, options.topics, options.rounds)?;
     }
     if options.storm {
         slow::storm(|| start_server(&options), options.connections, options.rounds)?;
@@ -102,6 +104,7 @@ fn options() -> Result<Option<Options>> {
         subscribers: 1000,
         messages: 160,
         connections: 10_000,
+        topics: 1,
     };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -117,11 +120,13 @@ fn options() -> Result<Option<Options>> {
             "--rounds" => options.rounds = value()?.parse()?,
             "--subscribers" => options.subscribers = value()?.parse()?,
             "--messages" => options.messages = value()?.parse()?,
+            "--topics" => options.topics = value()?.parse()?,
             "--idle" => options.connections = value()?.parse()?,
             "--help" => return Ok(None),
             other => bail!("no option {other:?}\n\n{HELP}"),
         }
     }
+    ensure!(options.topics > 0, "at least one topic");
     ensure!(options.rounds > 0 && options.messages >= BURST, "at least one round of {BURST} publications");
     Ok(Some(options))
 }

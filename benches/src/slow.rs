@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -109,11 +110,12 @@ struct Stuck {
 }
 
 impl Stuck {
-    fn connect(address: SocketAddr, count: usize) -> Result<Self> {
+    /// Opens so many, one after the other in each of the topics.
+    fn connect(address: SocketAddr, count: usize, topics: &[String]) -> Result<Self> {
         let mut stuck = Self { poll: Poll::new()?, streams: Vec::with_capacity(count) };
-        for place in 0..count {
+        for (place, topic) in (0..count).zip(topics.iter().cycle()) {
             // As little as the kernel lets a client hold, so that it is the node that holds the rest.
-            let stream = open_small(address, "hot", Some(4096)).with_context(|| format!("stuck subscriber {place} of {count}"))?;
+            let stream = open_small(address, topic, Some(4096)).with_context(|| format!("stuck subscriber {place} of {count}"))?;
             stream.set_nonblocking(true)?;
             stuck.streams.push(Some(mio::net::TcpStream::from_std(stream)));
         }
@@ -145,9 +147,13 @@ impl Stuck {
     }
 }
 
-/// What stuck subscribers of one busy topic cost.
-pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, rounds: usize) -> Result<()> {
-    println!("\n# {count} subscribers that take nothing, on one topic, while {} KiB are published to it\n", HOT_MESSAGES * HOT_LEN / 1024);
+/// What stuck subscribers of one busy topic cost, or of as many topics with their own publications.
+pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, topics: usize, rounds: usize) -> Result<()> {
+    let published = HOT_MESSAGES * HOT_LEN / 1024;
+    println!("\n# {count} subscribers that take nothing, on topics: {topics}, while {published} KiB are published to each\n");
+    let topics: Vec<String> = (0..topics).map(|number| format!("hot{number}")).collect();
+    // One write for all topics: the server reads the next while it answers the last.
+    let burst: Vec<u8> = topics.iter().flat_map(|topic| frames::publish_long(topic, HOT_LEN)).collect();
     println!("| resident before | highest | grown | kernel buffers | all gone after | healthy p99 idle | beside it | more |");
     println!("|---|---|---|---|---|---|---|---|");
     for _ in 0..rounds {
@@ -157,7 +163,7 @@ pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, rounds: us
             std::thread::sleep(PROBE_INTERVAL);
             Ok(())
         })?);
-        let mut stuck = Stuck::connect(server.address, count)?;
+        let mut stuck = Stuck::connect(server.address, count, &topics)?;
         let (before, kernel_before) = (server.rss_bytes()?, kernel_bytes()?);
         let (mut highest, mut kernel) = (before, kernel_before);
         let mut hot = open_small(server.address, "", None)?;
@@ -165,8 +171,7 @@ pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, rounds: us
         let busy = canary.probes(PROBES, || {
             if published < HOT_MESSAGES {
                 published += 1;
-                hot.write_all(&frames::publish_long("hot", HOT_LEN))?;
-                read_frame(&mut hot)?;
+                publish_to_all(&mut hot, &burst, topics.len())?;
             } else {
                 std::thread::sleep(PROBE_INTERVAL);
             }
@@ -190,6 +195,19 @@ pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, rounds: us
         );
     }
     Ok(())
+}
+
+/// Writes a burst, and reads its answers meanwhile: a server whose answers nobody reads reads no more itself.
+fn publish_to_all(stream: &mut TcpStream, burst: &[u8], answers: usize) -> Result<()> {
+    let mut writing = stream.try_clone()?;
+    thread::scope(|scope| {
+        let writer = scope.spawn(move || writing.write_all(burst));
+        for _ in 0..answers {
+            read_frame(stream)?;
+        }
+        writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+        Ok(())
+    })
 }
 
 /// Publications that everybody missed.

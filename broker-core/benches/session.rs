@@ -33,7 +33,8 @@ fn handle_command(criterion: &mut Criterion) {
 
     let mut session = LoneSession::connected(namespaces());
     let data = Payload::json("1".repeat(128));
-    let publish = |topic: &Topic| Request::Publish { topic: topic.clone(), data: data.clone(), key: None, idempotency_key: None };
+    let publish =
+        |topic: &Topic| Request::Publish { topic: topic.clone(), data: data.clone(), key: None, idempotency_key: None, removed: false };
     group.bench_function("publish", |bencher| bencher.iter(|| ask(&mut session, publish(&news), 1)));
 
     let closed = topic("closed:news");

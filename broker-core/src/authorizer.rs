@@ -44,6 +44,7 @@ impl Verb {
 }
 
 /// A set of verbs.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Verbs(u8);
 

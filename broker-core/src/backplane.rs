@@ -10,6 +10,9 @@ use crate::{Full, Keep, Kept, Position, Publication, Publish, SessionInfo, Topic
 ///
 /// Called *broker* in Centrifugo, *adapter* in Phoenix and Socket.IO, *channel layer* in Django Channels.
 /// Every implementation passes the suite in [`testing`](crate::testing) (feature `testing`).
+///
+/// A call that does not answer in time ([`Settings::publish_timeout`](crate::Settings), [`Settings::backplane_timeout`](crate::Settings)) is dropped,
+/// and made again where it must succeed: whatever was half done then must not stand in the way of the next call.
 #[async_trait]
 pub trait Backplane: Send + Sync + 'static {
     /// Begins to deliver to `sink`. Called once, before anything else. The sink goes when the engine's last handle does.
@@ -27,7 +30,8 @@ pub trait Backplane: Send + Sync + 'static {
     /// Tells everyone who has an interest in the topic; keeps nothing, promises nothing.
     async fn announce(&self, topic: &Topic, announcement: Announcement) -> Result<(), Unavailable>;
 
-    /// Begins or ends delivery of topics to this node. When it answers, everything published later arrives, or nothing does.
+    /// Begins or ends delivery of topics to this node. When it answers, everything published later arrives, or nothing does. Repeated after a
+    /// call that failed or was dropped; a topic may be wanted that is had, and the other way round.
     async fn interest(&self, changes: &[(Topic, bool)]) -> Result<(), Unavailable>;
 
     /// Reads the history. What was appended before the call is in the answer or above its limit.
@@ -177,8 +181,8 @@ impl LogQuery {
 pub struct LogPage {
     /// The position of the newest publication ever appended; offset 0 where there was none.
     pub top: Position,
-    /// What has a greater offset is kept, except where its own ttl has passed: a hole behind this offset is no loss. 0: nothing was
-    /// ever forgotten.
+    /// What has a greater offset is kept, except where its own ttl has passed: a hole behind this offset is no loss. Where there is a state,
+    /// a publication with a key leaves no such hole: whoever did not hear it may have an older row. 0: nothing was ever forgotten.
     pub kept_from: u64,
     /// In the order asked for.
     pub publications: Vec<Arc<Publication>>,

@@ -2,12 +2,12 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::runtime::Handle;
 
 use crate::{
     Action, Authorizer, Backplane, ByNamespace, CallRequest, ConnectRequest, ControlBus, Disconnected, Engine, Grant, Identity,
     MemoryBackplane, MemoryControl, MemoryPresence, MemoryRegistry, MessageRequest, Namespace, Namespaces, Payload, Presence, Publish,
-    PublishRequest, RefreshRequest, Refusal, Registry, Renewal, Settings, SnapshotFailed, SubscribeRequest, Topic,
+    PublishRequest, RefreshRequest, Refusal, Registry, Renewal, SessionId, Settings, SnapshotFailed, SubscribeRequest, Topic,
     control::ControlNode,
     hooks::{BoxFuture, Hooks},
     hub::{Hub, NewHub, Shard},
@@ -28,6 +28,7 @@ pub struct EngineBuilder {
     hooks: Hooks,
     payload_check: Option<PayloadCheck>,
     runtime: Option<Handle>,
+    node_id: Option<Arc<str>>,
     node_name: String,
     version: &'static str,
 }
@@ -64,6 +65,7 @@ impl EngineBuilder {
             hooks: Hooks::default(),
             payload_check: None,
             runtime: None,
+            node_id: None,
             node_name: "broker".to_owned(),
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -147,6 +149,12 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets under which id other nodes know this one: that of its control bus, where several act as one. Default: made at random.
+    pub fn node_id(mut self, id: impl Into<Arc<str>>) -> Self {
+        self.node_id = Some(id.into());
+        self
+    }
+
     /// Names this node, for people.
     pub fn node(mut self, name: impl Into<String>, version: &'static str) -> Self {
         self.node_name = name.into();
@@ -227,6 +235,8 @@ impl EngineBuilder {
     }
 
     /// Is told when a topic, other than a user's own, gets its first listener on this node. In order with `on_vacated`, one call at a time.
+    ///
+    /// Where calls wait behind a slow one, a topic that came and went meanwhile is not told of: the last call about a topic is its present state.
     pub fn on_occupied<F, R>(mut self, hook: F) -> Self
     where
         F: Fn(Topic) -> R + Send + Sync + 'static,
@@ -284,7 +294,6 @@ impl EngineBuilder {
             hears_call: self.hooks.call.is_some(),
             renews: self.hooks.refresh.is_some(),
         };
-        let (occupancy, changes) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(NewHub {
             rules: Arc::new(rules),
             hooks: self.hooks,
@@ -294,9 +303,9 @@ impl EngineBuilder {
             control: self.control.clone(),
             runtime: Some(runtime.clone()),
             shards,
+            node_id: self.node_id.unwrap_or_else(|| SessionId::from_random(fastrand::u128(..)).to_string().into()),
             node_name: self.node_name.into(),
             version: self.version,
-            occupancy,
         }));
         let _guard = runtime.enter();
         let sink: std::sync::Weak<dyn crate::Sink> = Arc::downgrade(&hub) as _;
@@ -306,7 +315,9 @@ impl EngineBuilder {
         start_shards(&runtime, &hub, shards);
         runtime.spawn(Hub::serve_errands(Arc::downgrade(&hub)));
         runtime.spawn(hub.clone().serve_departures());
-        runtime.spawn(tell_occupancy(hub.hooks.clone(), hub.stats.clone(), hub.rules.settings.hook_timeout, changes));
+        if hub.hooks.hear_occupancy() {
+            runtime.spawn(tell_occupancy(hub.clone()));
+        }
         Ok(Engine::from_parts(hub))
     }
 }
@@ -331,17 +342,12 @@ fn start_shards(_runtime: &Handle, hub: &Arc<Hub>, shards: usize) {
 }
 
 /// Tells the application which topics have listeners, one call at a time, so that the last call is the present state.
-async fn tell_occupancy(
-    hooks: Hooks,
-    stats: Arc<crate::Stats>,
-    timeout: std::time::Duration,
-    mut changes: mpsc::UnboundedReceiver<(Topic, bool)>,
-) {
-    while let Some((topic, occupied)) = changes.recv().await {
-        let hook = if occupied { &hooks.occupied } else { &hooks.vacated };
+async fn tell_occupancy(hub: Arc<Hub>) {
+    while let Some((topic, occupied)) = hub.ports.occupancy.next().await {
+        let hook = if occupied { &hub.hooks.occupied } else { &hub.hooks.vacated };
         if let Some(hook) = hook {
             // What went wrong is counted and logged by the guard.
-            let _ = panics::guard(&stats, async { hook(topic).await }, timeout).await;
+            let _ = panics::guard(&hub.stats, async { hook(topic).await }, hub.rules.settings.hook_timeout).await;
         }
     }
 }
@@ -352,6 +358,8 @@ fn check(settings: &Settings) -> Result<(), BuildError> {
         ("pong_timeout", settings.pong_timeout),
         ("connect_timeout", settings.connect_timeout),
         ("hook_timeout", settings.hook_timeout),
+        ("publish_timeout", settings.publish_timeout),
+        ("backplane_timeout", settings.backplane_timeout),
     ];
     for (setting, value) in positive {
         if value.is_zero() {

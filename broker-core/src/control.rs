@@ -52,6 +52,7 @@ pub trait ControlNode: Send + Sync {
 }
 
 /// What a node may be asked.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ControlQuestion {
@@ -75,6 +76,7 @@ pub enum ControlQuestion {
 }
 
 /// What is done with sessions.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Act {
@@ -114,6 +116,7 @@ pub enum Act {
 }
 
 /// A node's answer.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ControlAnswer {
@@ -133,15 +136,16 @@ pub enum ControlAnswer {
 }
 
 /// One node.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct NodeInfo {
-    /// Its id, made at random when it starts.
+    /// Its id: [`EngineBuilder::node_id`](crate::EngineBuilder::node_id), or made at random when it starts.
     pub id: Arc<str>,
     /// Its name, for people.
     pub name: Arc<str>,
     /// Its version.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// Time since it started.
     pub uptime: Duration,
     /// Sessions that are connected.
@@ -155,6 +159,7 @@ pub struct NodeInfo {
 }
 
 /// A topic and how many sessions listen to it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct TopicCount {
@@ -172,6 +177,7 @@ impl TopicCount {
 }
 
 /// One session as the operator sees it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionReport {
@@ -180,15 +186,15 @@ pub struct SessionReport {
     /// Its user.
     pub user: UserId,
     /// Which rule made its identity.
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
     /// When it was opened.
     pub since: SystemTime,
     /// Where the client connected from, as far as the transport knows.
     pub address: Option<SocketAddr>,
     /// The kind of pipe: `websocket`.
-    pub transport: &'static str,
+    pub transport: Cow<'static, str>,
     /// The name of the protocol: `plain-raw`.
-    pub protocol: &'static str,
+    pub protocol: Cow<'static, str>,
     /// The groups it is in, by their names.
     pub groups: Vec<Box<str>>,
     /// The topics it listens to, those of groups, user and session included.

@@ -102,8 +102,11 @@ impl Engine {
             limit: Some(query.limit.min(settings.history_limit_max)),
             bytes: Some(settings.history_max_bytes),
         };
-        let page =
-            self.hub.backplane.state(topic, page, keep_of(namespace)).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        let page = self
+            .hub
+            .in_time(self.hub.backplane.state(topic, page, keep_of(namespace)))
+            .await
+            .map_err(|error| Refusal::unavailable(error.to_string()))?;
         if query.cursor.is_some_and(|cursor| cursor.epoch != page.top.epoch) {
             let text = format!("the history of {} began anew, the cursor belongs to an older one", topic.local());
             return Err(Refusal::new(RefusalKind::UnrecoverablePosition, text).hint("ask without a cursor").into());
@@ -120,19 +123,19 @@ impl Engine {
     /// Forgets the history of a topic; positions go on, and so does the state. Cancelled, it may have happened or not.
     pub async fn remove_history(&self, topic: &Topic) -> Result<(), HistoryError> {
         self.namespace_with_history(topic)?;
-        self.hub.backplane.remove_history(topic).await.map_err(|error| Refusal::unavailable(error.to_string()).into())
+        self.hub.in_time(self.hub.backplane.remove_history(topic)).await.map_err(|error| Refusal::unavailable(error.to_string()).into())
     }
 
     /// Who listens to a topic, in no order. Cancel-safe.
     pub async fn presence(&self, topic: &Topic) -> Result<Vec<Arc<SessionInfo>>, PresenceError> {
         self.namespace_with_presence(topic)?;
-        self.hub.presence.list(topic).await.map_err(|error| Refusal::unavailable(error.to_string()).into())
+        self.hub.in_time(self.hub.presence.list(topic)).await.map_err(|error| Refusal::unavailable(error.to_string()).into())
     }
 
     /// How many listen to a topic. Cancel-safe.
     pub async fn presence_stats(&self, topic: &Topic) -> Result<PresenceStats, PresenceError> {
         self.namespace_with_presence(topic)?;
-        self.hub.presence.count(topic).await.map_err(|error| Refusal::unavailable(error.to_string()).into())
+        self.hub.in_time(self.hub.presence.count(topic)).await.map_err(|error| Refusal::unavailable(error.to_string()).into())
     }
 
     /// Topics with listeners on any node that answers in time, with how many sessions listen; in no order. Cancel-safe.
@@ -171,7 +174,7 @@ impl Engine {
             return Err(Refusal::bad_request("an empty user means nobody").into());
         }
         let keep = self.hub.rules.settings.revocation_ttl;
-        self.hub.registry.revoke(&revocation, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        self.hub.in_time(self.hub.registry.revoke(&revocation, keep)).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         crate::sessions::done(self.ask_nodes(ControlQuestion::Revoke(revocation)).await)
     }
 
@@ -184,14 +187,18 @@ impl Engine {
             if let Some(tenant) = &member.tenant {
                 topic.in_tenant(tenant).map_err(not_a_group)?;
             }
-            let groups = self.hub.registry.groups_of(&member).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+            let groups =
+                self.hub.in_time(self.hub.registry.groups_of(&member)).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
             let settings = &self.hub.rules.settings;
             if groups.len() + usize::from(settings.user_topics) >= settings.subscriptions_max && !groups.iter().any(|of| **of == *group) {
                 let refusal = Refusal::new(RefusalKind::LimitExceeded, format!("the user is in {} groups already", groups.len()));
                 return Err(refusal.hint("take the user out of another group first").rule("raise client.subscriptions_max").into());
             }
             let keep = self.hub.rules.settings.membership_ttl;
-            self.hub.registry.join(&member, group, keep).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+            self.hub
+                .in_time(self.hub.registry.join(&member, group, keep))
+                .await
+                .map_err(|error| Refusal::unavailable(error.to_string()))?;
         }
         self.sessions(who.clone()).subscribe(ServerSubscription::new(topic), None).await
     }
@@ -202,7 +209,7 @@ impl Engine {
     pub async fn leave_group(&self, group: &str, who: &Target) -> Result<usize, ControlError> {
         let topic = group_topic(group)?;
         if let Some(member) = member(who)? {
-            self.hub.registry.leave(&member, group).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+            self.hub.in_time(self.hub.registry.leave(&member, group)).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
         }
         self.sessions(who.clone()).unsubscribe(&topic).await
     }
@@ -513,9 +520,15 @@ impl PublishError {
         match self {
             Self::Refused(refusal) => refusal,
             Self::Backplane(PublishFailed::Full(full)) => Refusal::unavailable(format!("{full}; nothing was stored"))
-                .hint("try again when something of it has expired or was removed, or publish without keeping it")
+                .hint(
+                    "try again when something of it has expired or was removed, or publish what need not be kept: \
+                     without history, idempotency key and version",
+                )
                 .retry_after(Duration::from_secs(5))
                 .rule(format!("raise {}", full.setting())),
+            Self::Backplane(unconfirmed @ PublishFailed::Unconfirmed(_)) => Refusal::unavailable(unconfirmed.to_string())
+                .hint("try again with the same idempotency key: then it is stored once")
+                .retry_after(Duration::from_millis(500)),
             other => Refusal::unavailable(other.to_string()).retry_after(Duration::from_millis(500)),
         }
     }

@@ -37,6 +37,11 @@ pub(crate) struct Hooks {
 pub(crate) type SnapshotHook = Hook<Topic, Result<Option<Payload>, SnapshotFailed>>;
 
 impl Hooks {
+    /// Whether anybody is told which topics have listeners.
+    pub(crate) fn hear_occupancy(&self) -> bool {
+        self.occupied.is_some() || self.vacated.is_some()
+    }
+
     /// The snapshot hook of a topic: by its whole name, or by its namespace, which is empty where it has none.
     pub(crate) fn snapshot_of(&self, topic: &Topic) -> Option<&SnapshotHook> {
         self.snapshots.get(topic.as_str()).or_else(|| self.snapshots.get(topic.namespace().unwrap_or_default()))

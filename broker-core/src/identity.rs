@@ -1,12 +1,13 @@
 //! Who is behind a session: user, session id, and what the application said about them.
 
-use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 
 use crate::{Capability, Payload, Tenant, Topic};
 
 /// The application's id of a user; empty for an anonymous one. Cloning copies a pointer.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "String", into = "String"))]
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UserId(Arc<str>);
 
@@ -39,6 +40,12 @@ impl From<String> for UserId {
     }
 }
 
+impl From<UserId> for String {
+    fn from(id: UserId) -> Self {
+        id.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -46,6 +53,7 @@ impl fmt::Display for UserId {
 }
 
 /// The id of one session, random and unguessable; written as a UUID.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "String", into = "String"))]
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SessionId(u128);
 
@@ -96,12 +104,27 @@ impl FromStr for SessionId {
     }
 }
 
+impl TryFrom<String> for SessionId {
+    type Error = InvalidSessionId;
+
+    fn try_from(text: String) -> Result<Self, InvalidSessionId> {
+        text.parse()
+    }
+}
+
+impl From<SessionId> for String {
+    fn from(id: SessionId) -> Self {
+        id.to_string()
+    }
+}
+
 /// The text is not the UUID of a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a session id is a UUID, as it was received")]
 pub struct InvalidSessionId;
 
 /// Who a session is, as others see it: in presence, in join and leave, beside a publication.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SessionInfo {
     /// The session.
@@ -122,6 +145,7 @@ pub struct SessionInfo {
 /// let identity = Identity::user("ris1").info(r#"{"name":"Kim"}"#);
 /// assert_eq!(identity.user.as_str(), "ris1");
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Identity {
@@ -150,10 +174,11 @@ pub struct Identity {
     /// Sent to the client in the answer to its connect.
     pub data: Option<Payload>,
     /// Which rule made this identity, for the log line of the session: `"hs256 token"`, `"anonymous"`.
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
 }
 
 /// A topic that the server subscribes a session to. Called *server-side subscription* in Centrifugo.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerSubscription {
@@ -200,13 +225,13 @@ impl Identity {
             token_id: None,
             issued_at: None,
             data: None,
-            rule: "application",
+            rule: Cow::Borrowed("application"),
         }
     }
 
     /// Nobody in particular.
     pub fn anonymous() -> Self {
-        Self { rule: "anonymous", ..Self::user("") }
+        Self { rule: Cow::Borrowed("anonymous"), ..Self::user("") }
     }
 
     /// Sets what others see of the user: one JSON value.
@@ -276,8 +301,8 @@ impl Identity {
     }
 
     /// Names the rule that made this identity, for the session's log line.
-    pub fn rule(mut self, rule: &'static str) -> Self {
-        self.rule = rule;
+    pub fn rule(mut self, rule: impl Into<Cow<'static, str>>) -> Self {
+        self.rule = rule.into();
         self
     }
 }

@@ -18,6 +18,7 @@ use crate::Topic;
 /// assert!(all.matches(&"chat:7.typing".parse()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "String", into = "String"))]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct TopicPattern {
     text: Box<str>,
@@ -90,6 +91,20 @@ fn level_matches(pattern: &str, text: &str) -> bool {
         }
     }
     true
+}
+
+impl TryFrom<String> for TopicPattern {
+    type Error = InvalidPattern;
+
+    fn try_from(pattern: String) -> Result<Self, InvalidPattern> {
+        pattern.parse()
+    }
+}
+
+impl From<TopicPattern> for String {
+    fn from(pattern: TopicPattern) -> Self {
+        pattern.text.into()
+    }
 }
 
 impl FromStr for TopicPattern {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 /// The data of a publication, a reply or an application message.
 ///
 /// Cloning copies a pointer. The engine never looks inside.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Payload {
     kind: PayloadKind,
@@ -12,6 +13,7 @@ pub struct Payload {
 }
 
 /// What the bytes of a [`Payload`] are; fixed when it is made.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum PayloadKind {
     /// One JSON value in UTF-8.

@@ -5,6 +5,7 @@ use std::{fmt, str::FromStr};
 /// One life of a topic's history. Offsets of different epochs say nothing about each other.
 ///
 /// 1 to [`Epoch::MAX_LEN`] bytes of ASCII letters, digits, `-` and `_`. Copying is cheap.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "String", into = "String"))]
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct Epoch {
     len: u8,
@@ -47,6 +48,20 @@ impl FromStr for Epoch {
     }
 }
 
+impl TryFrom<String> for Epoch {
+    type Error = InvalidPosition;
+
+    fn try_from(text: String) -> Result<Self, InvalidPosition> {
+        text.parse()
+    }
+}
+
+impl From<Epoch> for String {
+    fn from(epoch: Epoch) -> Self {
+        epoch.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -72,6 +87,7 @@ impl fmt::Debug for Epoch {
 /// assert_eq!(position.to_string(), "17@Bx3k");
 /// # Ok::<(), broker_core::InvalidPosition>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Position {
     /// Number of publications in this epoch up to and including this one.
@@ -99,6 +115,7 @@ impl fmt::Display for Position {
 }
 
 /// Where a subscription resumes from, or a history is read from.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Since {
     /// Everything that is kept, written `0`.

@@ -89,6 +89,7 @@ impl Publication {
 ///
 /// let publish = Publish::new(Payload::json(r#"{"price":7}"#)).key("o7").idempotency_key("order-7-v3");
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Publish {
@@ -112,7 +113,8 @@ pub struct Publish {
     pub publisher: Option<Arc<SessionInfo>>,
     /// See [`Publication::except`].
     pub except: Option<Arc<Except>>,
-    /// See [`Publication::report`].
+    /// See [`Publication::report`]. Means something in this process alone.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) report: Option<Weak<Reporting>>,
 }
 
@@ -214,6 +216,7 @@ impl Publish {
 /// Which of several publications about the same thing is the newest, in the publisher's own count.
 ///
 /// Versions of different epochs say nothing about each other: with another epoch the count begins anew.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Version {
     /// Greater is newer.

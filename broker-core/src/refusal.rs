@@ -49,6 +49,11 @@ impl Refusal {
         Self::new(RefusalKind::Unavailable, message)
     }
 
+    /// Whether the same command may work later without a change. An error of the application's own says so with the time to wait.
+    pub fn is_temporary(&self) -> bool {
+        self.kind.is_temporary() || matches!(self.kind, RefusalKind::Application(_)) && self.retry_after.is_some()
+    }
+
     /// Sets the byte offset of the mistake in the client's frame.
     pub fn at(mut self, at: usize) -> Self {
         self.at = Some(at);
@@ -111,7 +116,7 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
-    /// Whether the same command may work later without a change.
+    /// Whether the same command may work later without a change, whatever else a refusal says: see [`Refusal::is_temporary`].
     pub fn is_temporary(self) -> bool {
         matches!(self, Self::Unavailable | Self::TooManyRequests)
     }

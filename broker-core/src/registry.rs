@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use crate::{Subject, Tenant, UserId, backplane::Unavailable, unix_ms};
 
+/// A revocation up to a moment that is not longer ago is one of the present: the way to all sessions takes its time.
+const PRESENT: Duration = Duration::from_secs(1);
+
 /// Remembers what the server has said of users and tokens, for all nodes.
 ///
 /// Asked when a session connects, renews or changes its identity. Every implementation passes the suite in [`testing`](crate::testing).
@@ -44,6 +47,7 @@ pub struct Member {
 }
 
 /// Credentials that hold no more: those of a user, one token, or those that name a group; if they were issued at or before a moment.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Revocation {
@@ -56,6 +60,7 @@ pub struct Revocation {
 }
 
 /// Whose credentials a [`Revocation`] means.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Revoked {
     /// The user's.
@@ -68,7 +73,7 @@ pub enum Revoked {
 
 impl Revoked {
     /// Under all that a revocation may name to mean this subject.
-    pub(crate) fn naming(subject: &Subject) -> impl Iterator<Item = Self> + '_ {
+    pub fn naming(subject: &Subject) -> impl Iterator<Item = Self> + '_ {
         let token = subject.token_id().map(|id| Self::Token(id.into()));
         let groups = subject.groups().iter().map(|group| Self::Group(group.clone()));
         std::iter::once(Self::User(subject.user.clone())).chain(token).chain(groups)
@@ -91,6 +96,16 @@ impl Revocation {
     pub fn tenant(mut self, tenant: Option<Tenant>) -> Self {
         self.tenant = tenant;
         self
+    }
+
+    /// Whether it means the credentials of a session that is here.
+    ///
+    /// Who is here cannot have been let in later than now. A date that says so is of a clock that is ahead, or was when the session came and has been
+    /// set right since; a revocation of the present means such a session too.
+    pub(crate) fn means_session(&self, subject: &Subject, now: SystemTime) -> bool {
+        let is_of_now = now.duration_since(self.before).is_ok_and(|ago| ago <= PRESENT) || self.before >= now;
+        let is_ahead = || is_of_now && subject.issued_at > now && self.clone().before(subject.issued_at).means(subject);
+        self.means(subject) || is_ahead()
     }
 
     /// Whether it means the subject's credentials.

@@ -14,8 +14,12 @@ pub struct Settings {
     pub pong_timeout: Duration,
     /// Time for a connection to say who it is. Default: 5 s.
     pub connect_timeout: Duration,
-    /// Time for one call of a hook or of the backplane on behalf of a session. Default: 5 s.
+    /// Time for one call of a hook. Default: 5 s.
     pub hook_timeout: Duration,
+    /// Time for the backplane to take a publish. After it nobody knows whether it was taken: the publisher is told to try again. Default: 10 s.
+    pub publish_timeout: Duration,
+    /// Time for every other call of the backplane, of presence and of the registry; what takes longer counts as failed. Default: 5 s.
+    pub backplane_timeout: Duration,
     /// Most connections of this node. Default: 100,000.
     pub connections_max: usize,
     /// Most subscriptions of one session. Default: 128.
@@ -75,6 +79,8 @@ impl Default for Settings {
             pong_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             hook_timeout: Duration::from_secs(5),
+            publish_timeout: Duration::from_secs(10),
+            backplane_timeout: Duration::from_secs(5),
             connections_max: 100_000,
             subscriptions_max: 128,
             backlog_max_bytes: 1 << 20,

@@ -78,6 +78,8 @@ pub struct Stats {
     pub resumes_paged: Count,
     /// Calls of snapshot hooks.
     pub snapshot_calls: Count,
+    /// Calls of the backplane, presence and the registry that did not answer in time.
+    pub backplane_timeouts: Count,
     /// Panics of hooks and codecs that were caught.
     pub panics: Count,
     closes: Causes,

@@ -117,7 +117,9 @@ impl Feed {
                 _ => (None, None),
             };
             let from = state.lost.map_or(lost.0, |before| before.from);
-            state.lost = Some(Gap { from, to: lost.1, reason: GapReason::SlowConsumer });
+            // One without a position hides none that went before it.
+            let to = lost.1.or(state.lost.and_then(|before| before.to));
+            state.lost = Some(Gap { from, to, reason: GapReason::SlowConsumer });
         }
         state.items.push_back(item);
         drop(state);

@@ -1,12 +1,13 @@
 //! Who asks: the session as others see it, and what only the broker knows of it. Deciding does not live here.
 
-use std::{ops::Deref, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, ops::Deref, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 
 use crate::{Identity, SessionId, SessionInfo, Tenant, Topic, TopicPattern, Verb, Verbs};
 
 /// A right to do something with certain topics, from the `caps` of a token or from a hook.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Capability {
     /// Which topics; any of these.
@@ -31,7 +32,7 @@ pub struct Subject {
     /// The session as others see it.
     pub info: Arc<SessionInfo>,
     /// Which rule made the identity: `"hs256 token"`, `"anonymous"`.
-    pub rule: &'static str,
+    pub rule: Cow<'static, str>,
     /// When the credentials were issued; where they do not say, when they were first seen.
     pub issued_at: SystemTime,
     /// The kind of pipe that the session is connected through: `websocket`. Empty where there is none.
@@ -64,7 +65,7 @@ impl Subject {
             token_id: identity.token_id.clone(),
         };
         let private = (!private.is_empty()).then(|| Arc::new(private));
-        Self { info: Arc::new(info), rule: identity.rule, issued_at, transport: "", protocol: "", private }
+        Self { info: Arc::new(info), rule: identity.rule.clone(), issued_at, transport: "", protocol: "", private }
     }
 
     /// Sets how the session is connected.

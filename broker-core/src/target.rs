@@ -10,6 +10,7 @@ use crate::{SessionId, SessionInfo, Tenant, Topic, UserId};
 /// let roles = Target::any([Target::group("ocs_ris")?, Target::group("ocs_lis")?]).except([Target::user("ris1")]);
 /// # Ok::<(), broker_core::InvalidTopic>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Target {
@@ -29,6 +30,7 @@ pub enum Target {
 }
 
 /// A set of targets: who is meant by one of `any`, and by each of `all`, and by none of `except`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct TargetSet {
@@ -89,6 +91,7 @@ impl Target {
 }
 
 /// Who does not get a publication although they listen: whoever caused it, as a rule.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Except {

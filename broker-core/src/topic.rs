@@ -27,6 +27,7 @@ const TENANT: &str = "tenant:";
 /// assert_eq!("".parse::<Topic>(), Err(InvalidTopic::Empty));
 /// # Ok::<(), InvalidTopic>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "String", into = "String"))]
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Topic(Arc<str>);
 
@@ -118,6 +119,7 @@ impl Topic {
 /// assert_eq!((inside.as_str(), inside.local(), inside.namespace()), ("tenant:acme/orders:7", "orders:7", Some("orders")));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "String", into = "String"))]
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Tenant(Arc<str>);
 
@@ -140,6 +142,20 @@ impl FromStr for Tenant {
             return Err(InvalidTenant);
         }
         Ok(Self(name.into()))
+    }
+}
+
+impl TryFrom<String> for Tenant {
+    type Error = InvalidTenant;
+
+    fn try_from(name: String) -> Result<Self, InvalidTenant> {
+        name.parse()
+    }
+}
+
+impl From<Tenant> for String {
+    fn from(tenant: Tenant) -> Self {
+        tenant.as_str().to_owned()
     }
 }
 
@@ -187,6 +203,12 @@ impl TryFrom<String> for Topic {
 
     fn try_from(name: String) -> Result<Self, InvalidTopic> {
         name.parse()
+    }
+}
+
+impl From<Topic> for String {
+    fn from(topic: Topic) -> Self {
+        topic.as_str().to_owned()
     }
 }
 

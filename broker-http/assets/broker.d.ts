@@ -67,6 +67,8 @@ export interface Publication<T = any> {
   /** Binary data is a `Uint8Array`. */
   data: T;
   key?: string;
+  /** The key is gone; without `data` where the publisher gave none. */
+  removed?: true;
   tags?: Record<string, string>;
   /** In ms since 1970. */
   time: number;
@@ -75,7 +77,7 @@ export interface Snapshot<T = any> { broker: "snapshot"; topic: string; position
 /**
  * Something is missing. `from` and `to` are the first and the last missing position, where they are known.
  *
- * `not_resumed` is the client's own word: after a break, where the topic has no history, or was chosen by the server.
+ * `not_resumed` is the client's own word: after a break, where the topic has no history.
  */
 export interface Gap {
   broker: "gap";
@@ -100,7 +102,22 @@ interface TopicEvents<T> {
   error: BrokerError;
 }
 
-export interface PublishOptions { key?: string; idempotency_key?: string }
+/** `removed`: the key is gone from the topic's state; `data` may be undefined then. */
+export interface PublishOptions { key?: string; idempotency_key?: string; removed?: boolean }
+/** A condition on tags, or several. `vals` is for `in` and `nin`, `val` for the others but `ex` and `nex`, `nodes` for `op`. */
+export type Filter =
+  | { key: string; cmp: "eq" | "neq" | "sw" | "ew" | "ct" | "lt" | "lte" | "gt" | "gte"; val: string }
+  | { key: string; cmp: "in" | "nin"; vals: string[] }
+  | { key: string; cmp: "ex" | "nex" }
+  | { op: "and" | "or" | "not"; nodes: Filter[] };
+export interface SubscribeOptions {
+  /** Where to begin; `0`: with all that is kept. Default: now. */
+  since?: Position | 0;
+  /** Most updates per second, from one in an hour to 1000; the newest always arrives. */
+  rate?: number;
+  /** Which publications are wanted, by their tags; the namespace must allow it. What it leaves out is no gap. */
+  filter?: Filter;
+}
 export interface HistoryOptions { since?: Position | 0; limit?: number; reverse?: boolean }
 export interface History<T = any> { publications: Omit<Publication<T>, "broker" | "topic">[]; position?: Position }
 export interface Published { topic: string; position?: Position }
@@ -135,8 +152,8 @@ export interface Client {
   on(type: "message", listener: (data: any) => void): () => void;
   /** Of topics that the server chose, as long as nobody subscribes to them here; errors that belong to no command. */
   on<E extends keyof TopicEvents<any>>(type: E, listener: (event: TopicEvents<any>[E]) => void): () => void;
-  /** One subscription per topic: asked again, the same is answered. `since: 0` begins with all that is kept. */
-  subscribe<T = any>(topic: string, options?: { since?: Position | 0; rate?: number }): Subscription<T>;
+  /** One subscription per topic: asked again, the same is answered, and the options are those of the first time. */
+  subscribe<T = any>(topic: string, options?: SubscribeOptions): Subscription<T>;
   /** Rejects at once while there is no connection: nothing is kept back to be sent later. */
   publish(topic: string, data: any, options?: PublishOptions): Promise<Published>;
   history<T = any>(topic: string, options?: HistoryOptions): Promise<History<T>>;

@@ -14,6 +14,7 @@ const STABLE_MS = 5_000; // a connection that lived shorter counts as one more f
 const LATE_MS = 2_000; // a timer this late: the page slept, which says nothing about the network
 const ADVICE_MAX_MS = 600_000;
 const KEPT_MAX = 1_024;
+const RESUMES_MAX_LEN = 6_000; // of the URL: servers read heads of 16 KiB, and tokens stand there too
 const OF_TOPICS = new Set(["publication", "snapshot", "gap", "subscribed", "unsubscribed", "join", "leave"]);
 const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/;
 const LOOPBACK = /^(localhost|127\..*|\[::1\])$/;
@@ -130,6 +131,7 @@ class Client extends Emitter {
   #ended = false;
   #identities = [];
   #topics = new Map();
+  #chosen = new Map(); // topics of the server that nobody subscribes to here
   #pending = new Map();
   #nextId = 1;
   #heardAt = 0;
@@ -155,11 +157,13 @@ class Client extends Emitter {
   session = null;
   user = null;
 
-  subscribe(topic, { since, rate } = {}) {
+  subscribe(topic, { since, rate, filter } = {}) {
     if (this.#ended) throw failure("closed", "the client is closed");
     let entry = this.#topics.get(topic);
     if (!entry) {
-      entry = { topic, rate, position: since, seen: null, status: "waiting", wasLive: false, tries: 0 };
+      entry = { ...this.#entry(topic), rate, filter, ...this.#chosen.get(topic), status: "waiting" };
+      if (since !== undefined) entry.position = since;
+      this.#chosen.delete(topic);
       entry.handle = new Subscription(this, entry, () => this.#unsubscribe(entry));
       this.#topics.set(topic, entry);
       this.#subscribe(entry);
@@ -167,7 +171,7 @@ class Client extends Emitter {
     return entry.handle;
   }
 
-  publish(topic, data, { key, idempotency_key } = {}) { return this.#ask({ broker: "publish", topic, data, key, idempotency_key }); }
+  publish(topic, data, { key, idempotency_key, removed } = {}) { return this.#ask({ broker: "publish", topic, data, key, idempotency_key, removed }); }
   history(topic, { since, limit, reverse } = {}) { return this.#ask({ broker: "history", topic, since, limit, reverse }); }
   async presence(topic) { return (await this.#ask({ broker: "presence", topic })).presence; }
   async call(method, data) { return (await this.#ask({ broker: "call", method, data })).data; }
@@ -213,6 +217,7 @@ class Client extends Emitter {
     this.#ended = true;
     const entries = [...this.#topics.values()];
     this.#topics.clear();
+    this.#chosen.clear();
     this.#end(1000, "closed by the application");
     for (const entry of entries) this.#over(entry, { code: 0, reason: "closed by the application" });
   }
@@ -245,7 +250,7 @@ class Client extends Emitter {
     this.#pingingMs = 0;
     this.#pending.clear();
     this.session = this.user = null;
-    for (const entry of this.#topics.values()) entry.status = "waiting";
+    for (const entry of this.#entries()) entry.status = "waiting";
     socket?.close();
     for (const done of pending) done(null, failure("disconnected", "the connection ended before the answer: it may have been done"));
   }
@@ -269,7 +274,7 @@ class Client extends Emitter {
   /** Where to connect, and the subprotocols that carry the token. */
   async #address() {
     const { getTicket } = this.#options;
-    const url = new URL(this.#url);
+    const url = this.#resuming();
     if (getTicket && !TOKEN.test(this.#token ?? "")) {
       const ticket = await getTicket();
       if (ticket) url.searchParams.set("ticket", ticket);
@@ -277,6 +282,18 @@ class Client extends Emitter {
     }
     const token = this.#token || (await this.#freshToken());
     return [url, token ? ["bearer", token] : []];
+  }
+
+  /** The address, with the places in topics that the server may choose again. */
+  #resuming() {
+    const url = new URL(this.#url);
+    for (const { topic, position, chosen } of this.#entries()) {
+      if (!chosen || !position) continue;
+      const longer = new URL(url);
+      longer.searchParams.append("resume", `${topic},${position}`);
+      if (longer.search.length - this.#url.search.length <= RESUMES_MAX_LEN) url.search = longer.search;
+    }
+    return url;
   }
 
   async #freshToken() {
@@ -474,7 +491,10 @@ class Client extends Emitter {
         return;
     }
     if (!OF_TOPICS.has(frame.broker)) return;
-    const entry = this.#topics.get(frame.topic);
+    const byServer = frame.broker === "subscribed";
+    let entry = this.#topics.get(frame.topic) ?? this.#chosen.get(frame.topic);
+    if (byServer && !entry) this.#chosen.set(frame.topic, (entry = this.#entry(frame.topic)));
+    if (byServer) entry.chosen = this.#generation;
     if (entry) this.#told(entry, frame);
     else emit(this, frame.broker, frame);
   }
@@ -487,7 +507,10 @@ class Client extends Emitter {
     this.#refused = false;
     [this.#said, this.#advisedMs] = [null, 0];
     [this.session, this.user] = [frame.session, frame.user];
+    const chosen = this.#entries().filter((entry) => entry.chosen);
     for (const entry of this.#topics.values()) this.#subscribe(entry);
+    // What the server chose follows this frame; what is not told before the answer it has not chosen again.
+    if (chosen.length) this.#command({ broker: "ping" }, (_, error) => error ?? chosen.forEach((entry) => this.#notChosen(entry)));
     this.#watch();
     for (const { resolve } of this.#identities.splice(0)) resolve({ broker: "identity", user: frame.user, left: [], joined: [] });
     this.#enter("connected", 0, "");
@@ -497,9 +520,10 @@ class Client extends Emitter {
     const again = frame.user === this.user ? [] : [...this.#topics.values()].filter(({ status }) => status === "refused");
     this.user = frame.user;
     for (const topic of frame.left) {
+      this.#chosen.delete(topic);
       const entry = this.#topics.get(topic);
       if (!entry) continue;
-      entry.status = "refused";
+      Object.assign(entry, { status: "refused", chosen: 0 });
       emit(entry.handle, "unsubscribed", { broker: "unsubscribed", topic, code: 0, reason: "the new identity may not have it" });
     }
     for (const entry of again) this.#subscribe(entry);
@@ -529,11 +553,24 @@ class Client extends Emitter {
 
   // ---- topics ----
 
+  /** A topic; where nobody subscribes to it here, its events are the client's own. `chosen`: in which generation the server did. */
+  #entry(topic) {
+    return { topic, handle: this, position: undefined, seen: null, status: "waiting", wasLive: false, tries: 0, chosen: 0 };
+  }
+
+  #entries() { return [...this.#topics.values(), ...this.#chosen.values()]; }
+
+  #notChosen(entry) {
+    if (entry.chosen === this.#generation) return;
+    entry.chosen = 0;
+    if (this.#chosen.delete(entry.topic)) this.#over(entry, { code: 0, reason: "the server has not chosen it again" });
+  }
+
   #subscribe(entry) {
     if (!this.#live) return;
-    const { topic, rate, position: since } = entry;
+    const { topic, rate, filter, position: since } = entry;
     entry.status = "subscribing";
-    this.#command({ broker: "subscribe", topic, since, rate }, (frame, error) => {
+    this.#command({ broker: "subscribe", topic, since, rate, filter }, (frame, error) => {
       if (this.#topics.get(topic) !== entry || error?.word === "disconnected") return;
       if (frame) this.#subscribed(entry, frame, since);
       else if (error.word === "already_subscribed") entry.status === "subscribing" && this.#subscribed(entry, { broker: "subscribed", topic }, since);
@@ -546,7 +583,7 @@ class Client extends Emitter {
     Object.assign(entry, { status: "subscribed", wasLive: true, tries: 0 });
     if (since === undefined) entry.position = top;
     emit(entry.handle, "subscribed", frame);
-    // Topics without history, and those that the server chose: what was published during the break is gone.
+    // Topics without history: what was published during the break is gone.
     if (since === undefined && wasLive && !(top && top === before)) {
       emit(entry.handle, "gap", { broker: "gap", topic: entry.topic, reason: "not_resumed" });
     }
@@ -557,7 +594,7 @@ class Client extends Emitter {
   }
 
   #notSubscribed(entry, error) {
-    const isTemporary = error.word === "unavailable" || error.word === "too_many_requests";
+    const isTemporary = error.word === "unavailable" || error.retryAfterMs !== undefined;
     entry.status = isTemporary ? "waiting" : "refused";
     if (isTemporary) this.#subscribeLater(entry, error.retryAfterMs);
     emit(entry.handle, "error", error);
@@ -572,11 +609,14 @@ class Client extends Emitter {
   #told(entry, frame) {
     const { broker: word, position } = frame;
     if (word === "unsubscribed") {
-      if (frame.code < 2500) return this.#topics.delete(entry.topic), this.#over(entry, frame);
+      const isOurs = !this.#chosen.delete(entry.topic);
+      entry.chosen = 0;
+      if (frame.code < 2500 || !isOurs) return this.#topics.delete(entry.topic), this.#over(entry, frame);
       entry.status = "waiting";
       this.#subscribeLater(entry);
     } else if (word === "subscribed") {
-      return this.#subscribed(entry, frame); // the server chose the topic, and resumes nothing there
+      // The server chose the topic; it resumes what the address asked for.
+      return this.#subscribed(entry, frame, frame.recovered === undefined ? undefined : entry.position);
     } else if (entry.status !== "subscribed") return; // meant for an earlier subscription to the topic
     else if (word === "publication") {
       if (position && entry.seen && notAfter(position, entry.seen)) return;

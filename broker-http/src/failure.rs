@@ -64,7 +64,7 @@ impl From<Refusal> for Failure {
 ///
 /// Which setting would allow what was refused stands in the hint in dev mode only; otherwise it is for the log.
 pub(crate) fn write_error(refusal: &Refusal, dev: bool, out: &mut Vec<u8>) {
-    let code = codes::refusal(refusal.kind);
+    let code = codes::of(refusal);
     let hints = [refusal.hint.as_deref(), refusal.rule.as_deref().filter(|_| dev)];
     let hint = hints.into_iter().flatten().collect::<Vec<_>>().join("; ");
     let error = ErrorObject {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use broker_core::{CloseFrame, CloseReason, GapReason, RefusalKind, UnsubscribeReason};
+use broker_core::{CloseFrame, CloseReason, GapReason, Refusal, RefusalKind, UnsubscribeReason};
 
 /// How a refusal is told: over a socket, as the end of a connection, over HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,6 +48,15 @@ pub fn refusal(kind: RefusalKind) -> RefusalCode {
     }
     // A kind that the table does not know is the broker's fault, not the client's.
     REFUSALS.iter().find(|(known, _)| *known == kind).map_or(REFUSALS[0].1, |(_, code)| *code)
+}
+
+/// The code of a refusal. One of the application's own that is temporary closes and answers as what is unavailable: the client comes back.
+pub fn of(refusal: &Refusal) -> RefusalCode {
+    let code = self::refusal(refusal.kind);
+    match refusal.kind {
+        RefusalKind::Application(_) if refusal.is_temporary() => RefusalCode { close: 3004, status: 503, ..code },
+        _ => code,
+    }
 }
 
 /// A close code, with the text that goes with it.
@@ -117,7 +126,7 @@ pub fn close(reason: &CloseReason) -> CloseFrame {
             let code = if (3000..=4999).contains(code) { *code } else { 3503 };
             return CloseFrame { code, reason: cut(reason.clone()) };
         }
-        CloseReason::Refused(refusal) => (self::refusal(refusal.kind).close, refusal.message.as_ref().into()),
+        CloseReason::Refused(refusal) => (of(refusal).close, refusal.message.as_ref().into()),
         CloseReason::TransportBroke(_) => (3009, "".into()),
         CloseReason::NotUtf8 => (1007, "".into()),
         CloseReason::TransportViolation(detail) => (1002, detail.as_ref().into()),

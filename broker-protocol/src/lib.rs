@@ -41,6 +41,7 @@ mod encoding {
 }
 
 pub use centrifuge::{CentrifugeJson, NoProtobuf};
+pub use json::read_filter;
 pub use plain::{Format, Plain, holds_reserved_key, update_interval};
 pub use sse::{
     CURSOR_LEN_MAX, CURSOR_TOPICS_MAX, InvalidCursor, Record, RecordKind, Sse, SseCursor, SseFraming, TopicKey, no_history, write_cursor,

@@ -372,7 +372,7 @@ impl Forge {
                 ("sub_refresh", r#""channel":"a","token":"""#),
                 ("connect", r#""subs":{"a b":{"recover":true}}"#),
                 ("connect", r#""subs":{"a":{},"a":{}}"#),
-                ("subscribe", r#""channel":"a","type":1"#),
+                ("subscribe", r#""channel":"a","type":2"#),
                 ("subscribe", r#""channel":"a","tf":{"op":"eq","key":"a","val":"b"}"#),
                 ("refresh", r#""token":"""#),
             ]),

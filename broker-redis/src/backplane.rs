@@ -38,7 +38,7 @@ use crate::{
 /// Cloning copies a pointer. Needs a tokio runtime with I/O and time.
 #[derive(Clone)]
 pub struct RedisBackplane {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 /// What the parts share.

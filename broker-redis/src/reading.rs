@@ -44,8 +44,8 @@ impl Reading {
     async fn try_history(&self, topic: &Topic, query: LogQuery, keep: Keep) -> Result<Option<LogPage>, Unavailable> {
         let group = self.calls.keys.topic(topic);
         let part = self.log_part(&group, query, keep).await?;
-        let mut read =
-            LogRead { topic, told: &self.told, query, page: LogPage { top: part.top, kept_from: 0, publications: Vec::new() }, bytes: 0 };
+        let page = LogPage { top: part.top, kept_from: 0, publications: Vec::new() };
+        let mut read = LogRead { topic, told: &self.told, query, has_rows: keep.state.is_some(), page, bytes: 0 };
         let mut next = read.add(part);
         while let Some(after) = next {
             let rest = LogQuery { after: Some(after), limit: query.limit.map(|limit| limit - read.page.publications.len()), ..query };
@@ -110,6 +110,8 @@ struct LogRead<'a> {
     topic: &'a Topic,
     told: &'a Told,
     query: LogQuery,
+    /// The newest of each key is kept beside the log.
+    has_rows: bool,
     page: LogPage,
     bytes: usize,
 }
@@ -140,7 +142,10 @@ impl LogRead<'_> {
             }
         };
         if logged.expires_at_ms > 0 && logged.expires_at_ms <= now_ms {
-            // Over by its own ttl: no loss.
+            // Over by its own ttl: no loss, unless a row was changed by it.
+            if self.has_rows && entry::decode(logged.entry).is_ok_and(|entry| entry.publish.key.is_some()) {
+                self.page.kept_from = self.page.kept_from.max(logged.offset);
+            }
             return Added::At(logged.offset);
         }
         match publication(self.topic, &logged, top, now_ms) {

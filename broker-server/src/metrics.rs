@@ -75,6 +75,11 @@ impl Snapshot {
                 ("resumes_failed", "Resumes that could not", stats.resumes_failed.value()),
                 ("resumes_paged", "Subscriptions that got what they missed in pages", stats.resumes_paged.value()),
                 ("snapshot_calls", "Calls of snapshot hooks", stats.snapshot_calls.value()),
+                (
+                    "backplane_timeouts",
+                    "Calls of the backplane, presence and the registry that did not answer in time",
+                    stats.backplane_timeouts.value(),
+                ),
                 ("catch_ups", "Times that a slow client's subscription went on from the history", stats.catch_ups.value()),
                 ("panics", "Panics of hooks and codecs that were caught", stats.panics.value()),
             ],

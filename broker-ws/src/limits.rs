@@ -130,4 +130,10 @@ impl WsLimits {
         self.pending_max = connections;
         self
     }
+
+    /// Sets how long a peer may take nothing of an HTTP answer, and how long sent bytes may stay unacknowledged.
+    pub fn unacknowledged_timeout(mut self, timeout: Duration) -> Self {
+        self.unacknowledged_timeout = timeout;
+        self
+    }
 }

@@ -284,11 +284,27 @@ mod tests {
         assert_eq!(client.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_kernel_is_told_when_to_give_a_peer_up() {
+        let limits = WsLimits { keepalive_interval: Duration::from_secs(45), ..WsLimits::default() };
+        let (outlet, _pipe, _client) = connected_within(limits.unacknowledged_timeout(Duration::from_secs(7))).await;
+        let socket = SockRef::from(outlet.write.as_ref().unwrap().as_ref());
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(7)));
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(45));
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOT_SENT_MAX);
+    }
+
     async fn connected() -> (SocketOutlet, SocketPipe, TcpStream) {
+        connected_within(WsLimits::default()).await
+    }
+
+    async fn connected_within(limits: WsLimits) -> (SocketOutlet, SocketPipe, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let (outlet, pipe) = split(stream, &WsLimits::default()).await.unwrap();
+        let (outlet, pipe) = split(stream, &limits).await.unwrap();
         (outlet, pipe, client)
     }
 

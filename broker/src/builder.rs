@@ -277,7 +277,8 @@ impl Builder {
         self
     }
 
-    /// Is told when a topic gets its first listener on this node. In order with [`Builder::on_vacated`], one call at a time.
+    /// Is told when a topic gets its first listener on this node. In order with [`Builder::on_vacated`], one call at a time; what came and went
+    /// behind a slow call is not told of.
     pub fn on_occupied<F, R>(mut self, hook: F) -> Self
     where
         F: Fn(Topic) -> R + Send + Sync + 'static,

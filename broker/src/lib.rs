@@ -39,6 +39,8 @@
 //! - [`Broker::accept`]: any pipe that is upgraded already.
 //! - [`Broker::connect_local`]: a client without a socket, for tests.
 //!
+//! [`Script`] serves the client for browsers; route it beside the sockets, as `/live/broker.js` in the program above.
+//!
 //! # Who is it?
 //!
 //! The hook [`Builder::on_connect`] sees the request's [`Head`], with the host's own cookies, and answers with an [`Identity`] or a [`Refusal`].
@@ -78,6 +80,7 @@ pub use broker_core::{
     Since, SlowConsumer, SnapshotFailed, StateRequest, StateRows, Stats, StreamItem, Subject, Subscribe, SubscribeError, SubscribeRequest,
     Tags, Target, TargetSet, Tenant, Topic, TopicCount, TopicPattern, TopicStream, UserId, UserSessions, Verb, Verbs, Version,
 };
+pub use broker_http::{Origins, Script};
 pub use broker_protocol::Format;
 pub use broker_ws::{ClientAddress, ConnectRate, ForwardedHeader, Gate, InvalidProxy, Peer, TrustedProxies, WsLimits};
 #[cfg(feature = "tls")]

@@ -104,7 +104,8 @@ impl LocalClient {
 
     /// Publishes one JSON value, as a client may where the namespace lets it.
     pub async fn publish(&mut self, topic: &str, json: impl Into<Bytes>) -> Result<(), LocalRefused> {
-        let request = Request::Publish { topic: parse(topic)?, data: Payload::json(json), key: None, idempotency_key: None };
+        let request =
+            Request::Publish { topic: parse(topic)?, data: Payload::json(json), key: None, idempotency_key: None, removed: false };
         self.ask(request).await.map(drop)
     }
 

@@ -38,6 +38,21 @@ const NOT_IN_SESSION: &[(&str, &str)] = &[
     ("std::fs", "the session knows no files"),
 ];
 
+/// Where the clock of the wall may be read, and what for. It may be set at any moment; whatever counts time that passes reads the monotonic one.
+const WALL_CLOCK: &[(&str, &str)] = &[
+    ("broker-auth/src/", "tokens and tickets tell their times by it"),
+    ("broker-core/src/hub/asks.rs", "credentials end by it, and are issued by it where nobody says when"),
+    ("broker-core/src/hub/orders.rs", "credentials end by it; since when a session is there is shown by it"),
+    ("broker-core/src/publication.rs", "the time of a publication is shown"),
+    ("broker-core/src/registry.rs", "revocations compare with the times of tokens"),
+    ("broker-core/src/sessions.rs", "credentials are issued by it where nobody says when"),
+    ("broker-core/src/subject.rs", "credentials are issued by it where nobody says when"),
+    ("broker-http/src/api/call/sessions.rs", "revocations compare with the times of tokens"),
+    ("broker-server/src/commands/token.rs", "tokens tell their times by it"),
+    ("broker-server/src/credentials.rs", "tokens tell their times by it"),
+    ("broker-ws/src/tls/mod.rs", "certificates end by it"),
+];
+
 /// What may not be in the dependency tree of `broker-core`, and why.
 const NOT_IN_CORE: &[(&str, &str)] = &[
     ("serde_json", "wire formats live in broker-protocol"),
@@ -68,6 +83,9 @@ pub(crate) fn violations() -> Result<Vec<String>> {
     if present.iter().any(|name| name == "broker-core") {
         found.extend(in_core(&dependencies("broker-core", None)?));
     }
+    for name in present.iter().filter(|name| ROWS.iter().flat_map(|row| row.iter()).any(|own| own == name)) {
+        found.extend(clocks(name)?);
+    }
     for name in present.iter().filter(|name| row(name).is_some()) {
         found.extend(against_the_order(name, &dependencies(name, Some(1))?));
     }
@@ -95,6 +113,30 @@ fn session_text(place: &str, text: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Readings of the clock of the wall in a crate, outside tests.
+fn clocks(name: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for path in source::files(&workspace::root().join(name).join("src")) {
+        let place = path.strip_prefix(workspace::root()).unwrap_or(&path).display().to_string();
+        if !place.ends_with("tests.rs") {
+            found.extend(clock_text(&place, &source::read(&path)?));
+        }
+    }
+    Ok(found)
+}
+
+fn clock_text(place: &str, text: &str) -> Vec<String> {
+    if WALL_CLOCK.iter().any(|(allowed, _)| place.starts_with(allowed)) {
+        return Vec::new();
+    }
+    let code = source::without_tests(text);
+    let lines = code.lines().enumerate().filter(|(_, line)| source::names(source::code(line), "SystemTime::now"));
+    let told = |(number, _)| {
+        format!("{place}:{}: the clock of the wall is read, which may be set at any moment; WALL_CLOCK says where", number + 1)
+    };
+    lines.map(told).collect()
 }
 
 fn in_core(tree: &[String]) -> Vec<String> {
@@ -143,6 +185,15 @@ mod tests {
     fn a_clock_in_the_session_is_found_with_its_place() {
         let found = session_text("session/mod.rs", "//! Never Instant::now().\nfn f() {\n    let now = Instant::now();\n}\n");
         assert_eq!(found, ["session/mod.rs:3: the session names `Instant::now`, but time is an input"]);
+    }
+
+    #[test]
+    fn the_clock_of_the_wall_is_found_where_it_is_not_for_credentials_or_for_show() {
+        let text = "//! Not SystemTime::now().\nfn f() {\n    SystemTime::now();\n}\n";
+        let told = "broker-core/src/hub/rates.rs:3: the clock of the wall is read, which may be set at any moment; WALL_CLOCK says where";
+        assert_eq!(clock_text("broker-core/src/hub/rates.rs", text), [told]);
+        assert_eq!(clock_text("broker-core/src/subject.rs", text), [""; 0]);
+        assert_eq!(clock_text("broker-core/src/hub/rates.rs", &format!("fn f() {{}}\n\n#[cfg(test)]\nmod tests {{\n{text}}}\n")), [""; 0]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ enum Runner {
     Node,
     Chromium,
     Python,
+    /// Python, and servers whose clock of the wall can be set.
+    FakedClock,
 }
 
 /// The suites: name, what runs them, file below `tests/e2e`.
@@ -32,6 +34,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("centrifuge in Chromium", Runner::Chromium, "node/sdk_in_chromium.test.mjs"),
     ("WebSocket in Chromium", Runner::Chromium, "node/websocket_in_chromium.test.mjs"),
     ("EventSource in Chromium", Runner::Chromium, "node/eventsource_in_chromium.test.mjs"),
+    ("recovery in Chromium", Runner::Chromium, "node/recovery_in_chromium.test.mjs"),
     ("broker.js alone", Runner::Node, "node/broker_js.test.mjs"),
     ("broker.js in Node", Runner::Node, "node/broker_js_in_node.test.mjs"),
     ("broker.js in Chromium", Runner::Chromium, "node/broker_js_in_chromium.test.mjs"),
@@ -40,6 +43,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
+    ("recovery in Python", Runner::Python, "python/test_recovery.py"),
     ("curl", Runner::Python, "python/test_curl.py"),
     ("SSE in Python and curl", Runner::Python, "python/test_sse.py"),
     ("command line", Runner::Python, "python/test_command_line.py"),
@@ -51,6 +55,10 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("rates", Runner::Python, "python/test_rates.py"),
     ("backends", Runner::Python, "python/test_backends.py"),
     ("log", Runner::Python, "python/test_log.py"),
+    ("sizes", Runner::Python, "python/test_sizes.py"),
+    ("half-open networks", Runner::Python, "python/test_half_open.py"),
+    ("liveness", Runner::Python, "python/test_liveness.py"),
+    ("clock", Runner::FakedClock, "python/test_clock.py"),
 ];
 
 /// `cargo xtask test`: everything, from the packages it needs to the count.
@@ -146,7 +154,7 @@ impl Means {
         let started = Instant::now();
         let built = match runner {
             Runner::Node | Runner::Chromium => self.node_suite(runner, file, &report),
-            Runner::Python => self.python_suite(file, &report),
+            Runner::Python | Runner::FakedClock => self.python_suite(runner, file, &report),
         };
         let mut suite = match built {
             Ok(suite) => suite,
@@ -179,11 +187,14 @@ impl Means {
         Ok(suite)
     }
 
-    fn python_suite(&mut self, file: &str, report: &Path) -> Result<Command, String> {
+    fn python_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
         let prepare = || needs::curl().and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
         let interpreter = self.python.get_or_insert_with(prepare).clone()?;
         let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
+        if runner == Runner::FakedClock {
+            suite.env("LIBFAKETIME", needs::faketime().map_err(|error| format!("{error:#}"))?);
+        }
         Ok(suite)
     }
 }

@@ -58,6 +58,18 @@ pub(crate) fn curl() -> Result<()> {
     debian(&[("curl", "curl")])
 }
 
+/// The library that a program is started with so that its clock of the wall can be set; answers its path. `LIBFAKETIME` names another one.
+pub(crate) fn faketime() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("LIBFAKETIME") {
+        return Ok(path.into());
+    }
+    debian(&[("faketime", "faketime")])?;
+    // Debian keeps libraries in a folder for each architecture.
+    let folders = fs::read_dir("/usr/lib").context("cannot read /usr/lib")?.flatten().map(|folder| folder.path());
+    let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    libraries.find(|path| path.exists()).context("the Debian package faketime brought no library: set LIBFAKETIME to its path")
+}
+
 /// `redis-server`, which tests start by themselves on free ports. `REDIS_SERVER` names another one.
 pub(crate) fn redis() -> Result<()> {
     if std::env::var_os("REDIS_SERVER").is_some() { Ok(()) } else { debian(&[("redis-server", "redis-server")]) }

@@ -130,6 +130,23 @@ async fn publish_lets_through_changes_or_refuses() {
     assert_eq!(page.publications[1].tags.as_ref().unwrap()["a"], "b");
 }
 
+/// An application that decides by the data alone would let a removal through that it cannot see.
+#[tokio::test]
+async fn publish_is_asked_with_the_key_and_whether_it_goes() {
+    let backend = Backend::always(json!({"error": {"code": 1000, "message": "no"}})).await;
+    let (engine, _hooks) = engine(&backend, &[Hook::Subscribe, Hook::Publish]);
+    let mut client = Client::connect(&engine).await;
+    let topic: Topic = "asked:1".parse().unwrap();
+    for (data, removed) in [("7", false), ("", true), ("8", true)] {
+        let publish =
+            Request::Publish { topic: topic.clone(), data: Payload::json(data), key: Some("o7".into()), idempotency_key: None, removed };
+        client.send(publish);
+        assert_eq!(client.next().await, "refused Application(1000): no");
+    }
+    let told: Vec<_> = backend.calls().iter().map(|call| json!([call.body["key"], call.body["removed"], call.body.get("data")])).collect();
+    assert_eq!(told, [json!(["o7", null, 7]), json!(["o7", true, null]), json!(["o7", true, 8])]);
+}
+
 #[tokio::test]
 async fn rpc_is_answered_by_the_application() {
     let backend = Backend::always(json!({"result": {"data": {"answer": "2019"}}})).await;

@@ -21,7 +21,7 @@ async fn a_ticket_opens_one_connection_with_what_it_stands_for() {
     assert_eq!(ticket.len(), 43);
     assert_ne!(ticket, tickets.create(&claims).await.unwrap());
     let identity = tickets.redeem(&ticket).await.unwrap();
-    assert_eq!((identity.user.as_str(), identity.rule), ("ris1", "ticket"));
+    assert_eq!((identity.user.as_str(), &*identity.rule), ("ris1", "ticket"));
     assert_eq!(*identity.groups, ["ocs_ris".into()]);
     assert_eq!(identity.subscriptions[0].topic.as_str(), "news");
     assert!(identity.issued_at.unwrap() >= before, "a ticket is as new as its making");

@@ -52,7 +52,7 @@ pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<Subject>, context: Contex
         Question::Presence { topic, namespace, authorize } => {
             let asked = authorized(&hub, &subject, Verb::Presence, &topic, &namespace, authorize).await;
             let sessions = match asked {
-                Ok(()) => hub.presence.list(&topic).await.map_err(unanswered),
+                Ok(()) => hub.in_time(hub.presence.list(&topic)).await.map_err(unanswered),
                 Err(refusal) => Err(refusal),
             };
             Answer::Presence(topic, sessions)
@@ -60,7 +60,7 @@ pub(super) async fn answer(hub: Arc<Hub>, subject: Arc<Subject>, context: Contex
         Question::PresenceStats { topic, namespace, authorize } => {
             let asked = authorized(&hub, &subject, Verb::Presence, &topic, &namespace, authorize).await;
             let stats = match asked {
-                Ok(()) => hub.presence.count(&topic).await.map_err(unanswered),
+                Ok(()) => hub.in_time(hub.presence.count(&topic)).await.map_err(unanswered),
                 Err(refusal) => Err(refusal),
             };
             Answer::PresenceStats(topic, stats)
@@ -115,14 +115,14 @@ async fn identified(hub: &Hub, asker: &Subject, mut identity: Identity) -> Resul
     let as_of = hub.recent.as_of();
     if !identity.user.is_anonymous() {
         let member = Member { user: identity.user.clone(), tenant: identity.tenant.clone() };
-        for group in hub.registry.groups_of(&member).await.map_err(unanswered)? {
+        for group in hub.in_time(hub.registry.groups_of(&member)).await.map_err(unanswered)? {
             if !identity.groups.contains(&group) {
                 identity.groups.push(group);
             }
         }
     }
     let subject = Subject::new(asker.session, &identity).over(asker.transport, asker.protocol);
-    if let Some(revocation) = hub.registry.revocation_of(&subject).await.map_err(unanswered)? {
+    if let Some(revocation) = hub.in_time(hub.registry.revocation_of(&subject)).await.map_err(unanswered)? {
         return Err(revoked(&revocation));
     }
     let ttl = time_left(identity.expires_at, "the credentials are past their end")?;
@@ -228,7 +228,7 @@ pub(crate) async fn history(
     };
     let bytes = Some(hub.rules.settings.history_max_bytes);
     let query = LogQuery { after, limit: Some(limit), bytes, reverse, ..LogQuery::default() };
-    let page = hub.backplane.history(topic, query, keep_of(namespace)).await;
+    let page = hub.in_time(hub.backplane.history(topic, query, keep_of(namespace))).await;
     let page = page.map_err(|error| unanswered(error).retry_after(Duration::from_secs(1)))?;
     match since {
         Some(Since::Position(Position { epoch, .. })) if epoch != page.top.epoch => {

@@ -85,7 +85,7 @@ impl Hub {
         let (tell, told) = oneshot::channel();
         let (hub, of, info) = (self.clone(), topic.clone(), who.clone());
         let call = async move {
-            match hub.presence.upsert(&of, info).await {
+            match hub.in_time(hub.presence.upsert(&of, info)).await {
                 // Nobody waits for it where join and leave are off.
                 Ok(arrival) => drop(tell.send(arrival.joined)),
                 Err(error) => tracing::warn!(topic = %of, %error, "a session could not be added to presence"),
@@ -117,7 +117,7 @@ impl Hub {
         let call = async move {
             let delay = hub.rules.settings.leave_delay;
             let linger = if closed && join_leave && hub.departures.has_room() { delay } else { Duration::ZERO };
-            match hub.presence.remove(&of, info.session, linger).await {
+            match hub.in_time(hub.presence.remove(&of, info.session, linger)).await {
                 Ok(Departure::Lingers) => hub.departures.add(Departing { at: Instant::now() + delay, topic: of, who: info }),
                 Ok(Departure::Left) if join_leave => hub.announce(&of, Announcement::Leave(info)).await,
                 Ok(_) => {}
@@ -135,7 +135,7 @@ impl Hub {
         let (hub, of, join_leave) = (self.clone(), topic.clone(), namespace.join_leave);
         let people = (before.clone(), now.clone());
         let call = async move {
-            match hub.presence.upsert(&of, now.clone()).await {
+            match hub.in_time(hub.presence.upsert(&of, now.clone())).await {
                 Ok(arrival) if join_leave => {
                     if arrival.left {
                         hub.announce(&of, Announcement::Leave(before)).await;
@@ -171,7 +171,7 @@ impl Hub {
         let Some(Departing { topic, who, .. }) = self.departures.take() else { return };
         let (hub, of, info) = (self.clone(), topic.clone(), who.clone());
         let call = async move {
-            match hub.presence.settle(&of, &info).await {
+            match hub.in_time(hub.presence.settle(&of, &info)).await {
                 Ok(true) => hub.announce(&of, Announcement::Leave(info)).await,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(topic = %of, %error, "nobody knows whether a user has left"),
@@ -184,7 +184,7 @@ impl Hub {
 
     async fn announce(&self, topic: &Topic, announcement: Announcement) {
         // What is not told is corrected by the next presence.
-        let _ = self.backplane.announce(topic, announcement).await;
+        let _ = self.in_time(self.backplane.announce(topic, announcement)).await;
     }
 }
 

@@ -3,7 +3,10 @@
 //! Publications wait as runs of batches that all members of the same variant share (`batch`); only a partly written frame is the connection's own.
 //! Those of urgent topics overtake the others, up to the last frame whose place matters: the answer to a subscribe stays in front of what it announces.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -267,46 +270,43 @@ impl Backlog {
     }
 
     /// Of a topic, leaves the newest publication of each key, and the newest without a key, and says how many went. They stand together then, where
-    /// the first of them stood.
+    /// the first of them stood. What stands before, between and behind gaps is looked at apart, since it may be of different epochs.
     pub(crate) fn conflate(&mut self, topic: &Topic, held: &Held) -> u64 {
-        let is_gap = |entry: &Entry| matches!(entry, Entry::Gap(gap) if gap.topic == *topic);
-        // What follows a gap stays behind it: it may be of another epoch.
-        let after_gap = self.entries.iter().rposition(is_gap).map_or(0, |at| at + 1);
-        let runs = || {
-            self.entries.iter().enumerate().skip(after_gap).filter_map(|(at, entry)| match entry {
-                Entry::Run(run) if run.topic() == topic => Some((at, run)),
-                _ => None,
-            })
-        };
-        let waiting: Vec<Waiting<'_>> = runs().flat_map(|(_, run)| run.publications()).collect();
-        let places: Vec<usize> = runs().map(|(at, _)| at).collect();
-        let mut seen = std::collections::HashSet::new();
-        let mut kept: Vec<Waiting<'_>> = Vec::new();
-        let before = waiting.len();
-        for waiting in waiting.into_iter().rev() {
-            // What is not known cannot be replaced.
-            if waiting.source().is_none_or(|source| seen.insert(source.key.clone())) {
-                kept.push(waiting);
+        let mut between_gaps: Vec<Vec<usize>> = vec![Vec::new()];
+        for (at, entry) in self.entries.iter().enumerate() {
+            match entry {
+                Entry::Gap(gap) if gap.topic == *topic => between_gaps.push(Vec::new()),
+                Entry::Run(run) if run.topic() == topic => between_gaps.last_mut().into_iter().for_each(|places| places.push(at)),
+                _ => {}
             }
         }
+        // From the end, so that the places before it stay right.
+        let gone = between_gaps.iter().rev().map(|places| self.conflate_runs(topic, places, held)).sum();
+        self.conflate_at = u32::try_from(self.bytes * 2).unwrap_or(u32::MAX);
+        gone
+    }
+
+    /// Puts what is not replaced of these runs into the first of them.
+    fn conflate_runs(&mut self, topic: &Topic, places: &[usize], held: &Held) -> u64 {
+        let Some((first, others)) = places.split_first() else { return 0 };
+        let mut seen = HashSet::new();
+        let runs = places.iter().filter_map(|at| if let Entry::Run(run) = &self.entries[*at] { Some(run) } else { None });
+        let waiting: Vec<Waiting<'_>> = runs.flat_map(Run::publications).collect();
+        let (before, freed): (usize, usize) = (waiting.len(), waiting.iter().map(Waiting::len).sum());
+        // What is not known cannot be replaced.
+        let is_newest = |waiting: &Waiting<'_>| waiting.source().is_none_or(|source| seen.insert(source.key.clone()));
+        let mut kept: Vec<Waiting<'_>> = waiting.into_iter().rev().filter(is_newest).collect();
         kept.reverse();
         let gone = (before - kept.len()) as u64;
-        if gone > 0
-            && let Some(first) = places.first().copied()
-        {
-            let merged = Arc::new(merge(topic, &kept, held));
-            let bytes = |entry: &Entry| match entry {
-                Entry::Run(run) => run.publications().map(|waiting| waiting.frames().len()).sum(),
-                _ => 0,
-            };
-            let freed: usize = places.iter().map(|at| bytes(&self.entries[*at])).sum();
-            self.bytes = self.bytes - freed + merged.rest_len(0);
-            for at in places.into_iter().skip(1).rev() {
-                self.remove(at);
-            }
-            self.entries[first] = Entry::Run(Run::new(&merged, 0));
+        if gone == 0 {
+            return 0;
         }
-        self.conflate_at = u32::try_from(self.bytes * 2).unwrap_or(u32::MAX);
+        let merged = Arc::new(merge(topic, &kept, held));
+        self.bytes = self.bytes - freed + merged.rest_len(0);
+        for at in others.iter().rev() {
+            self.remove(*at);
+        }
+        self.entries[*first] = Entry::Run(Run::new(&merged, 0));
         gone
     }
 

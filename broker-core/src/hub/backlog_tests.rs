@@ -78,11 +78,12 @@ fn the_newest_of_a_new_epoch_stays_behind_the_gap_that_begins_it() {
     };
     let mut backlog = Backlog::default();
     let a: Topic = "a".parse().unwrap();
+    backlog.push_batch(&sourced("[older]"), 0);
     backlog.push_batch(&sourced("[old]"), 0);
     backlog.push_gap(&a, Gap { from: None, to: None, reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"), false);
     backlog.push_batch(&sourced("[new]"), 0);
     backlog.push_batch(&sourced("[newer]"), 0);
-    assert_eq!(backlog.conflate(&a, &Held::default()), 1);
+    assert_eq!(backlog.conflate(&a, &Held::default()), 2, "on both sides of the gap");
     assert_eq!(text(&backlog), "[old]<epoch>[newer]");
 }
 
@@ -249,23 +250,36 @@ impl Model {
 
     fn conflate(&mut self, of: usize) -> u64 {
         let is_gap = |item: &Item| matches!(item.what, What::Gap { topic, .. } if topic == of);
-        let from = self.waiting.iter().rposition(is_gap).map_or(0, |at| at + 1);
-        let is_of = |item: &Item| matches!(item.what, What::Publication { topic, .. } if topic == of);
-        let Some(first) = self.waiting.iter().skip(from).position(is_of).map(|at| from + at) else { return 0 };
-        let unchanged = self.waiting.clone();
-        let (mut found, others): (Vec<Item>, Vec<Item>) = self.waiting.split_off(first).into_iter().partition(is_of);
-        let before = found.len();
-        let mut seen = HashSet::new();
-        let mut newest: Vec<bool> = found.iter().rev().map(|item| seen.insert(format!("{:?}", item.what))).collect();
-        found.retain(|_| newest.pop() == Some(true));
-        let gone = before - found.len();
-        self.waiting.extend(found);
-        self.waiting.extend(others);
-        if gone == 0 {
-            self.waiting = unchanged;
+        let mut parts: Vec<Vec<Item>> = vec![Vec::new()];
+        for item in std::mem::take(&mut self.waiting) {
+            if is_gap(&item) {
+                parts.push(Vec::new());
+            }
+            parts.last_mut().unwrap().push(item);
         }
+        let gone = parts.iter_mut().map(|part| conflate_part(part, of)).sum::<usize>();
+        self.waiting = parts.concat();
         gone as u64
     }
+}
+
+/// What stands between two gaps of a topic; the first one may begin it.
+fn conflate_part(part: &mut Vec<Item>, of: usize) -> usize {
+    let is_of = |item: &Item| matches!(item.what, What::Publication { topic, .. } if topic == of);
+    let Some(first) = part.iter().position(is_of) else { return 0 };
+    let unchanged = part.clone();
+    let (mut found, others): (Vec<Item>, Vec<Item>) = part.split_off(first).into_iter().partition(is_of);
+    let before = found.len();
+    let mut seen = HashSet::new();
+    let mut newest: Vec<bool> = found.iter().rev().map(|item| seen.insert(format!("{:?}", item.what))).collect();
+    found.retain(|_| newest.pop() == Some(true));
+    let gone = before - found.len();
+    part.extend(found);
+    part.extend(others);
+    if gone == 0 {
+        *part = unchanged;
+    }
+    gone
 }
 
 /// The number in a publication's text.

@@ -95,7 +95,7 @@ impl Hub {
         NodeInfo {
             id: self.node.id.clone(),
             name: self.node.name.clone(),
-            version: self.node.version,
+            version: self.node.version.into(),
             uptime: self.node.started_at.elapsed(),
             sessions: self.stats.sessions.value() as usize,
             users: self.users.lock().len(),

@@ -1,6 +1,6 @@
 //! How a shard talks with its sessions: hands them inputs, and does what they want done.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CloseReason, Command, CommandId, Connected, Disconnected, FrameWriter, Push, Refusal, RefusalKind, Reply, Resume, ServerSubscription,
-    Stats, Subscribed, panics,
+    Settings, Stats, Subscribed, panics,
     session::{Answer, AsOf, AskId, Completion, Effect, Join, Leave, Question, Session},
 };
 
@@ -92,6 +92,7 @@ impl Shard {
             // Nothing follows the close.
             Effect::Reply(..) | Effect::Push(_) | Effect::Hold | Effect::Welcome(..) if conn.closing_until.is_some() => {}
             Effect::Reply(id, reply) => self.reply(conn, &id, &reply, now),
+            Effect::Dropped(refusal) => self.count_refusal(conn, &refusal, now),
             Effect::Push(push) => {
                 if let Push::Refused(refusal) = &push {
                     self.log.refused(conn, refusal, now);
@@ -138,15 +139,8 @@ impl Shard {
     }
 
     fn reply(&mut self, conn: &mut Conn, id: &CommandId, reply: &Reply, now: Instant) {
-        let stats = &self.hub.stats;
         match reply {
-            Reply::Refused(refusal) => {
-                stats.commands_refused.add(1);
-                if refusal.kind != RefusalKind::TooManyRequests {
-                    self.hub.count_error(conn, now);
-                }
-                self.log.refused(conn, refusal, now);
-            }
+            Reply::Refused(refusal) => self.count_refusal(conn, refusal, now),
             Reply::Subscribed(subscribed) => self.count_resume(subscribed),
             _ => {}
         }
@@ -160,6 +154,14 @@ impl Shard {
             _ => Place::Firm,
         };
         self.encode(conn, place, |conn, out| conn.codec.protocol.encode_reply(id, reply, out));
+    }
+
+    fn count_refusal(&mut self, conn: &mut Conn, refusal: &Refusal, now: Instant) {
+        self.hub.stats.commands_refused.add(1);
+        if refusal.kind != RefusalKind::TooManyRequests {
+            self.hub.count_error(conn, now);
+        }
+        self.log.refused(conn, refusal, now);
     }
 
     /// Answers the connect before everything that was held back.
@@ -233,6 +235,7 @@ impl Shard {
             _ => Context::default(),
         };
         let late = late_answer(&question);
+        let timeout = answer_timeout(&self.hub.rules.settings, &question);
         let published_to = match &question {
             Question::Publish { topic, .. } | Question::PublishForApplication { topic, .. } => Some(topic.clone()),
             _ => None,
@@ -257,9 +260,8 @@ impl Shard {
             std::task::Poll::Pending => {
                 let Some(runtime) = self.hub.runtime.clone() else { return };
                 let hub = self.hub.clone();
-                let timeout = hub.rules.settings.hook_timeout;
                 runtime.spawn(async move {
-                    let answer = tokio::time::timeout(timeout * 2, future).await.unwrap_or(late);
+                    let answer = tokio::time::timeout(timeout, future).await.unwrap_or(late);
                     hub.push(at, Item::Answer(at, ask, Box::new(answer)));
                     hub.run_errands();
                 });
@@ -355,6 +357,7 @@ impl Shard {
             missed: page,
             data: None,
             ttl: None,
+            keyed: false,
         };
         // Before the session goes on: it may leave at once, and its leave is told after its join.
         self.hub.tell_coming(&entry.topic, info, coming);
@@ -388,6 +391,16 @@ fn guarded(stats: &Stats, session: &mut Session, effects: &mut Vec<Effect>, inpu
     if panics::catch(stats, "session", || input(session, effects)).is_err() {
         session.close(CloseReason::ServerError("the command could not be handled".into()), effects);
     }
+}
+
+/// Time for an answer to a session's question: those of authorizer and hook, and the backplane's own, each have their time.
+fn answer_timeout(settings: &Settings, question: &Question) -> Duration {
+    let of_backplane = match question {
+        Question::Publish { .. } | Question::PublishForApplication { .. } => settings.publish_timeout,
+        Question::History { .. } | Question::Presence { .. } | Question::PresenceStats { .. } => settings.backplane_timeout,
+        _ => Duration::ZERO,
+    };
+    settings.hook_timeout * 2 + of_backplane
 }
 
 /// What a question is answered with when everything else took too long.

@@ -346,7 +346,11 @@ impl Shard {
                     }
                 }
             }
-            Passed::Gap { seq, gap, .. } if *seq > member.last => occupant.feed(StreamItem::Gap(*gap)),
+            Passed::Gap { after, seq, gap, .. } if *seq > member.last => {
+                // Joined in the midst of it: the beginning is another one, and is left out.
+                let from = gap.from.filter(|_| member.last <= *after);
+                occupant.feed(StreamItem::Gap(Gap { from, ..*gap }));
+            }
             _ => {}
         }
     }

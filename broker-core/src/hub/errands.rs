@@ -47,11 +47,6 @@ impl Hub {
 
     fn run_errand(self: &Arc<Self>, errand: Errand) {
         match errand {
-            Errand::Occupancy { topic, .. } if topic.is_of_a_user() => {}
-            Errand::Occupancy { topic, occupied } => {
-                // The receiver lives as long as the engine; without it nobody wants to know.
-                let _ = self.occupancy.send((topic, occupied));
-            }
             Errand::Linger { entry, joins } if self.rules.settings.linger.is_zero() => entry.linger_over(&self.ports, joins),
             Errand::Linger { entry, joins } => {
                 let hub = self.clone();
@@ -65,7 +60,7 @@ impl Hub {
             Errand::Read { entry, query, state } => {
                 let hub = self.clone();
                 self.go_on(Box::pin(async move {
-                    let answer = reading::read(&*hub.backplane, &entry, query, state).await;
+                    let answer = reading::read(&hub, &entry, query, state).await;
                     entry.read_done(&hub.ports, answer);
                 }));
             }
@@ -86,7 +81,7 @@ impl Hub {
         let hub = self.clone();
         self.go_on(Box::pin(async move {
             let mut failures = 0;
-            while let Err(error) = hub.backplane.interest(&[(entry.topic.clone(), wanted)]).await {
+            while let Err(error) = hub.in_time(hub.backplane.interest(&[(entry.topic.clone(), wanted)])).await {
                 failures += 1;
                 entry.interest_failed(&hub.ports, failures, &error);
                 tracing::warn!(topic = %entry.topic, %error, "the backplane does not change its interest, trying again");

@@ -8,7 +8,13 @@ use std::{mem, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{conn::NewOccupant, control::Errand, missed::Missed, topic_entry::TopicEntry};
+use super::{
+    conn::NewOccupant,
+    control::Errand,
+    missed::Missed,
+    relief::{Candidate, Weighing},
+    topic_entry::TopicEntry,
+};
 use crate::{
     CloseReason, Command, Gap, Outlet, Payload, Position, Publication, Refusal, Resume,
     backplane::Announcement,
@@ -65,6 +71,10 @@ pub(crate) enum Item {
     Refill(Arc<TopicEntry>, Vec<Job>),
     /// Do this with sessions.
     Order(Arc<Errand>),
+    /// Say what waits for the connections.
+    Weigh(Arc<Weighing>),
+    /// Close connections while too much waits on the node, the last one of the list first.
+    CloseLargest(Vec<Candidate>),
     /// Close every connection until then, spread over the time.
     Drain(Instant),
 }

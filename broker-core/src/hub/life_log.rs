@@ -34,7 +34,7 @@ impl LifeLog {
             path = %cut(&conn.life.path),
             transport = conn.life.transport,
             protocol = conn.codec.protocol.name(),
-            rule = conn.session.subject().rule,
+            rule = &*conn.session.subject().rule,
             groups = %cut(&conn.session.subject().groups().join(",")),
             "session opened"
         );
@@ -51,7 +51,7 @@ impl LifeLog {
             session = %subject.session,
             user = %cut(subject.user.as_str()),
             before = %cut(before.user.as_str()),
-            rule = subject.rule,
+            rule = &*subject.rule,
             groups = %cut(&subject.groups().join(",")),
             "session changed its identity"
         );

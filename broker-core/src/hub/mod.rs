@@ -14,12 +14,14 @@ mod deliver;
 mod directory;
 mod errands;
 mod in_order;
+mod in_time;
 mod inbox;
 mod life_log;
 mod members;
 mod missed;
 #[cfg(all(test, broker_model))]
 mod model;
+mod occupancy;
 mod orders;
 mod paging;
 mod ports;
@@ -27,6 +29,7 @@ mod publishing;
 mod rates;
 mod reading;
 mod recent;
+mod relief;
 mod reports;
 mod resume;
 mod selecting;
@@ -94,6 +97,7 @@ pub(crate) struct Hub {
     users_spent: rates::Users,
     /// Bytes of encoded publications in memory.
     held: batch::Held,
+    relief: relief::Relief,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
     incarnations: AtomicU64,
@@ -101,11 +105,12 @@ pub(crate) struct Hub {
     node: Node,
     draining: AtomicBool,
     closed: AtomicBool,
+    /// The last call of the backplane that took its time took too much of it.
+    backplane_is_late: AtomicBool,
     /// Wakes the task that runs errands which a backplane's own task queued.
     errands_wait: Notify,
     /// Wakes whoever waits for the last connection to go.
     pub(crate) connection_gone: Notify,
-    occupancy: tokio::sync::mpsc::UnboundedSender<(Topic, bool)>,
 }
 
 /// Who this node is.
@@ -126,16 +131,16 @@ pub(crate) struct NewHub {
     pub(crate) control: Arc<dyn ControlBus>,
     pub(crate) runtime: Option<Handle>,
     pub(crate) shards: usize,
+    pub(crate) node_id: Arc<str>,
     pub(crate) node_name: Arc<str>,
     pub(crate) version: &'static str,
-    pub(crate) occupancy: tokio::sync::mpsc::UnboundedSender<(Topic, bool)>,
 }
 
 impl Hub {
     pub(crate) fn new(new: NewHub) -> Self {
         let recent = recent::Recent::new(new.rules.settings.hook_timeout);
         Self {
-            ports: Ports::new(new.shards),
+            ports: Ports::new(new.shards, new.hooks.hear_occupancy()),
             rules: new.rules,
             stats: Arc::default(),
             hooks: new.hooks,
@@ -150,21 +155,22 @@ impl Hub {
             departures: Departures::default(),
             users_spent: rates::Users::default(),
             held: batch::Held::default(),
+            relief: relief::Relief::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),
             users: Mutex::default(),
             node: Node {
-                id: crate::SessionId::from_random(fastrand::u128(..)).to_string().into(),
+                id: new.node_id,
                 name: new.node_name,
                 version: new.version,
                 started_at: Instant::now(),
             },
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            backplane_is_late: AtomicBool::new(false),
             errands_wait: Notify::new(),
             connection_gone: Notify::new(),
-            occupancy: new.occupancy,
         }
     }
 
@@ -243,6 +249,7 @@ impl Hub {
         self.draining.store(true, Relaxed);
         self.errands_wait.notify_one();
         self.departures.wake();
+        self.ports.occupancy.close();
     }
 
     fn new_entry(&self, topic: &Topic, namespace: &Arc<Namespace>) -> TopicEntry {

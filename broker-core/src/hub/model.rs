@@ -329,7 +329,6 @@ impl World {
             sink: OnceLock::new(),
             failures_left: Mutex::new(2),
         });
-        let (occupancy, _) = tokio::sync::mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(NewHub {
             rules: Arc::new(rules),
             hooks: Hooks::default(),
@@ -339,9 +338,9 @@ impl World {
             control: Arc::new(MemoryControl::new()),
             runtime: None,
             shards: SHARDS,
+            node_id: "model".into(),
             node_name: "model".into(),
             version: "0",
-            occupancy,
         }));
         let sink: Weak<dyn Sink> = Arc::downgrade(&hub) as _;
         bus.start(sink);

@@ -209,7 +209,8 @@ impl Shard {
             }
             Revoked::Token(_) | Revoked::Group(_) => self.whose.sessions.values().copied().collect(),
         };
-        let is_meant = |slot: &u32| self.connected(*slot).is_some_and(|conn| revocation.means(conn.session.subject()));
+        let now = SystemTime::now();
+        let is_meant = |slot: &u32| self.connected(*slot).is_some_and(|conn| revocation.means_session(conn.session.subject(), now));
         slots.into_iter().filter(is_meant).map(|slot| self.at(slot)).collect()
     }
 
@@ -227,11 +228,11 @@ impl Shard {
         Some(SessionReport {
             session: subject.session,
             user: subject.user.clone(),
-            rule: subject.rule,
+            rule: subject.rule.clone(),
             since: SystemTime::now() - conn.life.opened_at.elapsed(),
             address: conn.life.peer,
-            transport: conn.life.transport,
-            protocol: conn.codec.protocol.name(),
+            transport: conn.life.transport.into(),
+            protocol: conn.codec.protocol.name().into(),
             groups: subject.groups().to_vec(),
             topics: conn.session.topics().cloned().collect(),
             backlog_bytes: conn.backlog.bytes(),

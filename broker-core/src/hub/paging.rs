@@ -129,7 +129,7 @@ impl Shard {
         }
         let Some(Occupant::Connection(conn)) = &self.slots[slot as usize].occupant else { return };
         let (variant, codec) = (conn.variant, conn.codec.clone());
-        // Offsets tell pages of a topic apart, and are smaller than every number of the hub's own (J8).
+        // Offsets tell pages of a topic apart, and are smaller than every number of the hub's own (J8); 0 where there is none.
         let offset = |publication: &Publication| publication.position.map_or(0, |position| position.offset);
         let page: Vec<_> = page.into_iter().map(|publication| (offset(&publication), publication)).collect();
         self.push_selected(slot, variant, &codec, entry, &page);

@@ -1,12 +1,14 @@
-//! What a topic may reach while it is locked: the inboxes of the shards, and the queue of things to do afterwards.
+//! What a topic may reach while it is locked: the inboxes of the shards, what the application is told of
+//! listeners, and the queue of things to do afterwards.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     inbox::{Inbox, Item},
+    occupancy::Occupancy,
     topic_entry::TopicEntry,
 };
-use crate::{Topic, backplane::LogQuery, sync::Mutex};
+use crate::{backplane::LogQuery, sync::Mutex};
 
 /// What must be done outside every lock: calls of the backplane and the application.
 pub(crate) enum Errand {
@@ -20,19 +22,22 @@ pub(crate) enum Errand {
     Snapshot { entry: Arc<TopicEntry> },
     /// A topic without listeners waits for its end. `Hub::linger_over` ends it.
     Linger { entry: Arc<TopicEntry>, joins: u64 },
-    /// Tell the application that a topic has its first listener, or lost its last.
-    Occupancy { topic: Topic, occupied: bool },
 }
 
-/// What a topic may reach while it is locked. Both are leaves of the lock order.
+/// What a topic may reach while it is locked. All are leaves of the lock order.
 pub(crate) struct Ports {
+    pub(crate) occupancy: Occupancy,
     pub(crate) inboxes: Box<[Inbox]>,
     errands: Mutex<VecDeque<Errand>>,
 }
 
 impl Ports {
-    pub(crate) fn new(shards: usize) -> Self {
-        Self { inboxes: (0..shards).map(|_| Inbox::default()).collect(), errands: Mutex::new(VecDeque::new()) }
+    pub(crate) fn new(shards: usize, hears_occupancy: bool) -> Self {
+        Self {
+            occupancy: Occupancy::new(hears_occupancy),
+            inboxes: (0..shards).map(|_| Inbox::default()).collect(),
+            errands: Mutex::new(VecDeque::new()),
+        }
     }
 
     pub(crate) fn push(&self, shard: usize, item: Item) {

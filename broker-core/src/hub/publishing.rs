@@ -32,7 +32,7 @@ impl Hub {
             self.stats.publishes_failed.add(1);
             return Err(PublishError::Overloaded);
         }
-        let published = self.backplane.publish(topic, publish, keep_of(namespace)).await;
+        let published = self.published_in_time(self.backplane.publish(topic, publish, keep_of(namespace))).await;
         match &published {
             Ok(published) => {
                 self.stats.publishes.add(1);

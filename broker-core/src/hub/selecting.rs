@@ -158,10 +158,12 @@ impl Shard {
         entry: &Arc<TopicEntry>,
         publications: &[(u64, Arc<Publication>)],
     ) {
-        // What is read again has positions of its own, and numbers that only say where it stands.
+        // What is read again has positions of its own, and numbers that only say where it stands; nothing tells what has neither apart.
+        let has_numbers = publications.iter().all(|(seq, _)| *seq > 0);
         let is_same = |shared: &&Shared| {
             let encoded = shared.batch.publications.iter().map(|encoded| (encoded.seq, encoded.position));
-            shared.topic == entry.incarnation
+            has_numbers
+                && shared.topic == entry.incarnation
                 && shared.variant == variant
                 && encoded.eq(publications.iter().map(|(seq, publication)| (*seq, publication.position)))
         };

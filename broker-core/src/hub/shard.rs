@@ -86,7 +86,6 @@ pub(crate) struct Shard {
     pub(super) shared: Vec<Shared>,
     /// More waits on this node than may.
     pub(super) is_full: bool,
-    pub(super) relieved_at: Option<Instant>,
     /// Topics that have something to deliver, in turn.
     pub(super) active: VecDeque<u64>,
     /// Connections that have something to write.
@@ -125,7 +124,6 @@ impl Shard {
             paced_max: 0,
             shared: Vec::new(),
             is_full: false,
-            relieved_at: None,
             active: VecDeque::new(),
             dirty: VecDeque::new(),
             paging: Pages::new(),
@@ -173,7 +171,7 @@ impl Shard {
     pub(crate) fn tick(&mut self, now: Instant) -> Tick {
         self.now = now;
         self.shared.clear();
-        self.relieve(now);
+        self.watch_bound(now);
         let mut items = std::mem::take(&mut self.items);
         let took = self.inbox().take(&mut items, self.active.is_empty() && self.dirty.is_empty());
         for item in items.drain(..) {
@@ -201,7 +199,7 @@ impl Shard {
         }
         self.log.flush(now);
         let next_paced = self.paced.peek().map(|due| due.0.0);
-        Tick::Sleep(self.next_sweep.into_iter().chain(next_paced).min())
+        Tick::Sleep(self.next_sweep.into_iter().chain(next_paced).chain(self.next_relief()).min())
     }
 
     fn inbox(&self) -> &Inbox {
@@ -273,6 +271,8 @@ impl Shard {
                 }
             }
             Item::Order(errand) => self.obey(&errand, now),
+            Item::Weigh(weighing) => self.weigh(&weighing, now),
+            Item::CloseLargest(candidates) => self.close_largest(candidates, now),
             Item::Drain(until) => self.begin_drain(until, now),
         }
     }

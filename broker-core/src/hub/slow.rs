@@ -1,25 +1,22 @@
-//! What happens when connections do not keep up: the policies of namespaces, catching up from the history, and the bound of the node.
+//! What happens when connections do not keep up: the policies of namespaces, catching up from the history. The bound of the node
+//! is in `relief`.
 
 use std::{mem, sync::Arc};
 
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use super::{
     conn::{Conn, Occupant},
     inbox::{Joined, MemberRef, SlotRef},
+    relief::BACKLOG_MAX_WHEN_FULL,
     shard::Shard,
     topic_entry::{TopicEntry, Wants},
     writing::write,
 };
 use crate::{
-    CloseReason, GapReason, Namespace, Position, Push, Recovery, Since, SlowConsumer, Topic,
+    GapReason, Namespace, Position, Push, Recovery, Since, SlowConsumer, Topic,
     session::{Generation, Leave},
 };
-
-/// What one connection may let wait while the node is over its bound.
-const BACKLOG_MAX_WHEN_FULL: usize = 64 * 1024;
-/// Time between two looks for what most waits for, while the node is over its bound.
-const RELIEF_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A subscription that lets go by what is published, to read it from the history once its connection has taken everything else (S2).
 #[derive(Debug)]
@@ -52,7 +49,11 @@ impl Shard {
     pub(super) fn overflow(&mut self, slot: u32, entry: &Arc<TopicEntry>) {
         let max = self.backlog_max();
         let Some(Occupant::Connection(mut conn)) = self.slots[slot as usize].occupant.take() else { return };
-        write(&mut conn, &mut self.chunks, &mut self.tally);
+        if write(&mut conn, &mut self.chunks, &mut self.tally).is_some() {
+            // The next write in turn finds it broken too, and closes it; with nothing left to write it would not.
+            self.slots[slot as usize].occupant = Some(Occupant::Connection(conn));
+            return;
+        }
         // Each look for what newer ones replace costs what waits: close to the bound, the next comes when there is a quarter more.
         let may_wait = match entry.namespace.slow_consumer {
             SlowConsumer::Latest if !conn.backlog.wants_conflation() => max + max / 4,
@@ -200,33 +201,6 @@ impl Shard {
             self.hub.cancel(&leave.topic, MemberRef { at, subscription: catch_up.generation });
         }
         true
-    }
-
-    /// Looks whether more waits on this node than may; then those go that most waits for.
-    pub(super) fn relieve(&mut self, now: Instant) {
-        let max = self.hub.rules.settings.backlogs_max_bytes;
-        self.is_full = self.hub.held.bytes() > max;
-        if !self.is_full || self.relieved_at.is_some_and(|at| now < at + RELIEF_INTERVAL) {
-            return;
-        }
-        self.relieved_at = Some(now);
-        let mut waiting: Vec<(usize, u32)> = Vec::new();
-        for (slot, occupant) in self.slots.iter().zip(0..).map(|(slot, at)| (at, &slot.occupant)) {
-            if let Some(Occupant::Connection(conn)) = occupant
-                && conn.backlog.bytes() > BACKLOG_MAX_WHEN_FULL
-                && !conn.session.is_closed()
-            {
-                waiting.push((conn.backlog.bytes(), slot));
-            }
-        }
-        waiting.sort_unstable_by(|a, b| b.cmp(a));
-        for (backlog_bytes, slot) in waiting {
-            if self.hub.held.bytes() <= max {
-                break;
-            }
-            let at = self.at(slot);
-            self.converse(at, now, |session, _, effects| session.close(CloseReason::SlowConsumer { backlog_bytes }, effects));
-        }
     }
 }
 

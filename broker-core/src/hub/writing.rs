@@ -30,7 +30,8 @@ impl Shard {
                 self.watch(slot, now);
             }
             let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { continue };
-            let is_empty = conn.backlog.is_empty();
+            // What was let go leaves nothing to write either: the next is read when the connection takes something again.
+            let is_empty = conn.backlog.is_empty() && !conn.blocked;
             if is_empty && conn.wants_catch_up() {
                 self.read_on(self.at(slot));
             }

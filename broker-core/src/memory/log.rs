@@ -22,7 +22,7 @@ const LOG_BYTES: usize = 640;
 pub(super) struct Log {
     epoch: Epoch,
     top: u64,
-    /// The newest offset that went because of a bound or the time, and not by its own ttl.
+    /// The newest offset that went because of a bound or the time; by its own ttl only where that may have changed a row.
     forgotten: u64,
     publications: VecDeque<Arc<Publication>>,
     publication_bytes: usize,
@@ -182,7 +182,7 @@ impl Log {
     fn forget_oldest(&mut self) {
         if let Some(oldest) = self.publications.pop_front() {
             self.publication_bytes -= oldest.weight_bytes();
-            self.forgotten = offset_of(&oldest);
+            self.forgotten = self.forgotten.max(offset_of(&oldest));
         }
     }
 
@@ -207,8 +207,13 @@ impl Log {
         }
         if self.next_expiry.is_some_and(|at| at <= now) {
             let mut left = 0;
+            let is_keyed = self.state_expires_at.is_some();
             self.publications.retain(|publication| {
                 let stays = !publication.is_expired(now);
+                if !stays && is_keyed && publication.key.is_some() {
+                    // Whoever has an older row of this key, and did not hear this, must be told that it is void.
+                    self.forgotten = self.forgotten.max(offset_of(publication));
+                }
                 left += if stays { publication.weight_bytes() } else { 0 };
                 stays
             });

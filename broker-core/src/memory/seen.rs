@@ -11,14 +11,14 @@ use crate::{Published, Version};
 
 /// How long a retry with the same idempotency key is stored once.
 pub(super) const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
-/// Idempotency keys kept per topic; the oldest go first.
-const IDEMPOTENCY_MAX: usize = 10_000;
+/// Below so many idempotency keys, room that they took is kept for the next ones.
+const ROOM_MIN: usize = 64;
 /// Bytes of an idempotency key in both places, its text apart.
 const IDEMPOTENCY_BYTES: usize = 176;
 /// Bytes of a version, its texts apart.
 const VERSION_BYTES: usize = 112;
 
-/// What was published with an idempotency key.
+/// What was published with an idempotency key. Each is kept for its time: what bounds them is counted in bytes, and refuses.
 #[derive(Default)]
 pub(super) struct Retries {
     first: HashMap<Box<str>, Published>,
@@ -44,14 +44,17 @@ impl Retries {
         self.first.insert(key.into(), published);
         self.in_order.push_back((now, key.into()));
         self.bytes += Self::weight_of(key);
-        if self.in_order.len() > IDEMPOTENCY_MAX {
-            self.forget_oldest();
-        }
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
         while self.in_order.front().is_some_and(|(at, _)| *at + IDEMPOTENCY_TTL <= now) {
             self.forget_oldest();
+        }
+        // A busy time leaves no empty room behind, which nobody would count.
+        let len = self.in_order.len();
+        if self.in_order.capacity() > ROOM_MIN.max(len * 4) {
+            self.in_order.shrink_to(len * 2);
+            self.first.shrink_to(len * 2);
         }
     }
 

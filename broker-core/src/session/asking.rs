@@ -12,10 +12,11 @@ use crate::{Action, CloseReason, CommandId, LogPage, Publish, Push, Refusal, Ref
 impl Session {
     pub(super) fn ask_about(&mut self, id: CommandId, request: Request, now: Instant, effects: &mut Vec<Effect>) {
         let asked = match request {
-            Request::Publish { topic, data, key, idempotency_key } => {
+            Request::Publish { topic, data, key, idempotency_key, removed } => {
                 let mut publish = Publish::new(data).publisher(self.info_in(&topic));
                 publish.key = key;
                 publish.idempotency_key = idempotency_key;
+                publish.removed = removed;
                 self.publish_question(&topic, publish).map(|question| (Some(topic), question))
             }
             Request::History { topic, since, limit, reverse } => {
@@ -86,7 +87,13 @@ impl Session {
                 self.subscription_refreshed(id, topic, generation, answer, now, effects);
             }
             (Purpose::Subscribe(topic, generation), Answer::Grant(answer)) => self.granted(&topic, generation, answer, now, effects),
-            (Purpose::Command(id), answer) => match self.reply_to(answer, now, effects) {
+            (Purpose::Command(id), Answer::Actions(answer)) => {
+                let acted = answer.map(|actions| self.act_all(actions, now, effects));
+                if let Err(refusal) = acted {
+                    self.refuse_quietly(id, refusal, now, effects);
+                }
+            }
+            (Purpose::Command(id), answer) => match self.reply_to(answer) {
                 Ok(Some(reply)) => effects.push(Effect::Reply(id, reply)),
                 Ok(None) => {}
                 Err(refusal) => self.refuse(id, refusal, now, effects),
@@ -98,7 +105,7 @@ impl Session {
         self.go_on(now, effects);
     }
 
-    fn reply_to(&mut self, answer: Answer, now: Instant, effects: &mut Vec<Effect>) -> Result<Option<Reply>, Refusal> {
+    fn reply_to(&self, answer: Answer) -> Result<Option<Reply>, Refusal> {
         Ok(match answer {
             Answer::Published(topic, published) => Some(Reply::Published { topic, position: published?.position }),
             Answer::History(topic, page) => {
@@ -115,17 +122,17 @@ impl Session {
                 Some(Reply::PresenceStats { topic, sessions: stats.sessions, users: stats.users })
             }
             Answer::Call(result) => Some(Reply::CallResult(result?)),
-            Answer::Actions(actions) => {
-                for action in actions? {
-                    // An action may close the session, also by its refusal: nothing follows that.
-                    if !self.is_closed() {
-                        self.act(action, now, effects);
-                    }
-                }
-                None
-            }
-            Answer::Identity(_) | Answer::Grant(_) | Answer::Reauthorized(_) | Answer::Renewed(_) => None,
+            Answer::Actions(_) | Answer::Identity(_) | Answer::Grant(_) | Answer::Reauthorized(_) | Answer::Renewed(_) => None,
         })
+    }
+
+    fn act_all(&mut self, actions: Vec<Action>, now: Instant, effects: &mut Vec<Effect>) {
+        for action in actions {
+            // An action may close the session, also by its refusal: nothing follows that.
+            if !self.is_closed() {
+                self.act(action, now, effects);
+            }
+        }
     }
 
     /// Does what the application wants done about a message.
@@ -136,17 +143,17 @@ impl Session {
                 // Wanted twice is had once.
                 Ok(topic) if self.subscriptions.find(&topic).is_some() => {}
                 Ok(topic) => self.subscribe(CommandId::None, Subscribe::new(topic), now, effects),
-                Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+                Err(refusal) => self.refuse_quietly(CommandId::None, refusal, now, effects),
             },
             Action::Unsubscribe(topic) => match self.resolve(&topic) {
                 Ok(topic) => self.end_subscription(&topic, crate::UnsubscribeReason::Server, effects),
-                Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+                Err(refusal) => self.refuse_quietly(CommandId::None, refusal, now, effects),
             },
             Action::Publish(topic, publish) => match self.resolve(&topic) {
                 Ok(topic) => self.publish_for_application(topic, publish, now, effects),
-                Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+                Err(refusal) => self.refuse_quietly(CommandId::None, refusal, now, effects),
             },
-            Action::Refuse(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+            Action::Refuse(refusal) => self.refuse_quietly(CommandId::None, refusal, now, effects),
             Action::Close { code, reason } => self.close(CloseReason::Application { code, reason }, effects),
         }
     }
@@ -158,7 +165,7 @@ impl Session {
                 let question = Question::PublishForApplication { topic: topic.clone(), publish, namespace };
                 self.ask(Some(topic), Purpose::Silent, question, effects);
             }
-            Err(refusal) => self.refuse(CommandId::None, refusal, now, effects),
+            Err(refusal) => self.refuse_quietly(CommandId::None, refusal, now, effects),
         }
     }
 }

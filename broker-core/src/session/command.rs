@@ -49,6 +49,8 @@ pub enum Request {
         key: Option<Box<str>>,
         /// See [`Publish::idempotency_key`](crate::Publish::idempotency_key).
         idempotency_key: Option<Box<str>>,
+        /// See [`Publish::removed`](crate::Publish::removed).
+        removed: bool,
     },
     /// Who listens to a topic.
     Presence {
@@ -151,12 +153,23 @@ pub struct Subscribe {
     pub data: Option<Payload>,
     /// What of the topic is wanted, and how often.
     pub selection: Selection,
+    /// The client keeps the topic's state by key, and takes what it gets for rows and changes of them: refused where the namespace keeps none.
+    pub keyed: bool,
 }
 
 impl Subscribe {
     /// Listen to a topic from now on.
     pub fn new(topic: Topic) -> Self {
-        Self { topic, since: None, join_leave: true, refuse_unrecovered: false, token: None, data: None, selection: Selection::ALL }
+        Self {
+            topic,
+            since: None,
+            join_leave: true,
+            refuse_unrecovered: false,
+            token: None,
+            data: None,
+            selection: Selection::ALL,
+            keyed: false,
+        }
     }
 
     /// Resume from here.

@@ -12,6 +12,8 @@ use crate::{
 pub(crate) enum Effect {
     /// Answer a command.
     Reply(CommandId, Reply),
+    /// Something without an answer was refused: the client is told nothing.
+    Dropped(Refusal),
     /// Write nothing until `Welcome`: what arrives meanwhile waits.
     Hold,
     /// Answer the connect, before everything that was held back.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     effect::{Completion, Effect, Join},
     machine::{Phase, Resumes, Session},
-    rules::unknown_topic,
+    rules::named_from_outside,
     subscription::{Origin, Pending, Subscription},
 };
 use crate::{
@@ -52,7 +52,7 @@ impl Session {
             if let Some(tenant) = subject.tenant() {
                 subscription.topic = subscription.topic.in_tenant(tenant).map_err(|error| not_a_topic(&error.to_string()))?;
             } else if subscription.topic.tenant().is_some() {
-                return Err(unknown_topic(&subscription.topic));
+                return Err(named_from_outside(&subscription.topic, None));
             }
             if chosen.iter().any(|(earlier, _)| earlier.topic == subscription.topic) {
                 continue;
@@ -91,7 +91,16 @@ impl Session {
         let ServerSubscription { topic, topic_info, data } = subscription;
         let generation = self.next_generation();
         let join_leave = namespace.join_leave;
-        let pending = Pending { command: CommandId::None, joining: true, since, join_leave, refuse_unrecovered: false, data, completion };
+        let pending = Pending {
+            command: CommandId::None,
+            joining: true,
+            since,
+            join_leave,
+            refuse_unrecovered: false,
+            keyed: false,
+            data,
+            completion,
+        };
         self.subscriptions.add(Subscription {
             topic: topic.clone(),
             namespace: namespace.clone(),

@@ -12,14 +12,14 @@ use super::{
     effect::{AskId, Completion, Effect, Generation, Question},
     entering::Entering,
     limits::Mistakes,
-    rules::{Rules, unknown_topic},
+    rules::{Rules, named_from_outside},
     subscription::Subscriptions,
     switching::Switch,
     timer::{Timers, due},
 };
 use crate::{
     CloseReason, Command, CommandId, Cursor, Identity, Push, Refusal, RefusalKind, Reply, Request, SessionId, SessionInfo, Since, Subject,
-    Subscribe, Topic,
+    Subscribe, Tenant, Topic,
 };
 
 /// Questions that one session may have open at a time; further commands wait.
@@ -277,7 +277,7 @@ impl Session {
     /// The topic that the client means: inside its tenant, where it has one. No name leads into a tenant from outside.
     pub(super) fn resolve(&self, topic: &Topic) -> Result<Topic, Refusal> {
         if topic.tenant().is_some() {
-            return Err(unknown_topic(topic));
+            return Err(named_from_outside(topic, self.subject.tenant().map(Tenant::as_str)));
         }
         match self.subject.tenant() {
             None => Ok(topic.clone()),
@@ -311,6 +311,16 @@ impl Session {
         if malformed && self.mistakes.add(now, self.rules.settings.mistakes_per_minute) {
             self.close(CloseReason::TooManyMistakes, effects);
         }
+    }
+
+    /// Refuses what the application decided about a message, or asked for in the client's name: where there is no command to answer, only the
+    /// operator learns it.
+    pub(super) fn refuse_quietly(&mut self, id: CommandId, refusal: Refusal, now: Instant, effects: &mut Vec<Effect>) {
+        let has_answer = id != CommandId::None || self.manners.answers_without_id || self.is_opening();
+        if has_answer || matches!(refusal.kind, RefusalKind::Close(_)) {
+            return self.refuse(id, refusal, now, effects);
+        }
+        effects.push(Effect::Dropped(refusal));
     }
 
     pub(super) fn ask(&mut self, topic: Option<Topic>, purpose: Purpose, question: Question, effects: &mut Vec<Effect>) {

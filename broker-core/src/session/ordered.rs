@@ -76,6 +76,7 @@ impl Session {
                 missed: Vec::new(),
                 data: None,
                 ttl: None,
+                keyed: false,
             };
             effects.push(Effect::Push(Push::Subscribed(Box::new(subscribed))));
         }

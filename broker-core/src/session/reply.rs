@@ -116,6 +116,8 @@ pub struct Subscribed {
     pub data: Option<Payload>,
     /// Time until the client should renew the subscription's credentials; `None`: it need not.
     pub ttl: Option<Duration>,
+    /// The client asked for rows and their changes, see [`Subscribe::keyed`](crate::Subscribe::keyed).
+    pub keyed: bool,
 }
 
 /// How the resume of a subscription went.

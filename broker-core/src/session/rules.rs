@@ -47,10 +47,28 @@ impl Rules {
     }
 }
 
+/// A name with the prefix of a tenant, from a client that belongs to `own`. Whether there is such a tenant is not said.
+pub(super) fn named_from_outside(topic: &Topic, own: Option<&str>) -> Refusal {
+    let (local, of) = (topic.local(), topic.tenant());
+    let (what, hint) = match own {
+        Some(own) if of == Some(own) => ("with the prefix of its tenant", format!("call it {local}: inside a tenant names have no prefix")),
+        Some(_) => ("of another tenant", "a session has the topics of its own tenant, named without a prefix, and no others".to_owned()),
+        None => (
+            "of a tenant, and this session has none",
+            format!("bring a token that names the tenant in `tenant`, and call the topic {local}"),
+        ),
+    };
+    Refusal::new(RefusalKind::UnknownTopic, format!("{topic} names a topic {what}"))
+        .hint(hint)
+        .rule("give the session its tenant, by its token or a hook")
+}
+
 pub(super) fn unknown_topic(topic: &Topic) -> Refusal {
     let (what, rule) = match topic.namespace() {
         Some("tenant") => {
-            ("topics of tenants are named from inside".to_owned(), "give the session a tenant, by its token or a hook".to_owned())
+            let text = format!("{topic} is in no namespace: names that begin with `tenant:` are those of topics inside tenants");
+            let refusal = Refusal::new(RefusalKind::UnknownTopic, text).hint("name the topic without `tenant:`");
+            return refusal.rule("give the session its tenant, by its token or a hook");
         }
         Some(name) => (format!("there is no namespace `{name}` for {}", topic.local()), format!("add [namespaces.{name}]")),
         None => (format!("{} has no namespace, and topics without one are not configured", topic.local()), "add [default]".to_owned()),

@@ -6,6 +6,7 @@ use super::{
     connecting::advertised,
     effect::{Effect, Generation, Granted, Join, Leave, Question},
     machine::{Purpose, Session},
+    rules::not_available,
     subscription::{Origin, Pending, Subscription},
 };
 use crate::{
@@ -18,12 +19,16 @@ impl Session {
         let by_token = subscribe.token.is_some();
         let (namespace, authorize) = match self.may_subscribe(&subscribe.topic, by_token) {
             Ok(admitted) => admitted,
-            Err(refusal) => return self.refuse(id, refusal, now, effects),
+            Err(refusal) => return self.refuse_quietly(id, refusal, now, effects),
         };
         if subscribe.selection.has_filter() && !namespace.filter {
             let refusal = Refusal::new(RefusalKind::NotAvailable, format!("{} cannot be filtered by tags", subscribe.topic.local()));
             let rule = format!("set {}.filter = true", Namespace::section(&subscribe.topic));
-            return self.refuse(id, refusal.hint("subscribe without a filter").rule(rule), now, effects);
+            return self.refuse_quietly(id, refusal.hint("subscribe without a filter").rule(rule), now, effects);
+        }
+        if subscribe.keyed && !namespace.keeps_state() {
+            let refusal = not_available("state by key", &subscribe.topic, "keyed = true");
+            return self.refuse(id, refusal.hint("subscribe to it as a stream"), now, effects);
         }
         let generation = self.next_generation();
         let asks = authorize || by_token || self.rules.hears_subscribe;
@@ -34,6 +39,7 @@ impl Session {
             since,
             join_leave: subscribe.join_leave && namespace.join_leave,
             refuse_unrecovered: subscribe.refuse_unrecovered,
+            keyed: subscribe.keyed,
             data: None,
             completion: None,
         };
@@ -104,7 +110,7 @@ impl Session {
             Err(refusal) => {
                 let id = std::mem::take(&mut pending.command);
                 self.subscriptions.remove(topic);
-                self.refuse(id, refusal, now, effects);
+                self.refuse_quietly(id, refusal, now, effects);
             }
         }
     }
@@ -173,6 +179,7 @@ impl Session {
             selection.apply(&mut subscribed.missed);
         }
         subscribed.data = pending.data;
+        subscribed.keyed = pending.keyed;
         subscribed.ttl =
             expires_at.map(|at| advertised(at.saturating_duration_since(now).saturating_sub(self.rules.settings.expiry_leeway)));
         match origin {
@@ -198,7 +205,7 @@ impl Session {
         let Some(mut subscription) = self.subscriptions.remove(topic) else { return };
         let id = subscription.pending.as_mut().map(|pending| std::mem::take(&mut pending.command)).unwrap_or_default();
         match subscription.origin {
-            Origin::Client | Origin::Token => self.refuse(id, refusal, now, effects),
+            Origin::Client | Origin::Token => self.refuse_quietly(id, refusal, now, effects),
             Origin::Identity | Origin::Server => self.not_entered(topic, &refusal, effects),
         }
         self.go_on(now, effects);

@@ -45,6 +45,8 @@ pub(crate) struct Pending {
     pub(crate) since: Option<Since>,
     pub(crate) join_leave: bool,
     pub(crate) refuse_unrecovered: bool,
+    /// The client asked for rows and their changes.
+    pub(crate) keyed: bool,
     /// The application's data for the answer.
     pub(crate) data: Option<Payload>,
     /// Whoever waits for the subscription on the server's side.

@@ -58,7 +58,7 @@ impl Session {
         let changed = answer.and_then(|identified| self.change(None, completion, identified, now, effects));
         if let Err(refusal) = changed {
             // The old identity is no longer meant, and the new one is not possible; or nobody can say so, and the client is to come back.
-            let is_temporary = refusal.kind.is_temporary();
+            let is_temporary = refusal.is_temporary();
             let reason = if is_temporary { CloseReason::ServerError } else { CloseReason::InvalidCredentials };
             self.close(reason(refusal.message), effects);
         }
@@ -267,7 +267,7 @@ impl Session {
         match answer {
             Ok(ttl) => self.set_expiry(ttl, now),
             // Without an answer the old end stands, and there may be time to ask again.
-            Err(refusal) if refusal.kind.is_temporary() => self.timers.expiring_at = Some(now + PAUSE),
+            Err(refusal) if refusal.is_temporary() => self.timers.expiring_at = Some(now + PAUSE),
             Err(_) => self.close(CloseReason::CredentialsExpired, effects),
         }
     }

@@ -116,7 +116,7 @@ impl Conversation {
             5..8 => self.command(Request::Unsubscribe { topic: topic(with) }),
             8 | 9 => {
                 let data = Payload::json("1");
-                self.command(Request::Publish { topic: topic(with), data, key: None, idempotency_key: None });
+                self.command(Request::Publish { topic: topic(with), data, key: None, idempotency_key: None, removed: false });
             }
             10 => self.command(Request::History { topic: topic(with), since: None, limit: None, reverse: false }),
             11 => self.command(Request::Presence { topic: topic(with) }),
@@ -266,6 +266,7 @@ impl Conversation {
             missed,
             data: None,
             ttl: None,
+            keyed: false,
         };
         self.session.joined(subscribed, self.now, &mut self.effects);
         Ok(())
@@ -341,6 +342,7 @@ impl Conversation {
             Effect::Reply(..)
             | Effect::Welcome(..)
             | Effect::Push(_)
+            | Effect::Dropped(_)
             | Effect::Hold
             | Effect::IdentityChanged(..)
             | Effect::Renamed { .. } => {}

@@ -238,6 +238,11 @@ impl Client {
         open_protocol(engine, Arc::new(protocol), start)
     }
 
+    /// Opens a connection that speaks any protocol; what it writes is cut into lines. Its commands go in as values all the same.
+    pub fn speaking(engine: &Engine, protocol: Arc<dyn Protocol>) -> Self {
+        open_protocol(engine, protocol, Start::AwaitConnect)
+    }
+
     /// Attaches the way out of a connection that was opened at once.
     pub fn attach(&self) {
         self.connection.attach(Box::new(PipeOutlet(self.pipe.clone())));
@@ -368,7 +373,7 @@ pub(crate) fn open_protocol(engine: &Engine, protocol: Arc<dyn Protocol>, start:
 
 /// A publish command.
 pub(crate) fn publish_request(topic: &str, json: &str) -> Request {
-    Request::Publish { topic: parse(topic), data: Payload::json(json.to_owned()), key: None, idempotency_key: None }
+    Request::Publish { topic: parse(topic), data: Payload::json(json.to_owned()), key: None, idempotency_key: None, removed: false }
 }
 
 fn parse(topic: &str) -> Topic {

@@ -147,6 +147,8 @@ async fn a_row_goes_with_its_ttl(backplane: &dyn Backplane, topic: &Topic) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(keys(&state(backplane, topic, StateQuery::default()).await), ["long"]);
+    let log = read(backplane, topic, LogQuery::after(0), KEYED).await;
+    assert_eq!((log.kept_from, offsets(&log.publications)), (1, vec![2]), "what may have changed a row is not passed over");
 }
 
 async fn without_room_nothing_is_done(backplane: &dyn Backplane, recorder: &Recorder, topic: &Topic) {

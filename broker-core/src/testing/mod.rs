@@ -1,4 +1,4 @@
-//! For tests: clients without sockets, and the suites that every backplane and presence passes.
+//! For tests: clients without sockets, and the suites that every backplane, presence and registry passes.
 //!
 //! ```
 //! use broker_core::{Engine, Namespace, testing::Client};
@@ -19,6 +19,7 @@ mod keeping_suite;
 #[cfg(all(test, broker_model))]
 mod model_client;
 mod presence_suite;
+mod registry_suite;
 mod session;
 
 pub use backplane_suite::backplane_suite;
@@ -26,4 +27,5 @@ pub use client::{Client, LineFraming, LineProtocol};
 #[cfg(all(test, broker_model))]
 pub(crate) use model_client::ModelClient;
 pub use presence_suite::presence_suite;
+pub use registry_suite::registry_suite;
 pub use session::LoneSession;

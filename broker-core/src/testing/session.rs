@@ -76,6 +76,7 @@ impl LoneSession {
                 }
                 Effect::Join(join) => self.session.joined(live(join.topic), self.now, &mut self.effects),
                 Effect::Hold
+                | Effect::Dropped(_)
                 | Effect::Leave(_)
                 | Effect::Connected(_)
                 | Effect::IdentityChanged(..)
@@ -139,5 +140,15 @@ impl fmt::Debug for LoneSession {
 
 /// What a hub answers to a join of a topic without history.
 fn live(topic: crate::Topic) -> Subscribed {
-    Subscribed { topic, position: None, recoverable: false, resume: None, snapshot: None, missed: Vec::new(), data: None, ttl: None }
+    Subscribed {
+        topic,
+        position: None,
+        recoverable: false,
+        resume: None,
+        snapshot: None,
+        missed: Vec::new(),
+        data: None,
+        ttl: None,
+        keyed: false,
+    }
 }

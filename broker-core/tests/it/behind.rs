@@ -305,3 +305,17 @@ async fn a_page_that_does_not_fit_is_read_again() {
     assert_eq!(heard, [1, 2, 3, 4, 5, 6]);
     assert_eq!(engine.stats().gaps.value(), 0);
 }
+
+#[tokio::test]
+async fn a_page_above_the_bound_is_not_read_again_before_the_connection_takes_something() {
+    let engine = catching_up().build().unwrap();
+    let mut client = slow_subscriber(&engine, Subscribe::new(topic("slow:a"))).await;
+    client.set_capacity(Some(0));
+    engine.publish(&topic("slow:a"), json(&format!("\"{}\"", "x".repeat(2 * BACKLOG_MAX)))).await.unwrap();
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(engine.stats().catch_ups.value(), 1);
+    client.set_capacity(None);
+    assert!(client.next().await.starts_with("slow:a 1:"));
+}

@@ -160,6 +160,7 @@ async fn publishes_that_come_together_share_a_write_also_for_their_publisher() {
         data: Payload::json(n.to_string()),
         key: None,
         idempotency_key: None,
+        removed: false,
     }));
     assert_eq!(listener.take(16).await, (1..=16).map(|n| format!("quiet:a {n}:{n}")).collect::<Vec<_>>());
     assert_eq!(listener.writes() - before, 1);

@@ -106,7 +106,7 @@ async fn the_server_subscribes_sends_away_and_lists() {
     }
     let reports = user.list(10).await.unwrap();
     let report = reports.iter().find(|report| report.session == client.connection().session()).unwrap();
-    assert_eq!((report.user.as_str(), report.rule, report.protocol, report.groups.len()), ("ris1", "test token", "lines", 1));
+    assert_eq!((report.user.as_str(), &*report.rule, &*report.protocol, report.groups.len()), ("ris1", "test token", "lines", 1));
     assert!(report.topics.contains(&topic("quiet:x")) && report.topics.contains(&topic("user:ris1")));
     assert_eq!(user.list(1).await.unwrap().len(), 1);
     assert_eq!(user.unsubscribe(&topic("quiet:x")).await.unwrap(), 2);

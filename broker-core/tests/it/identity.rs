@@ -243,8 +243,13 @@ async fn commands_before_a_change_are_the_old_users_and_commands_after_it_the_ne
         .build()
         .unwrap();
     let mut client = connect(&engine, "ris1").await;
-    let publish =
-        || Request::Publish { topic: topic("quiet:log"), data: broker_core::Payload::json("0"), key: None, idempotency_key: None };
+    let publish = || Request::Publish {
+        topic: topic("quiet:log"),
+        data: broker_core::Payload::json("0"),
+        key: None,
+        idempotency_key: None,
+        removed: false,
+    };
     client.send_all([publish(), publish(), Request::Refresh { token: "lis1 groups=x".to_owned() }, publish()]);
     until(&mut client, "published quiet:log at 3").await;
     let page = engine.history(&topic("quiet:log"), broker_core::HistoryQuery { limit: 9, ..Default::default() }).await.unwrap();
@@ -371,6 +376,20 @@ async fn a_revocation_ends_sessions_and_refuses_older_credentials() {
     }
     engine.publish(&topic("group:h"), json("1")).await.unwrap();
     assert_eq!(other.next().await, "group:h 1:1");
+}
+
+#[tokio::test]
+async fn a_session_that_came_when_the_clock_was_ahead_is_ended_by_a_revocation_of_the_present() {
+    let engine = trusting().build().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let mut ahead = connect(&engine, &format!("ris1 iat={}", now + 3600)).await;
+    let mut other = connect(&engine, &format!("ris2 iat={}", now + 3600)).await;
+    let earlier = SystemTime::now() - Duration::from_secs(60);
+    assert_eq!(engine.revoke(Revocation::now(Revoked::User("ris1".into())).before(earlier)).await.unwrap(), 0, "it means what was");
+    assert_eq!(engine.revoke(Revocation::now(Revoked::User("ris1".into()))).await.unwrap(), 1);
+    assert_eq!(ahead.next().await, "closed revoked");
+    other.subscribe("quiet:a");
+    assert!(other.next().await.starts_with("subscribed quiet:a"));
 }
 
 #[tokio::test]

@@ -253,3 +253,54 @@ async fn a_log_says_from_where_on_it_is_whole() {
     backplane.remove_history(&topic("a")).await.unwrap();
     assert_eq!(backplane.history(&topic("a"), LogQuery::default(), keep).await.unwrap().kept_from, 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idempotency_key_is_remembered_for_its_time_however_many_there_are() {
+    let backplane = MemoryBackplane::new();
+    let publish = |n: usize| Publish::new(Payload::json("1")).idempotency_key(format!("key-{n}"));
+    for n in 0..12_000 {
+        assert!(backplane.publish(&topic("plain:a"), publish(n), Keep::NOTHING).await.unwrap().is_new());
+    }
+    tokio::time::advance(Duration::from_secs(299)).await;
+    for n in [0, 1, 11_999] {
+        let again = backplane.publish(&topic("plain:a"), publish(n), Keep::NOTHING).await.unwrap();
+        assert!(again.duplicate, "key {n} was forgotten");
+    }
+    let kept = backplane.kept().bytes;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(backplane.publish(&topic("plain:a"), publish(0), Keep::NOTHING).await.unwrap().is_new());
+    assert!(backplane.kept().bytes < kept / 1000, "what is over gives its bytes back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_idempotency_keys_fill_the_memory_new_ones_are_refused_and_old_ones_answered() {
+    let engine = open_engine().namespace("full", quiet(5).memory_max(50_000)).build().unwrap();
+    let mut listener = Client::connect(&engine).await;
+    listener.subscribe("full:a");
+    listener.next().await;
+    let publish = |n: u64| json(&n.to_string()).idempotency_key(format!("key-{n}"));
+    let mut taken = 0;
+    let error = loop {
+        match engine.publish(&topic("full:a"), publish(taken + 1)).await {
+            Ok(published) => {
+                taken += 1;
+                assert_eq!(published.position.unwrap().offset, taken);
+                assert_eq!(listener.next().await, format!("full:a {taken}:{taken}"));
+            }
+            Err(error) => break error,
+        }
+    };
+    let refusal = error.into_refusal();
+    assert_eq!((refusal.kind, refusal.rule.as_deref()), (RefusalKind::Unavailable, Some("raise namespaces.full.memory_max")));
+    assert!(refusal.hint.is_some_and(|hint| hint.contains("idempotency key")) && refusal.retry_after.is_some());
+    assert_eq!(engine.stats().publishes_without_room.value(), 1);
+    for n in 1..=taken {
+        let again = engine.publish(&topic("full:a"), publish(n)).await.unwrap();
+        assert_eq!((again.duplicate, again.position.unwrap().offset), (true, n), "what was taken is still known");
+    }
+    engine.publish(&topic("full:a"), json("\"no key\"").skip_history()).await.unwrap();
+    assert_eq!(listener.next().await, "full:a \"no key\"", "nothing was delivered that was refused or a retry");
+    tokio::time::advance(Duration::from_secs(300)).await;
+    let retried = engine.publish(&topic("full:a"), publish(taken + 1)).await.unwrap();
+    assert_eq!((retried.is_new(), retried.position.unwrap().offset), (true, taken + 1), "the refused one was never half done");
+}

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use broker_core::{
-    Engine, EngineBuilder, HistoryQuery, Position, Publish, Recovery, RefusalKind, Since, StateRequest, StreamItem, testing::Client,
+    Engine, EngineBuilder, HistoryQuery, Payload, Position, Publish, Recovery, RefusalKind, Request, Since, StateRequest, StreamItem,
+    Subscribe, testing::Client,
 };
 
 use crate::delivering::{json, open_engine, quiet, topic};
@@ -40,6 +41,43 @@ async fn a_new_subscriber_gets_the_rows_in_order_and_then_only_changes() {
     remove(&engine, "c").await;
     assert_eq!(client.take(2).await, ["rows:a 6:6", "rows:a 7:removed c"]);
     assert_eq!(rows(&engine).await, [("a".to_owned(), 4), ("d".to_owned(), 6)]);
+}
+
+#[tokio::test]
+async fn who_asks_for_rows_where_none_are_kept_is_refused() {
+    let engine = keyed_engine(10).build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    for name in ["quiet:a", "rows:a"] {
+        let mut subscribe = Subscribe::new(topic(name));
+        subscribe.keyed = true;
+        client.send(Request::Subscribe(subscribe));
+    }
+    assert_eq!(client.take(2).await, ["refused NotAvailable: state by key is off for quiet:a", "subscribed rows:a at 0"]);
+}
+
+#[tokio::test]
+async fn a_client_removes_a_key_where_state_is_kept_and_names_it() {
+    let engine = keyed_engine(10).build().unwrap();
+    set(&engine, "o7", "1").await;
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("rows:a");
+    assert_eq!(client.take(2).await, ["subscribed rows:a at 0", "rows:a 1:1"]);
+    let remove = |name: &str, key: Option<&str>| Request::Publish {
+        topic: topic(name),
+        data: Payload::json(""),
+        key: key.map(Into::into),
+        idempotency_key: None,
+        removed: true,
+    };
+    client.send(remove("quiet:a", Some("o7")));
+    assert_eq!(client.next().await, "refused NotAvailable: state by key is off for quiet:a");
+    client.send(remove("rows:a", None));
+    assert_eq!(client.next().await, "refused BadRequest: a removal names no key");
+    client.send(remove("rows:a", Some("o7")));
+    let mut told = client.take(2).await;
+    told.sort();
+    assert_eq!(told, ["published rows:a at 2", "rows:a 2:removed o7"]);
+    assert!(rows(&engine).await.is_empty());
 }
 
 #[tokio::test]
@@ -163,7 +201,7 @@ async fn what_the_history_lost_while_pages_went_out_is_a_gap_and_the_rows_again(
 }
 
 #[tokio::test]
-async fn ten_thousand_who_come_together_cost_few_reads_of_the_state() {
+async fn a_hundred_streams_that_come_together_each_get_the_rows() {
     let engine = keyed_engine(10).build().unwrap();
     set(&engine, "a", "1").await;
     let mut streams: Vec<_> = (0..100).map(|_| engine.subscribe(&topic("rows:a")).unwrap()).collect();
@@ -244,4 +282,87 @@ async fn a_row_goes_with_its_ttl_and_the_state_when_nobody_listens_any_more() {
     let mut back = Client::connect(&engine).await;
     back.resume("rows:a", Since::Position(at));
     assert_eq!(back.next().await, "subscribed rows:a at 0 not recovered", "whoever has the row is told that it is void");
+}
+
+/// The application's answer to everybody who subscribes to `rows`.
+fn with_snapshot(answer: Option<&'static str>) -> EngineBuilder {
+    let payload = move || answer.map(|json| broker_core::Payload::json(json.to_owned()));
+    keyed_engine(3).snapshot("rows", move |_| async move { Ok(payload()) })
+}
+
+#[tokio::test]
+async fn where_the_application_has_no_snapshot_the_rows_are_the_state() {
+    let engine = with_snapshot(None).build().unwrap();
+    let first = set(&engine, "a", "1").await;
+    for (key, value) in [("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")] {
+        set(&engine, key, value).await;
+    }
+    remove(&engine, "b").await;
+    let rows = ["rows:a 1:1", "rows:a 3:3", "rows:a 4:4", "rows:a 5:5"];
+    // The second one is served by what the application said a moment ago.
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(&engine).await;
+        client.subscribe("rows:a");
+        assert_eq!(client.next().await, "subscribed rows:a at 0");
+        assert_eq!(client.take(4).await, rows);
+        others.push(client);
+    }
+    let mut back = Client::connect(&engine).await;
+    back.resume("rows:a", Since::Position(first));
+    assert_eq!(back.next().await, "subscribed rows:a at 0 not recovered");
+    assert_eq!(back.take(4).await, rows);
+    let mut recovered = Client::connect(&engine).await;
+    recovered.resume("rows:a", Since::Position(Position { offset: 5, ..first }));
+    assert_eq!(recovered.take(2).await, ["subscribed rows:a at 6 recovered", "rows:a 6:removed b"]);
+    assert_eq!(engine.stats().snapshot_calls.value(), 1);
+    set(&engine, "f", "7").await;
+    assert_eq!((back.next().await, recovered.next().await), ("rows:a 7:7".to_owned(), "rows:a 7:7".to_owned()));
+}
+
+#[tokio::test]
+async fn a_snapshot_of_the_application_goes_in_place_of_the_rows() {
+    let engine = with_snapshot(Some("[]")).build().unwrap();
+    set(&engine, "a", "1").await;
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("rows:a");
+    assert_eq!(client.take(2).await, ["subscribed rows:a at 1", "snapshot rows:a []"]);
+    set(&engine, "b", "2").await;
+    assert_eq!(client.next().await, "rows:a 2:2");
+}
+
+#[tokio::test]
+async fn whoever_leaves_between_the_application_s_answer_and_the_rows_is_released() {
+    let engine = with_snapshot(None).build().unwrap();
+    set(&engine, "a", "1").await;
+    for _ in 0..20 {
+        let mut client = Client::connect(&engine).await;
+        client.subscribe("rows:a");
+        client.unsubscribe("rows:a");
+        while client.next().await != "unsubscribed rows:a" {}
+    }
+    // Whose join was served already is released by its shard, in its next turn.
+    let released = async {
+        while !engine.topics().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), released).await.expect("everybody is released");
+    assert_eq!(engine.stats().subscriptions.value(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_row_that_has_expired_unheard_is_told() {
+    let engine = keyed_engine(10).build().unwrap();
+    let first = set(&engine, "a", "1").await;
+    engine.publish(&topic("rows:a"), Publish::remove("a").ttl(Duration::from_secs(10))).await.unwrap();
+    let third = set(&engine, "b", "3").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut client = Client::connect(&engine).await;
+    client.resume("rows:a", Since::Position(first));
+    assert_eq!(client.take(2).await, ["subscribed rows:a at 0 not recovered", "rows:a 3:3"], "whoever has the row must not keep it");
+    client.unsubscribe("rows:a");
+    client.next().await;
+    client.resume("rows:a", Since::Position(third));
+    assert_eq!(client.next().await, "subscribed rows:a at 3 recovered", "nothing has gone behind that");
 }

@@ -66,6 +66,7 @@ async fn publishes_and_subscribes_have_rates_of_their_own_and_are_not_executed_o
         data: Payload::json(n.to_string()),
         key: None,
         idempotency_key: None,
+        removed: false,
     }));
     settled().await;
     assert_eq!(count(&mut client, "published"), 2);

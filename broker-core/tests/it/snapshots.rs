@@ -198,3 +198,33 @@ async fn a_resume_that_failed_without_a_snapshot_is_told_of_everything_that_it_m
     publish(&engine, "quiet:a", 203..=203).await;
     assert_eq!(client.next().await, "quiet:a 203:203");
 }
+
+#[tokio::test]
+async fn publications_without_a_position_behind_a_snapshot_come_each_in_its_page() {
+    let (go, gone) = watch::channel(false);
+    let hook = move |_| {
+        let mut gone = gone.clone();
+        async move {
+            gone.wait_for(|gone| *gone).await.map_err(|_| SnapshotFailed::new("gone"))?;
+            Ok(Payload::json("0"))
+        }
+    };
+    let engine = open_engine().with_settings(|settings| settings.backlog_max_bytes = 500).snapshot("quiet", hook).build().unwrap();
+    let mut client = Client::connect(&engine).await;
+    client.subscribe("quiet:a");
+    while engine.stats().snapshot_calls.value() == 0 {
+        tokio::task::yield_now().await;
+    }
+    for n in 1..=4 {
+        let long = json(&format!("\"{n}{}\"", "x".repeat(200)));
+        engine.publish(&topic("quiet:a"), long.skip_history()).await.unwrap();
+    }
+    go.send_replace(true);
+    assert!(client.next().await.starts_with("subscribed quiet:a"));
+    assert_eq!(client.next().await, "snapshot quiet:a 0");
+    let mut heard = Vec::new();
+    for _ in 1..=4 {
+        heard.push(client.next().await.chars().filter(char::is_ascii_digit).collect::<String>());
+    }
+    assert_eq!(heard, ["1", "2", "3", "4"], "with the number of nobody's page twice");
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker_core::{MemoryBackplane, MemoryPresence, testing};
+use broker_core::{MemoryBackplane, MemoryPresence, MemoryRegistry, testing};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_backplane() {
@@ -12,4 +12,9 @@ async fn memory_backplane() {
 #[tokio::test]
 async fn memory_presence() {
     testing::presence_suite(&MemoryPresence::new()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_registry() {
+    testing::registry_suite(&MemoryRegistry::new()).await;
 }

@@ -53,7 +53,13 @@ async fn no_name_leads_into_a_tenant_or_out_of_it() {
         for name in ["tenant:acme/quiet:room", "tenant:other/quiet:room", "tenant:acme", "tenant:/x"] {
             for request in [
                 Request::Subscribe(Subscribe::new(topic(name))),
-                Request::Publish { topic: topic(name), data: broker_core::Payload::json("1"), key: None, idempotency_key: None },
+                Request::Publish {
+                    topic: topic(name),
+                    data: broker_core::Payload::json("1"),
+                    key: None,
+                    idempotency_key: None,
+                    removed: false,
+                },
                 Request::History { topic: topic(name), since: None, limit: None, reverse: false },
                 Request::Presence { topic: topic(name) },
                 Request::PresenceStats { topic: topic(name) },
@@ -63,6 +69,15 @@ async fn no_name_leads_into_a_tenant_or_out_of_it() {
                 assert!(line.starts_with("refused UnknownTopic"), "{name}: {line}");
             }
         }
+    }
+    nobodys.subscribe("tenant:acme/quiet:room");
+    assert_eq!(nobodys.next().await, "refused UnknownTopic: tenant:acme/quiet:room names a topic of a tenant, and this session has none");
+    for (name, expected) in [
+        ("tenant:other/quiet:room", "tenant:other/quiet:room names a topic of another tenant"),
+        ("tenant:acme/quiet:room", "tenant:acme/quiet:room names a topic with the prefix of its tenant"),
+    ] {
+        acme.subscribe(name);
+        assert_eq!(acme.next().await, format!("refused UnknownTopic: {expected}"));
     }
     acme.subscribe(&"x".repeat(250));
     assert!(acme.next().await.starts_with("refused BadRequest: with the prefix of its tenant"));

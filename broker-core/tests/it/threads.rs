@@ -1,6 +1,8 @@
 //! Many threads at once: one order per topic, no loss, no doubles, whoever joins and leaves meanwhile.
 
-use broker_core::{Engine, HistoryQuery, Position, Since, StreamItem, testing::Client};
+use std::time::Duration;
+
+use broker_core::{Count, Engine, Grant, HistoryQuery, Position, Request, Since, StreamItem, testing::Client};
 
 use crate::delivering::{json, open_engine, quiet, topic};
 
@@ -100,5 +102,95 @@ async fn topics_end_with_their_last_listener_and_begin_again() {
     }
     while !engine.topics().await.is_empty() || engine.info().await[0].topics > 0 {
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn subscribes_and_unsubscribes_that_race_leave_nothing_behind() {
+    const CLIENTS: u64 = 32;
+    const ROUNDS: usize = 40;
+    const TOPICS: [&str; 3] = ["plain:a", "kept:b", "room"];
+    let engine = open_engine()
+        .namespace("kept", quiet(100))
+        .with_settings(|settings| {
+            settings.shards = 4;
+            settings.leave_delay = Duration::ZERO;
+            settings.rates = broker_core::Rates::OFF;
+            settings.mistakes_per_minute = u32::MAX;
+        })
+        // Some answers come when nobody waits for them any more.
+        .on_subscribe(|_| async {
+            for _ in 0..fastrand::usize(0..4) {
+                tokio::task::yield_now().await;
+            }
+            Ok(Grant::plain())
+        })
+        .build()
+        .unwrap();
+    let publishing = tokio::spawn({
+        let engine = engine.clone();
+        async move {
+            loop {
+                for name in TOPICS {
+                    // Where an inbox is full it is refused, and goes on.
+                    let _ = engine.publish(&topic(name), json("1")).await;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|seed| {
+            let (engine, mut rng) = (engine.clone(), fastrand::Rng::with_seed(seed));
+            tokio::spawn(async move {
+                for _ in 0..ROUNDS {
+                    let mut client = Client::connect(&engine).await;
+                    let mut answers = 0;
+                    for _ in 0..rng.usize(1..20) {
+                        let name = TOPICS[rng.usize(0..TOPICS.len())];
+                        if rng.bool() {
+                            client.subscribe(name);
+                        } else {
+                            client.unsubscribe(name);
+                        }
+                        answers += 1;
+                    }
+                    // A half go in the midst of it, the others when each command has its answer.
+                    if rng.bool() {
+                        continue;
+                    }
+                    client.send(Request::Ping { bare: false });
+                    while answers > 0 {
+                        let line = client.next().await;
+                        assert_ne!(line, "finished");
+                        answers -= usize::from(["subscribed", "unsubscribed", "refused"].iter().any(|word| line.starts_with(word)));
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    publishing.abort();
+    let _ = publishing.await;
+    let gone = async {
+        let stats = engine.stats();
+        while stats.connections.value() > 0 || engine.info().await[0].topics > 0 {
+            tokio::task::yield_now().await;
+        }
+        [&stats.connections, &stats.sessions, &stats.subscriptions, &stats.backlog_bytes].map(Count::value)
+    };
+    let gauges = tokio::time::timeout(Duration::from_secs(20), gone).await.expect("everybody is gone");
+    assert_eq!(gauges, [0; 4]);
+    assert_eq!(engine.topics().await, []);
+    // Presence hears of it last, and not for every namespace.
+    for name in &TOPICS[1..] {
+        let absent = async {
+            while engine.presence_stats(&topic(name)).await.unwrap().sessions > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), absent).await.unwrap_or_else(|_| panic!("somebody is left in {name}"));
     }
 }

@@ -208,7 +208,7 @@ impl Answer {
             out.extend_from_slice(br#","name":"#);
             text(out, &node.name);
             out.extend_from_slice(br#","version":"#);
-            text(out, node.version);
+            text(out, &node.version);
             let counts = format!(
                 r#","num_clients":{},"num_users":{},"num_channels":{},"num_subs":{},"uptime":{}}}"#,
                 node.sessions,
@@ -288,9 +288,9 @@ fn session_report(out: &mut Vec<u8>, report: &SessionReport) {
     text(out, report.user.as_str());
     let address = report.address.map_or_else(|| "null".to_owned(), |address| format!(r#""{address}""#));
     out.extend_from_slice(format!(r#","since":{},"address":{address},"transport":"#, unix_ms(report.since)).as_bytes());
-    text(out, report.transport);
+    text(out, &report.transport);
     out.extend_from_slice(br#","protocol":"#);
-    text(out, report.protocol);
+    text(out, &report.protocol);
     out.extend_from_slice(br#","groups":"#);
     list(out, &report.groups, |out, group| text(out, group));
     out.extend_from_slice(br#","topics":"#);

@@ -374,6 +374,7 @@ mod tests {
             missed: missed.into_iter().map(std::sync::Arc::new).collect(),
             data: None,
             ttl: None,
+            keyed: false,
         }
     }
 

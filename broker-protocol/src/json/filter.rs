@@ -38,8 +38,12 @@ impl From<Node> for FilterNode {
 /// The filter under a key, if there is one. Its depth was checked with the frame.
 pub(crate) fn filter<const N: usize>(object: &Object<'_, N>, name: &str) -> Result<Option<Filter>, Refusal> {
     let Some(json) = object.value(name) else { return Ok(None) };
-    let node: Node = serde_json::from_str(json).map_err(|_| {
-        object.refuse(name, "is no filter: an object with key, cmp and val or vals, or with op and nodes, all of them text")
-    })?;
-    Filter::new(node.into()).map(Some).map_err(|error| object.refuse(name, &format!("is no filter: {error}")))
+    read_filter(json).map(Some).map_err(|why| object.refuse(name, &why))
+}
+
+/// Reads a filter of a URL or a command: at most as deep as JSON is read anywhere. The error says what the text is, as `is no filter: ..`.
+pub fn read_filter(json: &str) -> Result<Filter, String> {
+    let node: Node = serde_json::from_str(json)
+        .map_err(|_| "is no filter: an object with key, cmp and val or vals, or with op and nodes, all of them text".to_owned())?;
+    Filter::new(node.into()).map_err(|error| format!("is no filter: {error}"))
 }

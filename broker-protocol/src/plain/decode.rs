@@ -9,8 +9,22 @@ use super::{RESERVED, holds_reserved_key, update_interval};
 use crate::json::{Frame, Object, check_depth, filter, id_token, json_payload, kind_name, quoted, starts_with_key, syntax};
 
 /// Every key that a command may have.
-const COMMAND: [&str; 13] =
-    [RESERVED, "id", "topic", "data", "since", "rate", "filter", "key", "idempotency_key", "limit", "reverse", "token", "method"];
+const COMMAND: [&str; 14] = [
+    RESERVED,
+    "id",
+    "topic",
+    "data",
+    "since",
+    "rate",
+    "filter",
+    "key",
+    "removed",
+    "idempotency_key",
+    "limit",
+    "reverse",
+    "token",
+    "method",
+];
 
 /// The longest key under which a retry is stored once, in bytes.
 const IDEMPOTENCY_KEY_MAX_LEN: usize = 255;
@@ -121,7 +135,12 @@ fn request(object: &CommandObject<'_>) -> Result<Request, Refusal> {
 
 fn publish(object: &CommandObject<'_>) -> Result<Request, Refusal> {
     let topic = object.topic("topic")?;
-    let raw = object.raw("data").ok_or_else(|| object.missing("data").hint("null is allowed"))?;
+    let removed = object.flag("removed")?;
+    // What is gone has no data unless somebody gives some.
+    let raw = match object.raw("data") {
+        None if removed => "",
+        raw => raw.ok_or_else(|| object.missing("data").hint("null is allowed"))?,
+    };
     if holds_reserved_key(raw.as_bytes()) {
         return Err(object
             .refuse("data", "has the key \"broker\" at its top level, which is reserved")
@@ -132,7 +151,8 @@ fn publish(object: &CommandObject<'_>) -> Result<Request, Refusal> {
         return Err(object.refuse("idempotency_key", &format!("has {} bytes, at most {IDEMPOTENCY_KEY_MAX_LEN} are allowed", key.len())));
     }
     let boxed = |text: Option<Cow<'_, str>>| text.map(|text| text.into_owned().into_boxed_str());
-    Ok(Request::Publish { topic, data: json_payload(raw), key: boxed(object.text("key")?), idempotency_key: boxed(idempotency_key) })
+    let (key, idempotency_key) = (boxed(object.text("key")?), boxed(idempotency_key));
+    Ok(Request::Publish { topic, data: json_payload(raw), key, idempotency_key, removed })
 }
 
 /// Position or `0`; a number 0 means the same.

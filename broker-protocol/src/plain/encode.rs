@@ -152,8 +152,8 @@ fn write_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscribed, out: 
 /// `subscribed`, where it is said.
 pub(crate) fn say_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscribed, out: &mut FrameWriter<'_>) {
     let asked = *id != CommandId::None;
-    // The topics of a user and of a session come and go by themselves.
-    let comes_by_itself = matches!(subscribed.topic.namespace(), Some("user" | "session"));
+    // The topics of a user and of a session come and go by themselves; but whoever is to resume one must hear where it stands.
+    let comes_by_itself = matches!(subscribed.topic.namespace(), Some("user" | "session")) && subscribed.position.is_none();
     if asked || !comes_by_itself && (plain.format == Format::Envelope && plain.notices) {
         say(out, "subscribed", id, |frame| {
             frame.text("topic", subscribed.topic.local());

@@ -85,8 +85,13 @@ fn subscribe_knows_its_flags_and_ignores_others() {
     );
     check(r#"{"id":2,"subscribe":{"channel":"news","type":0,"tf":null}}"#, "#2 subscribe news");
     check(
-        r#"{"id":2,"subscribe":{"channel":"news","type":1}}"#,
-        "#2 mistake not_available: subscribe.type other than 0, a stream, is not available at=45",
+        r#"{"id":2,"subscribe":{"channel":"news","type":2}}"#,
+        "#2 mistake not_available: subscribe.type other than 0, a stream, and 1, a map, is not available at=45",
+    );
+    check(r#"{"id":2,"subscribe":{"channel":"a","type":1,"phase":2,"limit":9}}"#, "#2 subscribe a refuse_unrecovered=true keyed=true");
+    check(
+        r#"{"id":2,"subscribe":{"channel":"a","type":1,"phase":1,"recover":true,"offset":3,"epoch":"e"}}"#,
+        "#2 subscribe a since=3@e refuse_unrecovered=true keyed=true",
     );
     check(
         r#"{"id":2,"subscribe":{"channel":"news","tf":{"op":"eq"}}}"#,
@@ -99,6 +104,9 @@ fn the_other_commands_are_read() {
     check(r#"{"id":3,"unsubscribe":{"channel":"news"}}"#, "#3 unsubscribe news");
     check(r#"{"id":3,"publish":{"channel":"news","data":{"a": [1, 2]}}}"#, r#"#3 publish news json:{\"a\": [1, 2]}"#);
     check(r#"{"id":3,"publish":{"channel":"news","data":null}}"#, "#3 publish news json:null");
+    check(r#"{"id":3,"publish":{"channel":"a","type":1,"key":"o7","data":1}}"#, "#3 publish a json:1 key=o7");
+    check(r#"{"id":3,"publish":{"channel":"a","type":1,"key":"o7","removed":true}}"#, "#3 publish a json: key=o7 removed=true");
+    check(r#"{"id":3,"publish":{"channel":"a","key":"","data":1}}"#, "#3 publish a json:1");
     check(r#"{"id":3,"presence":{"channel":"news"}}"#, "#3 presence news");
     check(r#"{"id":3,"presence_stats":{"channel":"news"}}"#, "#3 presence_stats news");
     check(r#"{"id":3,"history":{"channel":"news"}}"#, "#3 history news");

@@ -241,7 +241,7 @@ fn publications_are_pushed_with_what_is_known_of_them() {
     check_push(
         &Push::Publication(Arc::new(full)),
         "{\"push\":{\"channel\":\"a\\\"b\\\\c\",\"pub\":{\"data\":1,\"info\":{\"user\":\"ann\",\"client\":\"00000000-0000-4000-8000-000000000001\"},\
-         \"offset\":17,\"tags\":{\"k\\n\":\"v\",\"l\":\"\\\"\"},\"key\":\"o7\"}}}\n",
+         \"offset\":17,\"tags\":{\"k\\n\":\"v\",\"l\":\"\\\"\",\"broker_key\":\"o7\"},\"key\":\"o7\"}}}\n",
     );
 }
 
@@ -334,13 +334,30 @@ fn keys_and_removals_have_their_fields() {
     row.key = Some("o7".into());
     check_push(
         &Push::Publication(Arc::new(row.clone())),
-        "{\"push\":{\"channel\":\"orders\",\"pub\":{\"data\":7,\"offset\":8,\"key\":\"o7\"}}}\n",
+        "{\"push\":{\"channel\":\"orders\",\"pub\":{\"data\":7,\"offset\":8,\"tags\":{\"broker_key\":\"o7\"},\"key\":\"o7\"}}}\n",
     );
+    row.tags = Some(Arc::new([("broker_key".to_owned(), "forged".to_owned()), ("a".to_owned(), "b".to_owned())].into_iter().collect()));
     row.removed = true;
     row.data = Payload::json("");
     check_push(
         &Push::Publication(Arc::new(row)),
-        "{\"push\":{\"channel\":\"orders\",\"pub\":{\"data\":null,\"offset\":8,\"key\":\"o7\",\"removed\":true}}}\n",
+        "{\"push\":{\"channel\":\"orders\",\"pub\":{\"data\":null,\"offset\":8,\"tags\":{\"a\":\"b\",\"broker_key\":\"o7\",\"broker_removed\":\"true\"},\"key\":\"o7\",\"removed\":true}}}\n",
+    );
+}
+
+/// A map stands where its answer ends; a stream would stand where it resumed, and move with what it missed.
+#[test]
+fn a_map_is_answered_with_its_rows_and_the_place_behind_them() {
+    let row = |at: &str| Arc::new(publication("orders", Payload::json("7"), Some(at)));
+    let map = || Subscribed { position: Some(position("0@e")), recoverable: true, keyed: true, ..subscribed("orders") };
+    check(
+        &Reply::Subscribed(Subscribed { missed: vec![row("3@e"), row("8@e")], ..map() }.into()),
+        r#"{"id":1,"subscribe":{"recoverable":true,"epoch":"e","publications":[{"data":7,"offset":3},{"data":7,"offset":8}],"offset":8,"positioned":true,"type":1}}"#,
+    );
+    let resume = Some(Resume { since: Since::Position(position("5@e")), recovered: true, gap: None });
+    check(
+        &Reply::Subscribed(Subscribed { position: Some(position("8@e")), resume, ..map() }.into()),
+        r#"{"id":1,"subscribe":{"recoverable":true,"epoch":"e","recovered":true,"offset":8,"positioned":true,"was_recovering":true,"type":1}}"#,
     );
 }
 

@@ -33,6 +33,19 @@ fn every_refusal_has_its_number_word_close_code_and_status() {
     assert_eq!(rows.len(), REFUSALS.len() + 2);
 }
 
+/// An application that asks to come back must not be taken for one that turns away for good.
+#[test]
+fn an_error_of_the_application_with_a_time_to_wait_closes_and_answers_as_temporary() {
+    let refusal = || Refusal::new(RefusalKind::Application(1234), "the ledger is being closed");
+    let temporary = refusal().retry_after(Duration::from_secs(1));
+    assert_eq!(codes::of(&refusal()), RefusalCode { number: 1234, word: "application", close: 3507, status: 403 });
+    assert_eq!(codes::of(&temporary), RefusalCode { number: 1234, word: "application", close: 3004, status: 503 });
+    check(&CloseReason::Refused(Box::new(temporary)), 3004, "internal server error: the ledger is being closed");
+    // Others have their row, whatever they advise.
+    let denied = Refusal::permission_denied("no").retry_after(Duration::from_secs(1));
+    assert_eq!(codes::of(&denied), codes::refusal(RefusalKind::PermissionDenied));
+}
+
 #[track_caller]
 fn check(reason: &CloseReason, code: u16, text: &str) {
     let expected = CloseFrame { code, reason: Cow::Owned(text.to_owned()) };

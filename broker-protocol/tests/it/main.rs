@@ -8,6 +8,7 @@ mod generated;
 mod hostile;
 mod plain_decode;
 mod plain_encode;
+mod poison;
 mod robustness;
 mod sse_encode;
 mod support;

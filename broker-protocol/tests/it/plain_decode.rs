@@ -133,6 +133,13 @@ fn a_subscribe_may_choose_by_tags_and_set_a_rate() {
 }
 
 #[test]
+fn a_removal_needs_no_data() {
+    check(r#"{"broker":"publish","id":1,"topic":"a","key":"o7","removed":true}"#, "#1 publish a json: key=o7 removed=true");
+    check(r#"{"broker":"publish","id":1,"topic":"a","key":"o7","removed":true,"data":null}"#, "#1 publish a json:null key=o7 removed=true");
+    check(r#"{"broker":"publish","id":1,"topic":"a","key":"o7"}"#, "#1 mistake bad_request: data is missing");
+}
+
+#[test]
 fn the_reserved_key_cannot_be_published() {
     check(
         r#"{"broker":"publish","id":1,"topic":"a","data":{"x":1,"broker":"gap"}}"#,

@@ -108,19 +108,22 @@ fn topics_that_the_server_chose_follow_connected() {
     let snapshot = "{\"broker\":\"snapshot\",\"topic\":\"group:a\",\"position\":\"4@other\",\"data\":{}}\n";
     let second = "{\"broker\":\"subscribed\",\"topic\":\"group:b\",\"position\":\"18@Bx3k\",\"recovered\":true}\n";
     let missed = "{\"broker\":\"publication\",\"topic\":\"group:b\",\"position\":\"18@Bx3k\",\"data\":18,\"time\":1763712000000}\n";
-    assert_eq!(reply(&ENVELOPE, &CommandId::None, &entered()), format!("{connected}{gap}{snapshot}{second}{missed}"));
+    let own = "{\"broker\":\"subscribed\",\"topic\":\"user:ris1\",\"position\":\"0@e\"}\n";
+    assert_eq!(reply(&ENVELOPE, &CommandId::None, &entered()), format!("{connected}{gap}{snapshot}{second}{missed}{own}"));
     assert_eq!(reply(&QUIET_ENVELOPE, &CommandId::None, &entered()), format!("{snapshot}{missed}"));
     assert_eq!(reply(&RAW, &CommandId::None, &entered()), format!("{gap}{{}}\n18\n"));
     assert_eq!(reply(&QUIET_RAW, &CommandId::None, &entered()), "{}\n18\n");
 }
 
 #[test]
-fn topics_of_user_and_session_come_without_a_word() {
+fn topics_of_user_and_session_come_without_a_word_unless_they_can_be_resumed() {
     let news = Subscribed { missed: vec![Arc::new(publication("user:u", Payload::json("1"), None))], ..subscribed("user:u") };
     let missed = r#"{"broker":"publication","topic":"user:u","data":1,"time":1763712000000}"#;
     check_push(&Push::Subscribed(news.into()), "1", missed, "1", missed);
     check_push(&Push::Subscribed(subscribed("session:s").into()), "", "", "", "");
     check_push(&Push::Subscribed(subscribed("tenant:acme/user:u").into()), "", "", "", "");
+    let positioned = Subscribed { position: Some(position("3@e")), ..subscribed("user:u") };
+    check_push(&Push::Subscribed(positioned.into()), "", r#"{"broker":"subscribed","topic":"user:u","position":"3@e"}"#, "", "");
     let told = r#"{"broker":"subscribed","topic":"group:a"}"#;
     check_push(&Push::Subscribed(subscribed("group:a").into()), "", told, "", "");
 }

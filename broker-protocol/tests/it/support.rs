@@ -85,16 +85,18 @@ fn request(request: &Request) -> String {
             push_some(&mut line, "since", subscribe.since.map(since));
             push_some(&mut line, "join_leave", subscribe.join_leave.then_some(true));
             push_some(&mut line, "refuse_unrecovered", subscribe.refuse_unrecovered.then_some(true));
+            push_some(&mut line, "keyed", subscribe.keyed.then_some(true));
             push_some(&mut line, "token", subscribe.token.as_ref());
             push_some(&mut line, "data", subscribe.data.as_ref().map(data));
             push_some(&mut line, "selection", (!subscribe.selection.is_all()).then(|| format!("{:?}", subscribe.selection)));
             line
         }
         Request::Unsubscribe { topic } => format!("unsubscribe {topic}"),
-        Request::Publish { topic, data: payload, key, idempotency_key } => {
+        Request::Publish { topic, data: payload, key, idempotency_key, removed } => {
             let mut line = format!("publish {topic} {}", data(payload));
             push_some(&mut line, "key", key.as_ref());
             push_some(&mut line, "idempotency_key", idempotency_key.as_ref());
+            push_some(&mut line, "removed", removed.then_some(true));
             line
         }
         Request::Presence { topic } => format!("presence {topic}"),
@@ -179,5 +181,6 @@ pub(crate) fn subscribed(name: &str) -> Subscribed {
         missed: Vec::new(),
         data: None,
         ttl: None,
+        keyed: false,
     }
 }

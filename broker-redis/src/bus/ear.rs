@@ -71,7 +71,7 @@ impl Inner {
         if let Some(ear) = ears.get(primary.address()) {
             return ear.clone();
         }
-        let (link, events) = Link::open(primary.target("bus"), broker_resp::Options::default());
+        let (link, events) = Link::open(primary.target("bus"), crate::options::of_links());
         let id = self.ears_opened.fetch_add(1, Relaxed);
         let ear = Arc::new(Ear {
             id,

@@ -56,7 +56,7 @@ impl Seeds {
         let link = match &known {
             Some(primary) => primary.link(Lane::Read).clone(),
             // Named at the start, or said to know: it may turn out to be no primary, and is spoken to for this once.
-            None => Link::open(topology.template.moved_to(address.clone()).client_name("broker-look"), broker_resp::Options::default()).0,
+            None => Link::open(topology.template.moved_to(address.clone()).client_name("broker-look"), crate::options::of_links()).0,
         };
         let answer = link.call(&question, patience(&link, ASK_TIMEOUT)).await.map_err(|error| why(&error, &link))?;
         let ranges = slots::ranges(&answer, address).ok_or_else(|| "its answer to CLUSTER SLOTS cannot be read".to_owned())?;

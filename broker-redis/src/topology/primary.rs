@@ -43,7 +43,7 @@ impl Primary {
             Lane::Publish => (&self.publish, "publish"),
             Lane::Read => (&self.read, "read"),
         };
-        place.get_or_init(|| Link::open(self.target(name), broker_resp::Options::default()).0)
+        place.get_or_init(|| Link::open(self.target(name), crate::options::of_links()).0)
     }
 
     /// The links that are open.

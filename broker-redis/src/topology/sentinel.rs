@@ -33,7 +33,7 @@ struct Says {
 
 impl Sentinels {
     pub(super) fn open(sentinels: &[Target], name: &str) -> Arc<Self> {
-        let open = |target: &Target| Link::open(target.clone().client_name("broker-sentinel"), broker_resp::Options::default());
+        let open = |target: &Target| Link::open(target.clone().client_name("broker-sentinel"), crate::options::of_links());
         let (links, events) = sentinels.iter().map(open).unzip();
         Arc::new(Self { name: name.to_owned(), links, events: parking_lot::Mutex::new(events) })
     }

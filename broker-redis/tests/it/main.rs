@@ -3,8 +3,11 @@
 mod checks;
 mod cluster;
 mod conformance;
+mod control;
 mod data;
 mod load;
 mod network;
 mod sentinel;
+mod nodes;
+mod presence;
 mod world;

@@ -154,6 +154,8 @@ fn broker(
         .settings(|settings| config.client.apply(settings, config.server.shards))
         .settings(|settings| {
             settings.memory_max_bytes = config.server.memory_max;
+            settings.publish_timeout = config.backplane.publish_timeout;
+            settings.backplane_timeout = config.backplane.timeout;
             settings.session_log_lines_per_second = u32::try_from(config.server.session_log_lines).unwrap_or(u32::MAX);
             settings.snapshot_stale_max = config.hooks.snapshot_stale;
         })
@@ -240,7 +242,11 @@ fn fetch_ahead<'a>(sources: impl Iterator<Item = &'a Arc<Jwks>>) {
 
 fn limits(config: &Config) -> WsLimits {
     let connections_max = config.client.connections_max.saturating_add(REQUEST_CONNECTIONS);
-    config.client.addresses.apply(WsLimits::default().message_max(config.client.message_max).connections_max(connections_max))
+    let limits = WsLimits::default()
+        .message_max(config.client.message_max)
+        .connections_max(connections_max)
+        .unacknowledged_timeout(config.client.write_timeout);
+    config.client.addresses.apply(limits)
 }
 
 fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {

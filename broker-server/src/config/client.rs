@@ -31,7 +31,7 @@ pub struct Client {
     pub backlog_max: usize,
     /// Most bytes that wait for all clients together, each publication counted once. Default: 512 MiB.
     pub backlogs_max: usize,
-    /// Time in which a client must take something of what waits for it. Default: 30 s.
+    /// Time in which a client must take something of what waits for it, and its kernel acknowledge what was sent (on Linux). Default: 30 s.
     pub write_timeout: Duration,
     /// Most mistakes of one session in a minute; more closes it. Default: 60.
     pub mistakes_per_minute: usize,
@@ -125,7 +125,7 @@ impl Client {
         );
         keys.key(
             "write_timeout",
-            "Time in which a client must take something of what waits for it; one that takes nothing is closed.",
+            "Time in which a client must take something of what waits for it, or acknowledge what was sent; one that does not is closed.",
             &mut duration(&mut self.write_timeout, second..=minutes(60)),
         );
         keys.key(

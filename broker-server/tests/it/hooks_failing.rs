@@ -69,9 +69,10 @@ async fn every_hook_of_an_application_that_is_down_is_a_temporary_refusal_that_d
     plain.say(json!({"type": "theirs"})).await;
     let refused = plain.hear_where(|frame| frame["broker"] == "error").await;
     assert_eq!((&refused["error"], &refused["code"]), (&json!("unavailable"), &json!(100)));
-    // A `send` has no answer: its client is told by the close, and comes back.
+    // A `send` has no answer, and costs its client nothing: the log says what became of it.
     sdk.say(json!({"send": {"data": {"type": "theirs"}}})).await;
-    assert_eq!(sdk.closed().await.0, 3004);
+    let refused = sdk.ask(json!({"id": 8, "rpc": {"method": "m"}})).await;
+    assert_eq!(refused["error"]["code"], 100);
     let refused = server.upgrade("/ws/app");
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("the application did not answer (connect), try again"), "{refused}");
 
@@ -83,6 +84,8 @@ async fn every_hook_of_an_application_that_is_down_is_a_temporary_refusal_that_d
         has(&get(server.internal, "/metrics"), &format!("\nbroker_hook_failures_total{{hook=\"{hook}\",cause=\"transport\"}} "));
     }
     has(&log, "see hooks.subscribe");
+    let dropped = log.lines().filter(|line| line.contains("the application did not answer (message)")).count();
+    assert_eq!(dropped, 2, "one of each protocol\n{log}");
     for secret in [SECRET, &bearer("sdk")[..20], &header[..20]] {
         assert!(!log.contains(secret), "{log}");
     }

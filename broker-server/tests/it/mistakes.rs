@@ -35,7 +35,7 @@ error: unknown key `colour` in [backplane]
    |
  2 | colour = 1
    | ^^^^^^
-   = known here: `kind`
+   = known here: `kind`, `publish_timeout` or `timeout`
 ",
     );
     check(

@@ -40,6 +40,10 @@ impl EventsRequest {
             let text = format!("a stream of events has at most {CURSOR_TOPICS_MAX} topics, there are {}", topics.len());
             return Err(Refusal::new(RefusalKind::LimitExceeded, text).hint("open another stream, or a WebSocket"));
         }
+        if query.first("resume").is_some() {
+            let refusal = Refusal::bad_request("the parameter `resume` is for WebSockets");
+            return Err(refusal.hint("a stream of events resumes all its topics with `since` and the last `id:` that it sent"));
+        }
         let protocol = Sse { plain: protocol(format, query, dev)? };
         let selection = selection(query)?;
         let from = From::read(query, last_event_id, topics.len())?;

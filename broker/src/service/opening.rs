@@ -106,8 +106,9 @@ struct Asked {
 
 impl From<PlainRequest> for Asked {
     fn from(request: PlainRequest) -> Self {
-        let PlainRequest { protocol, subscriptions } = request;
-        Self { protocol: Arc::new(protocol), connect: Connect::default(), subscriptions, topics: SseTopics::default() }
+        let PlainRequest { protocol, subscriptions, resume } = request;
+        let connect = Connect { resume, ..Connect::default() };
+        Self { protocol: Arc::new(protocol), connect, subscriptions, topics: SseTopics::default() }
     }
 }
 

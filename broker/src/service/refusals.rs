@@ -14,7 +14,7 @@ use super::body::ResponseBody;
 
 /// The refusal as an HTTP answer; the connection ends with it. `dev`: the client is told which rule refused.
 pub(crate) fn as_http(refusal: &Refusal, dev: bool) -> Response<ResponseBody> {
-    let code = codes::refusal(refusal.kind);
+    let code = codes::of(refusal);
     let mut error = Map::new();
     error.insert("code".to_owned(), code.number.into());
     error.insert("error".to_owned(), code.word.into());

@@ -51,7 +51,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// The pipe under the WebSocket.
-    #[cfg(feature = "tls")]
+    #[cfg(any(feature = "tls", target_os = "linux"))]
     pub(crate) fn pipe(&self) -> &S {
         self.socket.get_ref()
     }

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr};
 
 use axum::Router;
-use broker::{Broker, Connect, Head, Payload, Publish};
+use broker::{Broker, Connect, Head, Payload, Publish, Script};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -32,6 +32,22 @@ async fn inside_axum_under_a_prefix() {
     let app = Router::new().nest_service("/live", broker.service());
     let (listener, addr) = bound().await;
     tokio::spawn(async move { axum::serve(listener, app).await });
+    smoke(&broker, addr, "/live").await;
+}
+
+#[tokio::test]
+async fn the_client_for_browsers_beside_the_sockets() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let broker = Broker::builder().dev().build().unwrap();
+    let app = Router::new().nest_service("/live", broker.service()).route_service("/live/broker.js", Script::new());
+    let (listener, addr) = bound().await;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stream.write_all(b"GET /live/broker.js HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-type: text/javascript"), "{answer}");
+    assert!(answer.contains("export const connect"), "{answer}");
     smoke(&broker, addr, "/live").await;
 }
 

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use broker::{Broker, Builder, Identity, Namespace, Refusal, Route, Verb};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Client, Server, refused};
+use crate::{
+    client::{Client, Server, refused},
+    events_client::Events,
+};
 
 #[tokio::test]
 async fn a_program_reads_the_refusal_in_the_answer() {
@@ -113,6 +116,30 @@ async fn data_that_would_read_as_the_brokers_own_words_is_refused() {
     let server = Server::dev().await;
     let data = broker::Publish::new(broker::Payload::json(r#"{"broker":"gap"}"#));
     assert!(server.broker.publish(&"news".parse().unwrap(), data).await.is_err());
+}
+
+/// 403 and 3507 would turn a client away for good that the application asked to come back.
+#[tokio::test]
+async fn an_error_of_the_application_is_temporary_where_it_says_when_to_come_back() {
+    let connect = |request: broker::ConnectRequest| async move {
+        let refusal = Refusal::new(broker::RefusalKind::Application(1234), "the ledger is being closed");
+        Err::<Identity, _>(if request.head.query.contains("later") { refusal.retry_after(Duration::from_millis(1_500)) } else { refusal })
+    };
+    let server =
+        Server::start(Broker::builder().on_connect(connect).default_namespace(Namespace::open()).allow_origin("https://app.test")).await;
+    let (status, body) = refused(Client::open(server.addr, "/ws/news?later", &[]).await);
+    let error = &body["error"];
+    assert_eq!((status, error["code"].as_u64(), error["error"].as_str()), (503, Some(1234), Some("application")), "{body}");
+    assert_eq!(error["retry_after_ms"], 1_500);
+    let (status, body) = refused(Client::open(server.addr, "/ws/news", &[]).await);
+    assert_eq!((status, &body["error"]["retry_after_ms"]), (403, &Value::Null));
+    for (path, close, retry) in [("/ws/news?later", 3004, json!(1_500)), ("/ws/news", 3507, Value::Null)] {
+        let mut client = Client::open(server.addr, path, &[("origin", "https://app.test")]).await.unwrap();
+        assert_eq!(client.json().await["retry_after_ms"], retry, "{path}");
+        assert_eq!(client.close_code().await, close, "{path}");
+    }
+    let (status, head, _) = Events::refused(server.addr, "/sse/news?later", &[]).await;
+    assert!(status == 503 && head.contains("retry-after: 2\r\n"), "{head}");
 }
 
 /// Users come with their name as token; `news` may be read, `secret` may not.

@@ -712,7 +712,102 @@ test('topics: those that the server chose are heard on the client, or on a subsc
   socket().say({ broker: 'error', id: socket().asked('subscribe').id, code: 105, error: 'already_subscribed', message: 'is subscribed' });
   socket().publish('group:ris', '9@X', 'four');
   assert.deepEqual(heard, ['group:ris one']);
+  // This server has not understood where to resume.
   assert.deepEqual(told, ['subscribed:', 'publication:two', 'subscribed:8@X', 'gap:not_resumed', 'publication:four']);
+});
+
+test('topics: those that the server chose resume with the address, whoever hears them', async () => {
+  const { client } = await live();
+  const heard = [];
+  for (const word of ['subscribed', 'publication', 'gap', 'unsubscribed']) {
+    client.on(word, ({ topic, reason, data, position }) => heard.push(`${word} ${topic} ${reason ?? data ?? position}`));
+  }
+  const told = events(client.subscribe('group:a,b'));
+  const choose = (topic, rest) => socket().say({ broker: 'subscribed', topic, ...rest });
+  assert.deepEqual(socket().url.searchParams.getAll('resume'), []);
+  choose('group:a,b', { position: '4@X' });
+  choose('group:ops', { position: '7@Y' });
+  choose('user:ris1');
+  socket().publish('group:ops', '8@Y');
+  socket().end();
+  await nextTry(client);
+  assert.deepEqual(socket().url.searchParams.getAll('resume'), ['group:a,b,4@X', 'group:ops,8@Y']);
+  socket().end(); // before it said anything: the places stand
+  await nextTry(client);
+  assert.deepEqual(socket().url.searchParams.getAll('resume'), ['group:a,b,4@X', 'group:ops,8@Y']);
+  socket().accept('ris1');
+  choose('group:a,b', { position: '5@X', recovered: true });
+  socket().publish('group:a,b', '5@X');
+  choose('group:ops', { position: '9@Z', recovered: false });
+  socket().say({ broker: 'gap', topic: 'group:ops', to: '9@Z', reason: 'epoch' });
+  choose('user:ris1');
+  assert.deepEqual(told, ['subscribed:4@X', 'subscribed:5@X', 'publication:5@X']);
+  assert.deepEqual(heard, [
+    'subscribed group:ops 7@Y', 'subscribed user:ris1 undefined', 'publication group:ops 8@Y',
+    'subscribed group:ops 9@Z', 'gap group:ops epoch', 'subscribed user:ris1 undefined', 'gap user:ris1 not_resumed',
+  ]);
+});
+
+test('topics: what the server does not choose again is told when that is clear, and not resumed any more', async () => {
+  const { client } = await live();
+  const ended = [];
+  client.on('unsubscribed', ({ topic, code }) => ended.push(`${topic} ${code}`));
+  for (const topic of ['group:a', 'group:b', 'group:c', 'group:d']) socket().say({ broker: 'subscribed', topic, position: '1@X' });
+  socket().say({ broker: 'unsubscribed', topic: 'group:c', code: 2500, reason: 'insufficient state' });
+  socket().say({ broker: 'identity', user: 'lis1', left: ['group:d'], joined: [] });
+  assert.deepEqual(ended, ['group:c 2500']);
+  socket().end();
+  await nextTry(client);
+  socket().accept('lis1');
+  socket().say({ broker: 'subscribed', topic: 'group:a', position: '1@X', recovered: true });
+  assert.deepEqual(ended, ['group:c 2500'], 'group:b may follow');
+  socket().say({ broker: 'pong', id: socket().asked('ping').id });
+  assert.deepEqual(ended, ['group:c 2500', 'group:b 0']);
+  socket().end();
+  await nextTry(client);
+  assert.deepEqual(socket().url.searchParams.getAll('resume'), ['group:a,1@X']);
+});
+
+test('topics: more places than an address can carry are told as not resumed', async () => {
+  const { client } = await live();
+  const gaps = [];
+  client.on('gap', ({ topic, reason }) => gaps.push(`${topic.slice(0, 7)} ${reason}`));
+  const topics = Array.from({ length: 40 }, (_, n) => `group:${String.fromCharCode(65 + n)}${'x'.repeat(240)}`);
+  for (const topic of topics) socket().say({ broker: 'subscribed', topic, position: '1@X' });
+  socket().end();
+  await nextTry(client);
+  const resumed = socket().url.searchParams.getAll('resume').map((pair) => pair.split(',')[0]);
+  assert.ok(socket().url.href.length < 7_000 && resumed.length > 15, `${socket().url.href.length} ${resumed.length}`);
+  socket().accept();
+  for (const topic of topics) socket().say({ broker: 'subscribed', topic, position: '2@X', ...(resumed.includes(topic) && { recovered: true }) });
+  assert.deepEqual(gaps, topics.slice(resumed.length).map((topic) => `${topic.slice(0, 7)} not_resumed`));
+});
+
+test('topics: rate and filter are asked for again with every connection', async () => {
+  const { client } = await live();
+  const filter = { op: 'and', nodes: [{ key: 'priority', cmp: 'in', vals: ['high'] }] };
+  const wanted = client.subscribe('a', { rate: 4, filter });
+  const asked = () => [socket().asked('subscribe').rate, socket().asked('subscribe').filter];
+  assert.deepEqual(asked(), [4, filter]);
+  assert.equal(client.subscribe('a', { rate: 1 }), wanted, 'one subscription for each topic');
+  socket().subscribed('a', { position: '1@X' });
+  socket().end();
+  await nextTry(client);
+  socket().accept();
+  assert.deepEqual(asked(), [4, filter]);
+});
+
+test('topics: an error of the application is final unless it says when to come back', async () => {
+  const { client } = await live();
+  const [closed, later] = [client.subscribe('closed'), client.subscribe('later')];
+  for (const topic of [closed, later]) topic.on('error', () => {});
+  const [first, second] = socket().sent;
+  const refusal = { broker: 'error', code: 1234, error: 'application', message: 'the ledger is being closed' };
+  socket().say({ ...refusal, id: first.id });
+  socket().say({ ...refusal, id: second.id, retry_after_ms: 1_000 });
+  assert.deepEqual([closed.status, later.status], ['refused', 'waiting']);
+  await pass(1_500);
+  assert.deepEqual(socket().sent.slice(2).map(({ topic }) => topic), ['later']);
 });
 
 test('topics: without history a break is a gap', async () => {

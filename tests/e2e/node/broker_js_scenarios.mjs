@@ -166,6 +166,48 @@ export const scenarios = {
     }
   },
 
+  async 'topics that the server chose resume over cuts and are told of a restart, heard here or subscribed to'(t) {
+    const groups = [`a${t.topic()}`, `b${t.topic()}`];
+    const user = t.topic().replaceAll('.', '-'); // a dot in the name of a user is encoded in its topic
+    const [heard, listened, own] = [`group:${groups[0]}`, `group:${groups[1]}`, `user:${user}`];
+    const client = t.client({ token: await t.call('token', { sub: user, groups }) });
+    const told = [];
+    for (const word of ['publication', 'gap', 'unsubscribed']) {
+      client.on(word, ({ topic, data, reason }) => {
+        told.push([topic, data ?? reason]);
+        t.tell(`${topic} ${word} ${data ?? reason}`);
+      });
+    }
+    const subscription = t.listen(client, listened);
+    await t.connected(client);
+    await t.subscribed(subscription);
+    let sent = 0;
+    const publish = async (count) => {
+      for (let index = 0; index < count; index += 1, sent += 1) for (const topic of [heard, listened, own]) await t.publish(topic, sent);
+    };
+    const of = (topic) => told.filter((one) => one[0] === topic).map(([, what]) => what);
+    const all = () => Array.from({ length: sent }, (_, index) => index);
+    // The first cut comes before anything was published: where each topic stands is known from the beginning.
+    for (let round = 0; round < 3; round += 1) {
+      await t.call('refuse', 'broker', true);
+      await t.call('cut', 'broker');
+      await t.until('the cut is seen', () => client.state.state !== 'connected');
+      await publish(3);
+      await t.call('refuse', 'broker', false);
+      await t.until('live again', () => [of(heard), of(own), subscription.got].every(({ length }) => length >= sent));
+      await publish(2);
+      await t.until('all live', () => [of(heard), of(own), subscription.got].every(({ length }) => length >= sent));
+    }
+    for (const got of [of(heard), of(own), subscription.got]) same(got, all(), 'what arrived');
+    same(subscription.gaps, [], 'gaps');
+    await t.call('restart');
+    await t.until('the gaps', () => subscription.gaps.length === 1 && of(heard).length > sent && of(own).length > sent);
+    same([subscription.gaps[0].reason, of(heard).at(-1), of(own).at(-1)], ['epoch', 'epoch', 'epoch'], 'reasons');
+    await t.publish(heard, 'after');
+    await t.until('the first after it', () => of(heard).at(-1) === 'after');
+    same(of(heard).slice(sent), ['epoch', 'after'], 'what followed');
+  },
+
   async 'a late joiner reads all that is kept, in order, with for await'(t) {
     const topic = t.topic();
     for (let index = 0; index < 5; index += 1) await t.publish(topic, index);

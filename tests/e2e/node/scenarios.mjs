@@ -152,6 +152,33 @@ class Tools {
     });
   }
 
+  /** A subscription to a topic's rows that records what reaches it. Waits for the first ones. */
+  async map(client, topic, options = {}) {
+    const map = client.newMapSubscription(topic, options);
+    Object.assign(map, { rows: new Map(), syncs: 0, updates: [], answers: [], endings: [] });
+    map.on('sync', ({ entries }) => {
+      map.syncs += 1;
+      map.rows = new Map(entries.map(({ key, data }) => [key, data]));
+      this.changed();
+    });
+    map.on('update', ({ key, data, removed, offset }) => {
+      map.updates.push(removed ? `${key} gone at ${offset}` : `${key} ${show(data)} at ${offset}`);
+      if (removed) map.rows.delete(key);
+      else map.rows.set(key, data);
+      this.changed();
+    });
+    for (const [event, list] of [['subscribed', map.answers], ['unsubscribed', map.endings]]) {
+      map.on(event, (context) => {
+        list.push(context);
+        this.changed();
+      });
+    }
+    map.on('error', (context) => this.errors.push(`${client.label} subscription error: ${show(context)}`));
+    map.subscribe();
+    await this.until(() => map.syncs + map.endings.length > 0, `${topic} is subscribed`);
+    return map;
+  }
+
   /** A token for `application`, which believes what stands in it. */
   plainToken(claims) {
     return JSON.stringify(claims);
@@ -702,6 +729,106 @@ export const scenarios = {
     await t.until(() => heard.got.length === 1, 'what was missed arrived');
     const sessions = client.transitions.filter(({ event }) => event === 'connected').map((connected) => connected.client);
     holds(sessions[0] !== sessions[1], 'a new connection has a new session');
+  },
+
+  async 'a map has the rows of a topic, then their changes; clients set and remove keys'(t) {
+    const topic = `rows:${t.topic()}`;
+    for (const key of ['a', 'b', 'c', 'd', 'a']) await t.publish(topic, `first ${key}`, { key });
+    await t.api('publish', { channel: topic, key: 'b', removed: true });
+    const client = await t.connected();
+    const map = await t.map(client, topic);
+    same([...map.rows], [['c', 'first c'], ['d', 'first d'], ['a', 'first a']], 'rows');
+    same([map.answers[0].recoverable, map.answers[0].wasRecovering, map.updates], [true, false, []], 'the answer');
+    const other = await t.connected();
+    await map.publish('c', { by: 'a subscriber' });
+    await other.mapPublish(topic, 'e', { by: 'another' });
+    await other.mapRemove(topic, 'd');
+    await map.remove('a');
+    await t.until(() => map.updates.length === 4, 'the changes arrived');
+    same(map.updates, ['c {"by":"a subscriber"} at 7', 'e {"by":"another"} at 8', 'd gone at 9', 'a gone at 10'], 'changes');
+    const late = await t.map(other, topic);
+    same([...late.rows], [...map.rows], 'rows of a late comer');
+    same((await t.api('state', { channel: topic })).rows.map(({ key }) => key), ['c', 'e'], 'rows of the server');
+    same((await refused(client.mapPublish(topic, 'k'.repeat(256), 1), 'a long key')).code, 107, 'code of a long key');
+  },
+
+  async 'a map goes on over a cut with changes alone, and where they are not kept with all rows'(t) {
+    const topic = `rows:${t.topic()}`;
+    for (const key of ['a', 'b']) await t.publish(topic, 0, { key });
+    const client = await t.connected({}, 'open through the proxy');
+    const map = await t.map(client, topic);
+    const missing = async (work) => {
+      await t.world.call('refuse', 'open', true);
+      try {
+        await t.world.call('cut', 'open');
+        await t.until(() => client.state === 'connecting', 'the client noticed the cut');
+        await work();
+        t.expectErrors(/"type":"transport"/);
+      } finally {
+        await t.world.call('refuse', 'open', false);
+      }
+    };
+    for (let round = 1; round <= 2; round += 1) {
+      await missing(async () => {
+        await t.publish(topic, round, { key: 'a' });
+        await t.api('publish', { channel: topic, key: 'b', removed: true });
+        await t.publish(topic, round, { key: 'b' });
+      });
+      await t.until(() => map.updates.length === 3 * round, 'what was missed arrived');
+    }
+    same(map.updates, ['a 1 at 3', 'b gone at 4', 'b 1 at 5', 'a 2 at 6', 'b gone at 7', 'b 2 at 8'], 'each change once, in order');
+    same([map.syncs, map.answers.slice(1).map(({ recovered }) => recovered)], [1, [true, true]], 'resumes');
+    await missing(async () => {
+      await t.api('publish', { channel: topic, key: 'a', removed: true });
+      for (const key of ['c', 'd', 'e', 'b']) await t.publish(topic, 3, { key });
+    });
+    await t.until(() => map.syncs === 2, 'all rows came again');
+    same([...map.rows], [['c', 3], ['d', 3], ['e', 3], ['b', 3]], 'rows, without the one that is gone');
+    await t.publish(topic, 4, { key: 'c' });
+    await t.until(() => map.updates.length === 7, 'a change afterwards');
+    same(map.endings, [], 'ends');
+  },
+
+  async 'a map of more rows than fit into one page is whole, each row once'(t) {
+    const topic = `rows:${t.topic()}`;
+    const filler = 'x'.repeat(20_000);
+    const keys = Array.from({ length: 100 }, (_, n) => `k${n}`);
+    for (const key of keys) await t.publish(topic, { key, filler }, { key });
+    const client = await t.connected();
+    const map = await t.map(client, topic);
+    const first = map.rows.size;
+    holds(first > 0 && first < keys.length, `${first} rows came with the answer, and more are kept`);
+    await t.until(() => map.rows.size === keys.length, 'the others arrived');
+    same([...map.rows.keys()], keys, 'keys, oldest first');
+    same([map.syncs, map.updates.length], [1, keys.length - first], 'rows that came as changes');
+    await t.publish(topic, 'last', { key: 'k0' });
+    await t.until(() => map.rows.get('k0') === 'last', 'a change afterwards');
+  },
+
+  async 'a map of a topic without rows is refused with the reason'(t) {
+    const client = await t.connected();
+    const topic = t.topic();
+    const map = await t.map(client, topic);
+    same([map.endings[0].code, map.endings[0].reason], [108, `state by key is off for ${topic} - subscribe to it as a stream`], 'the end');
+    const removed = await refused(client.mapRemove(topic, 'a'), 'a removal');
+    same(removed.code, 108, 'code of a removal');
+  },
+
+  async 'a stream tells the key of a publication, and that it is gone, in its tags'(t) {
+    const topic = `rows:${t.topic()}`;
+    await t.publish(topic, 1, { key: 'a', tags: { kind: 'row' } });
+    const client = await t.connected();
+    const subscription = await t.listen(client, topic);
+    await client.mapPublish(topic, 'b', 2);
+    await client.mapRemove(topic, 'a');
+    await client.publish(topic, 3);
+    await t.until(() => subscription.publications.length === 4, 'all arrived');
+    same(subscription.publications.map(({ data, tags }) => [data, tags]), [
+      [1, { kind: 'row', broker_key: 'a' }],
+      [2, { broker_key: 'b' }],
+      [null, { broker_key: 'a', broker_removed: 'true' }],
+      [3, undefined],
+    ], 'data and tags');
   },
 
   async 'topics that the server chose arrive with the connect and are recovered after a cut'(t) {

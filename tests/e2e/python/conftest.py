@@ -52,6 +52,12 @@ allow_anonymous = true
 history_size = 1000
 presence = true
 
+[namespaces.rows]
+history_size = 100
+keyed = true
+allow = ["sub", "pub"]
+allow_anonymous = true
+
 [namespaces.bare]
 allow = ["sub", "pub", "hst", "prs"]
 """

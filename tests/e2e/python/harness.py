@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import ctypes
 import hashlib
 import hmac
 import http.client
@@ -9,6 +10,8 @@ import itertools
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -188,6 +191,12 @@ class Broker(Server):
         base = self.internal if internal else self.http
         return fetch(urllib.request.Request(base + path, headers=headers or {}))
 
+    async def metric(self, name):
+        """The value of one line of `/metrics`."""
+        _, _, text = await asyncio.to_thread(self.get, "/metrics", internal=True)
+        [line] = [line for line in text.splitlines() if line.startswith(f"{name} ")]
+        return float(line.split(" ")[1])
+
 
 class Publisher(threading.Thread):
     """Publishes `{"of": topic, "n": 1}`, 2, .. to all of `topics` over the API while the test goes on, one number after the other.
@@ -304,6 +313,17 @@ class Proxy:
     def refuse(self, on):
         """Whether new connections are broken at once."""
         self._refusing = on
+
+
+def black_hole(transport):
+    """From here on nothing that is sent to this connection arrives, and its kernel acknowledges nothing: as if the cable were pulled. Linux only.
+
+    What the connection itself sends still goes out, so its owner must be one who only answers.
+    """
+    # One instruction of a packet filter, "return 0": keep no byte of any segment (BPF_RET | BPF_K).
+    keep_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    program = struct.pack("HL", 1, ctypes.addressof(keep_nothing))
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_ATTACH_FILTER", 26), program)
 
 
 def token(secret=SECRET, **claims):

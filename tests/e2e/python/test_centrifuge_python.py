@@ -15,7 +15,7 @@ from centrifuge import (
 )
 from websockets.asyncio.client import connect
 
-from harness import Broker, Proxy, Recorder, eventually, token
+from harness import Broker, Proxy, Recorder, eventually, token, unique
 from sdk import Events, listen, sdk, subscribe
 
 
@@ -55,6 +55,27 @@ async def test_a_publish_of_the_api_arrives_with_offset_and_tags(broker, topic):
         await subscription.events.until(lambda: subscription.events.got(), "it arrived")
         pub = subscription.events.all("publication")[0].pub
         assert (pub.data, pub.offset, pub.tags, pub.info) == ({"price": 17.5}, result["offset"], {"kind": "tick"}, None)
+
+
+async def test_keys_and_removals_are_told_in_the_tags(guarded):
+    """This SDK hands on neither `key` nor `removed`, and sends none: rows are set and removed by backends, or over the plain protocol."""
+    topic = f"rows:{unique('t')}"
+    guarded.publish(topic, {"n": 1}, key="a", tags={"kind": "row"})
+    guarded.publish(topic, {"n": 2}, key="b")
+    async with sdk(guarded.centrifuge) as client, connect(f"{guarded.ws}/ws/{topic}") as plain:
+        subscription = await listen(client, topic)
+        guarded.publish(topic, {"n": 3}, key="b")
+        guarded.api("publish", channel=topic, key="a", removed=True)
+        await plain.send(json.dumps({"broker": "publish", "id": 1, "topic": topic, "key": "b", "removed": True}))
+        await subscription.events.until(lambda: len(subscription.events.got()) >= 5, "all arrived")
+        assert [(ctx.pub.data, ctx.pub.tags) for ctx in subscription.events.all("publication")] == [
+            ({"n": 1}, {"kind": "row", "broker_key": "a"}),
+            ({"n": 2}, {"broker_key": "b"}),
+            ({"n": 3}, {"broker_key": "b"}),
+            (None, {"broker_key": "a", "broker_removed": "true"}),
+            (None, {"broker_key": "b", "broker_removed": "true"}),
+        ]
+    assert guarded.api("state", channel=topic)["rows"] == []
 
 
 async def test_payloads_arrive_as_they_were_published(broker, topic):

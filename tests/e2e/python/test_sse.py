@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import PATIENCE
+from harness import PATIENCE, remember, unique
 
 
 class Stream:
@@ -91,3 +91,20 @@ def test_curl_shows_a_stream_as_it_comes(broker, topic):
         lines = [curl.stdout.readline() for _ in range(4)]
         assert lines[1].startswith("id: 1@") and lines[2] == 'data: "hello"\n', lines
         curl.terminate()
+
+
+def test_a_ticket_opens_one_stream_and_is_spent(guarded):
+    """A browser that comes back by itself with the same URL is refused: it needs a token, a cookie, or a new `EventSource`."""
+    user, name = unique("u"), unique("t")
+    ticket = remember(guarded.api("ticket", user=user, groups=["nurses"])["ticket"])
+    path = f"/sse/open:{name}?format=envelope&ticket={ticket}"
+    stream = Stream(guarded, path)
+    kind, data = stream.next()
+    assert (kind, json.loads(data)["user"]) == ("broker", user)
+    guarded.publish("group:nurses", "shift")
+    while (event := stream.next())[0] != "message":
+        pass
+    assert json.loads(event[1])["data"] == "shift"
+    stream.close()
+    status, _, body = guarded.get(path)
+    assert (status, body["error"]["error"]) == (401, "unauthorized"), body

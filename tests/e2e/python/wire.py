@@ -122,6 +122,11 @@ class Wire(Recorder):
     async def hears(self, data, topic=None):
         await self.until(lambda: data in self.heard(topic), f"{data!r} arrived")
 
+    @property
+    def transport(self):
+        """The connection under the socket."""
+        return self._socket.transport
+
     async def ended(self):
         """Waits for the close; answers it."""
         await self.until(lambda: self.all("closed"), "the connection is closed")

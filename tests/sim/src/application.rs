@@ -3,18 +3,18 @@
 use std::{
     panic::resume_unwind,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
 
-use broker_core::{EngineBuilder, Grant, Identity, Refusal, RefusalKind};
+use broker_core::{EngineBuilder, Grant, Identity, Payload, Refusal, RefusalKind, SnapshotFailed, Topic};
 use fastrand::Rng;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::world::moment;
+use crate::world::{World, moment};
 
 /// A user that may not listen to [`FORBIDDEN`].
 pub(crate) const STRANGER: &str = "u0";
@@ -64,8 +64,15 @@ impl Application {
     }
 
     /// Gives a node its hooks.
-    pub(crate) fn hook_into(self: Arc<Self>, builder: EngineBuilder) -> EngineBuilder {
+    pub(crate) fn hook_into(self: Arc<Self>, builder: EngineBuilder, world: &Arc<World>) -> EngineBuilder {
         let (connect, subscribe, publish) = (self.clone(), self.clone(), self.clone());
+        let builder = ["shot", "shotbare"].into_iter().fold(builder, |builder, namespace| {
+            let (application, world) = (self.clone(), Arc::downgrade(world));
+            builder.snapshot(namespace, move |topic| {
+                let (application, world) = (application.clone(), world.clone());
+                async move { application.state_of(topic, world).await }
+            })
+        });
         builder
             .on_connect(move |request| {
                 let application = connect.clone();
@@ -100,6 +107,29 @@ impl Application {
                     let _ = application.trouble(10).await;
                 }
             })
+    }
+
+    /// What the application knows of a topic: everything that was published before it was asked, and perhaps more.
+    async fn state_of(&self, topic: Topic, world: Weak<World>) -> Result<Option<Payload>, SnapshotFailed> {
+        let failed = |_| SnapshotFailed::new("planted");
+        let early = self.rng.lock().bool();
+        if !early {
+            self.trouble(10).await.map_err(failed)?;
+        }
+        let world = world.upgrade().ok_or_else(|| SnapshotFailed::new("the simulation is over"))?;
+        let reflected = match world.promise(&topic) {
+            Some(promise) if promise.snapshot && promise.bare => world.truth.bare_len(&topic).to_string(),
+            Some(promise) if promise.snapshot => {
+                let top = world.bus().top(&topic).await.ok_or_else(|| SnapshotFailed::new("there is no backplane"))?;
+                format!("\"{top}\"")
+            }
+            _ => return Ok(None),
+        };
+        drop(world);
+        if early {
+            self.trouble(10).await.map_err(failed)?;
+        }
+        Ok(Some(Payload::json(format!(r#"{{"snap":{reflected},"t":"{topic}"}}"#))))
     }
 
     fn identity(&self, token: &Token) -> Result<Identity, Refusal> {

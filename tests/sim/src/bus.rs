@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use broker_core::{
     Announcement, Backplane, Capabilities, Keep, LogPage, LogQuery, MemoryBackplane, Publication, Publish, PublishFailed, Published, Sink,
-    Topic, Unavailable,
+    StatePage, StateQuery, Topic, Unavailable,
 };
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -33,6 +33,7 @@ pub(crate) struct Bus {
     rng: Mutex<Rng>,
     kept: Mutex<Kept>,
     lines: AtomicUsize,
+    rows_per_page: usize,
 }
 
 /// One node's line to the bus: what a node that has ended still says counts no more.
@@ -50,6 +51,8 @@ struct Tap {
     sink: Mutex<Option<Weak<dyn Sink>>>,
     flying: Mutex<BTreeMap<Topic, VecDeque<Arc<Publication>>>>,
     wanted: Mutex<BTreeSet<Topic>>,
+    /// Topics whose newest publication never arrived: nobody can know of it.
+    unheard: Mutex<BTreeSet<Topic>>,
     /// What is appended is not delivered: a rollback writes what is kept into a new life.
     is_muted: AtomicBool,
     is_cut: AtomicBool,
@@ -66,7 +69,15 @@ impl Tap {
     fn lose(&self, publication: &Publication) {
         if publication.position.is_none() {
             self.truth.lost(publication);
+        } else {
+            self.unheard.lock().insert(publication.topic.clone());
         }
+    }
+
+    /// Everything is read again.
+    fn restore_link(&self) {
+        self.unheard.lock().clear();
+        self.link_restored();
     }
 }
 
@@ -115,12 +126,14 @@ impl Bus {
             sink: Mutex::default(),
             flying: Mutex::default(),
             wanted: Mutex::default(),
+            unheard: Mutex::default(),
             is_muted: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             is_calm: AtomicBool::new(false),
             something: Notify::new(),
         });
         let courier = rng.fork();
+        let rows_per_page = rng.usize(1..6);
         let bus = Arc::new(Self {
             is_reliable,
             inner: Mutex::new(memory(&tap)),
@@ -128,6 +141,7 @@ impl Bus {
             rng: Mutex::new(rng),
             kept: Mutex::default(),
             lines: AtomicUsize::new(0),
+            rows_per_page,
         });
         if !is_reliable {
             tokio::spawn(deliver(Arc::downgrade(&tap), courier));
@@ -158,6 +172,14 @@ impl Bus {
         inner.history(topic, query, Keep::NOTHING).await.ok().map(|page| page.top)
     }
 
+    /// The offsets of the rows of a topic's state.
+    pub(crate) async fn rows(&self, topic: &Topic) -> Vec<u64> {
+        let inner = self.inner.lock().clone();
+        let page = inner.state(topic, StateQuery::default(), Keep::NOTHING).await;
+        let rows = page.map_or_else(|_| Vec::new(), |page| page.rows);
+        rows.iter().filter_map(|row| row.position).map(|position| position.offset).collect()
+    }
+
     /// Loses the link for a while: nothing arrives, nothing is answered.
     pub(crate) async fn lose_link(&self, time: Duration) {
         if !self.loses() {
@@ -166,7 +188,7 @@ impl Bus {
         self.tap.is_cut.store(true, Relaxed);
         sleep(time).await;
         self.tap.is_cut.store(false, Relaxed);
-        self.tap.link_restored();
+        self.tap.restore_link();
     }
 
     /// Comes back with the log as it was a few publications ago, and a new epoch; notices it a little later.
@@ -191,20 +213,27 @@ impl Bus {
                 let _ = inner.publish(&topic, publish, keep).await;
             }
         }
+        let wanted: Vec<(Topic, bool)> = self.tap.wanted.lock().iter().map(|topic| (topic.clone(), true)).collect();
+        let _ = inner.interest(&wanted).await;
         *self.inner.lock() = inner;
         self.tap.is_muted.store(false, Relaxed);
         let pause = self.rng.lock().u64(0..60);
         sleep(Duration::from_millis(pause)).await;
-        self.tap.link_restored();
+        self.tap.restore_link();
     }
 
-    /// No more faults from here on; what was lost is noticed.
-    pub(crate) fn heal(&self) {
+    /// Whether the node can know where a topic stands: its newest publication has arrived, or everything was read again since.
+    pub(crate) fn is_heard(&self, topic: &Topic) -> bool {
+        !self.tap.unheard.lock().contains(topic)
+    }
+
+    /// No more faults from here on. What was lost is noticed where `tells` says so; otherwise only where something arrives that is newer.
+    pub(crate) fn heal(&self, tells: bool) {
         self.tap.is_calm.store(true, Relaxed);
         self.tap.is_cut.store(false, Relaxed);
         self.tap.something.notify_one();
-        if self.loses() {
-            self.tap.link_restored();
+        if self.loses() && tells {
+            self.tap.restore_link();
         }
     }
 
@@ -254,7 +283,7 @@ impl Backplane for Line {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let capabilities = Capabilities::none().history();
+        let capabilities = Capabilities::none().history().state();
         if self.bus.is_reliable { capabilities.reliable() } else { capabilities }
     }
 
@@ -313,6 +342,19 @@ impl Backplane for Line {
         page
     }
 
+    async fn state(&self, topic: &Topic, query: StateQuery, keep: Keep) -> Result<StatePage, Unavailable> {
+        self.bus.travel().await;
+        if self.bus.happens(0.1) {
+            return Err(Unavailable("planted".to_owned()));
+        }
+        let inner = self.bus.inner.lock().clone();
+        // Few at a time, and others go on between the pages.
+        let limit = Some(query.limit.unwrap_or(usize::MAX).min(self.bus.rows_per_page));
+        let page = inner.state(topic, StateQuery { limit, ..query }, keep).await;
+        self.bus.travel().await;
+        page
+    }
+
     async fn remove_history(&self, topic: &Topic) -> Result<(), Unavailable> {
         let inner = self.bus.inner.lock().clone();
         inner.remove_history(topic).await
@@ -357,6 +399,8 @@ async fn deliver(tap: Weak<Tap>, mut rng: Rng) {
         };
         if times == 0 {
             tap.lose(&publication);
+        } else if publication.position.is_some() {
+            tap.unheard.lock().remove(&publication.topic);
         }
         if let Some(sink) = tap.sink() {
             for _ in 0..times {

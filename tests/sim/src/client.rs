@@ -5,15 +5,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use broker_core::{CloseReason, Connect, Connection, Head, Inbound, Opening, Since, Start, Topic, UserId};
 use bytes::BytesMut;
 use fastrand::Rng;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     application::{FORBIDDEN, STRANGER, Token},
     follower::{Follower, Promise},
     pipe::{Frame, Mood, Pipe, SimFraming, next_frame},
     truth::Who,
+    wants::Wants,
     wire::{Ask, Language},
-    world::{Phase, TOPICS, World, topic},
+    world::{Phase, World},
 };
 
 /// Users of the simulation.
@@ -45,17 +46,24 @@ pub(crate) struct Link {
     pub(crate) who: Who,
     pub(crate) last_id: u64,
     /// Commands without an answer.
-    pub(crate) asked: BTreeMap<u64, Ask>,
+    pub(crate) asked: BTreeMap<u64, Asked>,
     pub(crate) close_code: Option<u16>,
     /// A publication that a planted mistake keeps back.
     pub(crate) kept_back: Option<crate::wire::Word>,
+}
+
+/// A command without an answer, and when it was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) ask: Ask,
+    pub(crate) at: Instant,
 }
 
 impl Client {
     /// A client that is not connected yet.
     pub(crate) fn new(name: usize, world: Arc<World>, mut rng: Rng) -> Self {
         let language = [Language::Centrifuge, Language::Centrifuge, Language::Envelope, Language::Raw][rng.usize(0..4)];
-        let followers = TOPICS.iter().map(|(name, promise)| (topic(name), Follower::new(topic(name), *promise))).collect();
+        let followers = world.topics.iter().map(|(topic, promise)| (topic.clone(), Follower::new(topic.clone(), *promise))).collect();
         let token = Token { user: USERS[rng.usize(0..USERS.len())].to_owned(), issued_ms: 1, ttl_ms: 0 };
         Self { name, world, rng, language, link: None, zombies: Vec::new(), token, next_token: None, followers, payloads: 0, slow_steps: 0 }
     }
@@ -85,7 +93,10 @@ impl Client {
         if self.link.as_ref().is_some_and(|link| link.connected) {
             match phase {
                 Phase::Storm => self.act(),
-                Phase::Calm | Phase::Over => self.listen_to_all(),
+                Phase::Calm | Phase::Over => {
+                    self.begin_anew();
+                    self.listen_to_all();
+                }
             }
         }
     }
@@ -243,21 +254,22 @@ impl Client {
             language.protocol().decode(Inbound::Text(&text), &mut commands);
             len += text.len();
             if !matches!(ask, Ask::Pong) {
-                link.asked.insert(link.last_id, ask);
+                link.asked.insert(link.last_id, Asked { ask, at: Instant::now() });
             }
         }
         link.connection.post(commands, len);
     }
 
     fn act(&mut self) {
-        let (topic, promise) = crate::world::any_topic(&mut self.rng);
+        let (topic, promise) = self.world.any_topic(&mut self.rng);
         let asks_already = self.waits_for(&topic);
         let live = self.followers[&topic].is_live();
         match self.rng.u32(0..200) {
             0..60 if !live && !asks_already => self.subscribe(&topic, promise),
             60..66 => self.say(Ask::Unsubscribe { topic }),
             66..74 if live => {
-                let again = Ask::Subscribe { since: self.since(&topic, promise), topic: topic.clone() };
+                let wants = self.wants(&topic);
+                let again = Ask::Subscribe { since: self.since(&topic, promise, wants), topic: topic.clone(), wants };
                 self.say_all(vec![Ask::Unsubscribe { topic }, again]);
             }
             74 => self.subscribe(&topic, promise),
@@ -268,9 +280,18 @@ impl Client {
             90..110 => {
                 self.payloads += 1;
                 let payload = payload(&topic, &format!("c{}n{}", self.name, self.payloads), &mut self.rng);
-                self.say(Ask::Publish { topic, payload });
+                // The Centrifuge protocol has no word for it.
+                let key = (promise.keyed && self.language != Language::Centrifuge).then(|| any_key(&mut self.rng));
+                self.say(Ask::Publish { topic, payload, key });
             }
-            110..114 if promise != Promise::Bare => self.say(Ask::History { topic }),
+            110..114 if !promise.bare => {
+                // Credentials on their way may end it, and the answer comes before the client is told.
+                let is_settled = !asks_already && self.next_token.is_none();
+                let subscription = self.followers[&topic].subscription().filter(|_| is_settled);
+                self.say(Ask::History { topic, subscription });
+            }
+            // As soon as it can; what comes before is not looked at.
+            118..140 => self.begin_anew(),
             // One at a time: otherwise nobody could say whose answer it is.
             114..118 if self.next_token.is_none() => self.refresh(),
             _ => {}
@@ -292,14 +313,22 @@ impl Client {
 
     /// Whether a subscribe to this topic has no answer yet.
     fn waits_for(&self, topic: &Topic) -> bool {
-        let waits = |ask: &Ask| matches!(ask, Ask::Subscribe { topic: asked, .. } if asked == topic);
+        let waits = |asked: &Asked| matches!(&asked.ask, Ask::Subscribe { topic: asked, .. } if asked == topic);
         self.link.as_ref().is_some_and(|link| link.asked.values().any(waits))
     }
 
-    fn since(&mut self, topic: &Topic, promise: Promise) -> Option<Since> {
-        let at = self.followers[topic].position();
+    /// What it wants of a topic: mostly what it wanted before.
+    fn wants(&mut self, topic: &Topic) -> Wants {
+        if self.rng.u8(0..3) == 0 { Wants::any(self.language, &mut self.rng) } else { self.followers[topic].wants() }
+    }
+
+    fn since(&mut self, topic: &Topic, promise: Promise, wants: Wants) -> Option<Since> {
+        let follower = &self.followers[topic];
+        let at = follower.position();
         match self.rng.u8(0..20) {
-            _ if promise == Promise::Bare => None,
+            _ if promise.bare => None,
+            // Rows that were left out, or that nobody can be sure of, come only from the beginning.
+            _ if promise.keyed && (follower.is_stale() || wants != follower.wants()) => None,
             0 => None,
             1 if self.language != Language::Centrifuge => Some(Since::Beginning),
             _ => at.map(Since::Position),
@@ -307,16 +336,30 @@ impl Client {
     }
 
     fn subscribe(&mut self, topic: &Topic, promise: Promise) {
-        let since = self.since(topic, promise);
-        self.trace(|| format!("subscribes to {topic} since {since:?}"));
-        self.say(Ask::Subscribe { topic: topic.clone(), since });
+        let wants = self.wants(topic);
+        let since = self.since(topic, promise, wants);
+        self.trace(|| format!("subscribes to {topic} since {since:?} for {wants:?}"));
+        self.say(Ask::Subscribe { topic: topic.clone(), since, wants });
+    }
+
+    /// Subscribes again without a position where a gap may have made rows wrong.
+    fn begin_anew(&mut self) {
+        let stale =
+            |(topic, follower): (&Topic, &Follower)| (follower.is_live() && follower.is_stale()).then(|| (topic.clone(), follower.wants()));
+        let stale: Vec<(Topic, Wants)> = self.followers.iter().filter_map(stale).collect();
+        for (topic, wants) in stale {
+            if !self.waits_for(&topic) {
+                self.trace(|| format!("begins anew with {topic}"));
+                self.say_all(vec![Ask::Unsubscribe { topic: topic.clone() }, Ask::Subscribe { topic, since: None, wants }]);
+            }
+        }
     }
 
     fn listen_to_all(&mut self) {
-        for (name, promise) in TOPICS {
-            let topic = topic(name);
-            if self.may_hear(&topic) && !self.followers[&topic].is_live() && !self.waits_for(&topic) {
-                self.subscribe(&topic, promise);
+        let world = self.world.clone();
+        for (topic, promise) in &world.topics {
+            if self.may_hear(topic) && !self.followers[topic].is_live() && !self.waits_for(topic) {
+                self.subscribe(topic, *promise);
             }
         }
     }
@@ -332,6 +375,11 @@ impl Client {
     pub(crate) fn violated(&self, text: &str) {
         self.world.violated(format!("client {} ({:?}, {}): {text}", self.name, self.language, self.token.user));
     }
+}
+
+/// A key of a keyed topic.
+pub(crate) fn any_key(rng: &mut Rng) -> String {
+    format!("k{}", rng.u8(0..5))
 }
 
 /// Data that names its topic and is like no other.

@@ -4,20 +4,40 @@
 //! loss told, nothing before the answer to subscribe and nothing after the end; and when all is quiet, everybody at the head.
 
 use broker_core::{Position, Since, Topic};
+use tokio::time::Instant;
 
-use crate::truth::{Truth, Who};
+use crate::{
+    table::Table,
+    truth::{Entry, Truth, Who},
+    wants::Wants,
+};
 
-/// What is promised of a topic.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Promise {
+/// What is promised of a topic; without anything: everything after the answer to a subscribe, or a signal.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Promise {
+    /// There are no positions.
+    pub(crate) bare: bool,
+    /// After a resume the newest is enough.
+    pub(crate) cache: bool,
+    /// In order, and the newest of each key in the end: what a slow client goes without is no loss.
+    pub(crate) latest: bool,
+    /// Whoever begins without a position gets the rows first.
+    pub(crate) keyed: bool,
+    /// The application says the state that whoever begins without a position gets first.
+    pub(crate) snapshot: bool,
+    /// What is kept goes after a while: a resume may fail from close behind the top.
+    pub(crate) fades: bool,
+}
+
+impl Promise {
     /// Everything, or a signal.
-    Stream,
-    /// After a resume the newest; then everything, or a signal.
-    Cache,
-    /// In order, and the newest in the end: what a slow client goes without is no loss.
-    Latest,
-    /// No positions: everything while subscribed, or a signal.
-    Bare,
+    pub(crate) const STREAM: Self = Self { bare: false, cache: false, latest: false, keyed: false, snapshot: false, fades: false };
+    pub(crate) const CACHE: Self = Self { cache: true, ..Self::STREAM };
+    pub(crate) const LATEST: Self = Self { latest: true, ..Self::STREAM };
+    pub(crate) const BARE: Self = Self { bare: true, ..Self::STREAM };
+    pub(crate) const KEYED: Self = Self { keyed: true, ..Self::STREAM };
+    pub(crate) const SNAPSHOT: Self = Self { snapshot: true, ..Self::STREAM };
+    pub(crate) const FADES: Self = Self { fades: true, ..Self::STREAM };
 }
 
 /// What a client believes of one topic.
@@ -36,6 +56,29 @@ pub(crate) struct Follower {
     bare_last: Option<usize>,
     /// Those from this number on must come.
     bare_from: usize,
+    /// What the subscription asked for.
+    wants: Wants,
+    /// Rows of a keyed topic.
+    table: Table,
+    /// The application's state comes next.
+    snapshot_follows: bool,
+    /// What the application's state reflects already may follow it once more.
+    may_repeat: bool,
+    /// Up to this offset nobody can say which removal was meant.
+    unsure_until: u64,
+    /// How often it was subscribed.
+    subscription: u64,
+    pace: Option<Paced>,
+}
+
+/// How much a pace lets through: counted where nothing but the pace decides it.
+#[derive(Clone, Copy, Debug)]
+struct Paced {
+    since: Instant,
+    interval_ms: u64,
+    heard: u64,
+    /// What may have come besides: once for each signal.
+    besides: u64,
 }
 
 /// The answer to a subscribe.
@@ -51,6 +94,10 @@ pub(crate) struct Answer {
     pub(crate) gap_follows: bool,
     /// A resume from so little behind the top must succeed.
     pub(crate) reach: u64,
+    /// What was asked for.
+    pub(crate) wants: Wants,
+    /// When it was asked.
+    pub(crate) asked_at: Instant,
 }
 
 type Checked = Result<(), String>;
@@ -58,7 +105,23 @@ type Checked = Result<(), String>;
 impl Follower {
     /// Nothing is known yet.
     pub(crate) fn new(topic: Topic, promise: Promise) -> Self {
-        Self { topic, promise, live: false, at: None, may_jump: false, gap_follows: false, bare_last: None, bare_from: 0 }
+        Self {
+            topic,
+            promise,
+            live: false,
+            at: None,
+            may_jump: false,
+            gap_follows: false,
+            bare_last: None,
+            bare_from: 0,
+            wants: Wants::default(),
+            table: Table::default(),
+            snapshot_follows: false,
+            may_repeat: false,
+            unsure_until: 0,
+            subscription: 0,
+            pace: None,
+        }
     }
 
     /// Whether the subscription is live as far as the client knows.
@@ -71,10 +134,26 @@ impl Follower {
         self.at
     }
 
+    /// What the subscription asked for.
+    pub(crate) fn wants(&self) -> Wants {
+        self.wants
+    }
+
+    /// The number of the subscription, while it is live.
+    pub(crate) fn subscription(&self) -> Option<u64> {
+        self.live.then_some(self.subscription)
+    }
+
+    /// Whether the client must begin anew, without a position: a gap may have made rows wrong.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.promise.keyed && self.table.is_stale
+    }
+
     /// The connection or the subscription is gone.
     pub(crate) fn ended(&mut self) {
         self.live = false;
         self.gap_follows = false;
+        self.snapshot_follows = false;
     }
 
     /// The client was told to forget what it knows.
@@ -85,27 +164,73 @@ impl Follower {
     /// The answer to a subscribe.
     pub(crate) fn subscribed(&mut self, truth: &Truth, answer: &Answer) -> Checked {
         self.live = true;
+        self.subscription += 1;
         self.bare_last = None;
         self.bare_from = truth.bare_len(&self.topic);
-        if self.promise == Promise::Bare {
+        self.wants = answer.wants;
+        self.unsure_until = 0;
+        self.may_repeat = false;
+        self.snapshot_follows = self.promise.snapshot && answer.recovered != Some(true);
+        // Whoever catches up gets what it missed besides.
+        let is_plain = self.promise == Promise::BARE || self.promise == Promise::STREAM && self.topic.namespace() != Some("catch");
+        let counts = answer.since.is_none() && is_plain;
+        let paced = |interval_ms| Paced { since: answer.asked_at, interval_ms, heard: 0, besides: 0 };
+        self.pace = answer.wants.pace_ms.filter(|_| counts).map(paced);
+        if self.promise.bare {
             return Ok(());
         }
         let Some(top) = answer.position else { return Err("a topic with history is joined without a position".to_owned()) };
         self.gap_follows = answer.recovered == Some(false) && answer.gap_follows;
-        self.may_jump = self.promise == Promise::Cache && answer.recovered == Some(true);
+        self.may_jump = self.promise.cache && answer.recovered == Some(true);
         self.at = Some(match (answer.recovered, answer.since) {
             (Some(true), Some(Since::Position(since))) if since.epoch == top.epoch => since,
-            (Some(true), Some(Since::Position(since))) if self.promise != Promise::Cache => {
+            (Some(true), Some(Since::Position(since))) if !self.promise.cache => {
                 return Err(format!("recovered from {since} although the epoch is {}", top.epoch));
             }
             (Some(true), _) => Position { offset: 0, epoch: top.epoch },
             (Some(false), Some(Since::Position(since)))
-                if since.epoch == top.epoch && since.offset <= top.offset && top.offset - since.offset <= answer.reach =>
+                if since.epoch == top.epoch && self.must_recover(truth, since, top, answer.reach) =>
             {
                 return Err(format!("what is kept can be recovered, but {since} was refused at {top}"));
             }
             _ => top,
         });
+        match (answer.recovered, answer.since) {
+            (Some(true), Some(Since::Position(_))) => self.table.go_on(),
+            (Some(true), _) => self.table.begin(0),
+            _ => self.table.begin(truth.top(&self.topic, top.epoch)),
+        }
+        Ok(())
+    }
+
+    /// Whether so little is behind a position that it must be there. What expires by its own ttl takes rows with it that nobody was told of.
+    fn must_recover(&self, truth: &Truth, since: Position, told: Position, reach: u64) -> bool {
+        // An answer that rows, or pages behind a state, follow does not name the top.
+        let top = if self.promise.keyed || self.promise.snapshot { truth.top(&self.topic, since.epoch) } else { told.offset };
+        let is_kept = |offset| truth.at(&self.topic, Position { offset, ..since }).is_some_and(|entry| !entry.is_expired());
+        since.offset <= top && top - since.offset <= reach && (!self.promise.keyed || (since.offset + 1..=top).all(is_kept))
+    }
+
+    /// The state of a topic as the application says it: `snap` is the last position that it reflects, or the number of publications without one.
+    pub(crate) fn snapshot(&mut self, data: &str) -> Checked {
+        if !std::mem::take(&mut self.snapshot_follows) {
+            return Err(format!("the state {data} came although nobody asked for it"));
+        }
+        let value: serde_json::Value = serde_json::from_str(data).map_err(|error| error.to_string())?;
+        self.may_repeat = true;
+        if self.promise.bare {
+            let reflected = value["snap"].as_u64().ok_or_else(|| format!("{data} is no state"))?;
+            self.bare_from = self.bare_from.min(reflected as usize);
+            return Ok(());
+        }
+        let reflected: Option<Position> = value["snap"].as_str().and_then(|text| text.parse().ok());
+        let reflected = reflected.ok_or_else(|| format!("{data} is no state"))?;
+        match self.at {
+            // What follows the state begins behind it, or before.
+            Some(at) if at.epoch == reflected.epoch => self.at = Some(reflected),
+            // The application has seen another life of the history, of which the node is yet to hear.
+            _ => self.may_jump = true,
+        }
         Ok(())
     }
 
@@ -117,30 +242,83 @@ impl Follower {
         if self.gap_follows {
             return Err(format!("{payload} came before the gap of the failed resume"));
         }
+        if self.snapshot_follows {
+            return Err(format!("{payload} came before the state of the application"));
+        }
+        if position.is_none() && self.is_stale() {
+            // Of which life it is, a client that hears no positions cannot say.
+            return Ok(());
+        }
         let Some(position) = position else { return self.bare(truth, who, payload) };
         let Some(entry) = truth.at(&self.topic, position) else {
             return Err(format!("nothing was published at {position}, but {payload} came"));
         };
-        if entry.payload != payload {
+        self.is_meant(&entry, who, payload)?;
+        if entry.heard() != payload {
             return Err(format!("{position} is {}, but {payload} came", entry.payload));
         }
-        if entry.must_skip(who) {
-            return Err(format!("{payload} at {position} is not for this client"));
+        self.count_paced(payload)?;
+        if self.is_stale() {
+            return Ok(());
         }
+        let may_repeat = std::mem::take(&mut self.may_repeat);
+        let mut checked = Ok(());
         if let Some(at) = self.at {
-            if position.epoch != at.epoch {
+            if position.epoch != at.epoch && !(self.may_jump && self.promise.snapshot) {
                 return Err(format!("{position} came after {at} without a signal"));
             }
-            if position.offset <= at.offset {
+            if position.offset <= at.offset && !may_repeat {
                 return Err(format!("{position} came after {at}: a double, or out of order"));
             }
-            // What follows is compared with this one, also where something before it is missing.
-            self.at = Some(position);
-            if !std::mem::take(&mut self.may_jump) && self.promise != Promise::Latest {
-                return self.may_skip_until(truth, who, at, position.offset);
+            if !std::mem::take(&mut self.may_jump) {
+                checked = self.may_skip_until(truth, who, at, position.offset);
+            }
+            if self.promise.keyed {
+                self.table.pass_over(truth, &self.topic, who, at, position.offset);
             }
         }
+        // What follows is compared with this one, also where something before it is missing.
         self.at = Some(position);
+        self.table.apply(position.offset, &entry);
+        checked
+    }
+
+    /// The key of a topic has gone; which of several removals it was, nobody says.
+    pub(crate) fn removed(&mut self, truth: &Truth, who: &Who, key: &str) -> Checked {
+        let Some(at) = self.at.filter(|_| !self.is_stale()) else { return Ok(()) };
+        let all = truth.removals_after(&self.topic, at, key);
+        let meant = |offset: &u64| {
+            let entry = truth.at(&self.topic, Position { offset: *offset, ..at });
+            entry.is_some_and(|entry| !entry.must_skip(who) && self.wants.passes(entry.class.as_deref()))
+        };
+        let mut all = all.into_iter().filter(meant);
+        let Some(first) = all.next() else { return Err(format!("{key} is said to have gone, and it was not removed after {at}")) };
+        let last = all.next_back();
+        let checked = self.publication(truth, who, Some(Position { offset: first, ..at }), "null");
+        self.unsure_until = self.unsure_until.max(last.unwrap_or(0));
+        checked
+    }
+
+    /// What a filter leaves out, and what is for others, never arrives.
+    fn is_meant(&self, entry: &Entry, who: &Who, payload: &str) -> Checked {
+        if entry.must_skip(who) {
+            return Err(format!("{payload} is not for this client"));
+        }
+        if !self.wants.passes(entry.class.as_deref()) {
+            return Err(format!("{payload} has the tag {:?}, and the client wants {:?}", entry.class, self.wants.filter));
+        }
+        Ok(())
+    }
+
+    /// A pace lets one through in each interval.
+    fn count_paced(&mut self, payload: &str) -> Checked {
+        let Some(paced) = &mut self.pace else { return Ok(()) };
+        paced.heard += 1;
+        // What waits goes ahead of a gap, which is heard only after it.
+        let may = paced.since.elapsed().as_millis() as u64 / paced.interval_ms + 2 + paced.besides;
+        if paced.heard > may {
+            return Err(format!("{payload} came ahead of its pace: the {}th of {may} in {:?}", paced.heard, paced.since.elapsed()));
+        }
         Ok(())
     }
 
@@ -151,22 +329,28 @@ impl Follower {
         }
         self.bare_last = None;
         self.bare_from = truth.bare_len(&self.topic);
-        self.may_jump = false;
+        let may_jump = std::mem::take(&mut self.may_jump);
+        self.may_repeat = false;
+        if let Some(paced) = &mut self.pace {
+            paced.besides += 2;
+        }
         if std::mem::take(&mut self.gap_follows) {
             self.at = to.or(self.at);
             return Ok(());
         }
-        if let (Some(from), Some(at)) = (from, self.at) {
+        let mut checked = Ok(());
+        if let (Some(from), Some(at)) = (from, self.at.filter(|_| !self.is_stale())) {
             if from.epoch != at.epoch || from.offset <= at.offset {
                 return Err(format!("a gap from {from} came after {at}"));
             }
-            if self.promise != Promise::Latest {
-                self.may_skip_until(truth, who, at, from.offset)?;
+            if !may_jump {
+                checked = self.may_skip_until(truth, who, at, from.offset);
             }
         }
         // Without an end nothing that has a position is missing.
         self.at = to.or(self.at);
-        Ok(())
+        self.table.is_stale = true;
+        checked
     }
 
     /// When all is quiet: nothing more is on its way.
@@ -174,31 +358,43 @@ impl Follower {
         if self.gap_follows {
             return Err("the gap of a failed resume never came".to_owned());
         }
-        if self.promise == Promise::Bare {
+        if self.snapshot_follows {
+            return Err("the state of the application never came".to_owned());
+        }
+        if self.is_stale() {
+            return Err("a gap was told, and the client did not begin anew".to_owned());
+        }
+        if self.promise.bare {
             let next = self.bare_last.map_or(self.bare_from, |last| last + 1);
             let len = truth.bare_len(&self.topic);
-            return if truth.bare_may_skip(&self.topic, next..len, who) {
-                Ok(())
-            } else {
-                Err(format!("publications {next} to {len} without a position never came"))
-            };
+            return self.may_skip_bare(truth, who, next, len).map_err(|error| format!("{error} never came"));
         }
         match (self.at, top) {
             (Some(at), Some(top)) if at.epoch != top.epoch => Err(format!("stands at {at}, the top is {top}")),
             (Some(at), Some(top)) if at.offset > top.offset => Err(format!("stands at {at} beyond the top {top}")),
-            // Of a resumed cache, and of one that may be behind, only the newest is promised.
-            (Some(at), Some(top)) if (self.may_jump || self.promise == Promise::Latest) && at.offset < top.offset => {
+            // Of a resumed cache only the newest is promised.
+            (Some(at), Some(top)) if self.may_jump && at.offset < top.offset => {
                 self.may_skip_until(truth, who, Position { offset: top.offset - 1, ..top }, top.offset + 1)
             }
-            (Some(at), Some(top)) => self.may_skip_until(truth, who, at, top.offset + 1),
+            (Some(at), Some(top)) => {
+                self.may_skip_until(truth, who, at, top.offset + 1)?;
+                if self.promise.keyed { self.table.check(truth, &self.topic, top, who, &self.wants) } else { Ok(()) }
+            }
             (at, top) => Err(format!("stands at {at:?}, the top is {top:?}")),
         }
     }
 
-    /// What stands between a position and an offset must not be for this client.
+    /// What stands between a position and an offset must not be for this client, or be replaced.
     fn may_skip_until(&self, truth: &Truth, who: &Who, at: Position, end: u64) -> Checked {
-        let missing = (at.offset + 1..end).map(|offset| Position { offset, ..at });
-        let mut missing = missing.filter(|position| !truth.at(&self.topic, *position).is_some_and(|entry| entry.may_skip(who)));
+        let missing = (at.offset.max(self.unsure_until) + 1..end).map(|offset| Position { offset, ..at });
+        let mut missing = missing.filter(|position| {
+            let entry = truth.at(&self.topic, *position);
+            !entry.is_some_and(|entry| {
+                entry.is_expired()
+                    || self.may_go_without(truth, who, Some(*position), &entry)
+                    || self.promise.keyed && self.table.may_skip(truth, &self.topic, *position, &entry)
+            })
+        });
         match missing.next() {
             None => Ok(()),
             Some(lost) => {
@@ -208,155 +404,42 @@ impl Follower {
         }
     }
 
+    /// Whether a live subscription may go without a publication.
+    fn may_go_without(&self, truth: &Truth, who: &Who, position: Option<Position>, entry: &Entry) -> bool {
+        let conflates = self.promise.latest || self.wants.pace_ms.is_some();
+        entry.may_skip(who)
+            || !self.wants.passes(entry.class.as_deref())
+            || conflates && truth.is_replaced(&self.topic, position.map(|position| position.epoch), entry, who, &self.wants)
+    }
+
     fn bare(&mut self, truth: &Truth, who: &Who, payload: &str) -> Checked {
         let Some(at) = truth.bare_place(&self.topic, payload) else { return Err(format!("{payload} was never published")) };
-        if truth.bare(&self.topic, at).is_some_and(|entry| entry.must_skip(who)) {
-            return Err(format!("{payload} is not for this client"));
-        }
+        let Some(entry) = truth.bare(&self.topic, at) else { return Err(format!("{payload} was never published")) };
+        self.is_meant(&entry, who, payload)?;
+        self.count_paced(payload)?;
         if self.bare_last.is_some_and(|last| at <= last) {
             return Err(format!("{payload} came twice or out of order"));
         }
         let next = self.bare_last.map_or(self.bare_from, |last| last + 1);
         self.bare_last = Some(at);
-        if self.promise == Promise::Bare && at > next && !truth.bare_may_skip(&self.topic, next..at, who) {
-            return Err(format!("lost without a signal: publications {next} to {at} without a position"));
+        if self.promise.bare && at > next {
+            return self.may_skip_bare(truth, who, next, at).map_err(|error| format!("lost without a signal: {error}"));
         }
         Ok(())
+    }
+
+    fn may_skip_bare(&self, truth: &Truth, who: &Who, from: usize, end: usize) -> Checked {
+        let is_missing = |at: &usize| {
+            let entry = truth.bare(&self.topic, *at);
+            !entry.is_some_and(|entry| self.may_go_without(truth, who, None, &entry))
+        };
+        match truth.bare_carried(&self.topic, from..end).into_iter().find(is_missing) {
+            None => Ok(()),
+            Some(lost) => Err(format!("publication {lost} without a position, of {from} to {end},")),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use broker_core::{Epoch, Except, Payload, Publication, Publish, SessionId};
-
-    use super::*;
-
-    fn topic() -> Topic {
-        "cut:a".parse().unwrap()
-    }
-
-    fn at(offset: u64) -> Position {
-        Position { offset, epoch: Epoch::from_random(1) }
-    }
-
-    fn append(truth: &Truth, position: Option<Position>, payload: &str, except: Except) {
-        let mut publication = Publication::new(topic(), Publish::new(Payload::text(payload)).except(except));
-        publication.position = position;
-        truth.appended(&publication);
-    }
-
-    /// Five publications; the fourth is not for session 1.
-    fn truth() -> Truth {
-        let truth = Truth::default();
-        for offset in 1..=5 {
-            let except = if offset == 4 { Except::nobody().session(SessionId::from_random(1)) } else { Except::nobody() };
-            append(&truth, Some(at(offset)), &format!("n{offset}"), except);
-        }
-        truth
-    }
-
-    fn live(truth: &Truth, since: u64) -> Follower {
-        let mut follower = Follower::new(topic(), Promise::Stream);
-        let since = Since::Position(at(since));
-        let answer = Answer { position: Some(at(5)), since: Some(since), recovered: Some(true), gap_follows: true, reach: 0 };
-        follower.subscribed(truth, &answer).unwrap();
-        follower
-    }
-
-    /// Feeds publications by offset, and says whether all was right, the head included.
-    #[track_caller]
-    fn check(since: u64, heard: &[u64], session: u128, found: &str) {
-        let truth = truth();
-        let who = Who { session: Some(SessionId::from_random(session)), users: Vec::new() };
-        let mut follower = live(&truth, since);
-        let mut result = Ok(());
-        for offset in heard {
-            result = result.and_then(|()| follower.publication(&truth, &who, Some(at(*offset)), &format!("n{offset}")));
-        }
-        let result = result.and_then(|()| follower.at_head(&truth, &who, Some(at(5))));
-        match result {
-            Ok(()) => assert_eq!(found, ""),
-            Err(text) => assert!(!found.is_empty() && text.contains(found), "{text}"),
-        }
-    }
-
-    #[test]
-    fn what_is_contiguous_is_right() {
-        check(0, &[1, 2, 3, 4, 5], 2, "");
-        check(3, &[4, 5], 2, "");
-        check(3, &[5], 1, "");
-    }
-
-    #[test]
-    fn what_is_lost_doubled_or_out_of_order_is_found() {
-        check(0, &[1, 3, 4, 5], 2, "lost without a signal");
-        check(0, &[1, 2, 2, 3, 4, 5], 2, "a double");
-        check(0, &[2, 1, 3, 4, 5], 2, "lost without a signal");
-        check(0, &[1, 2, 3, 4], 2, "lost without a signal");
-        check(3, &[5], 2, "lost without a signal");
-        check(3, &[4, 5], 1, "not for this client");
-        check(4, &[5, 6], 2, "nothing was published");
-    }
-
-    #[test]
-    fn a_wrong_payload_and_a_silent_change_of_epoch_are_found() {
-        let (truth, who) = (truth(), Who::default());
-        assert!(live(&truth, 0).publication(&truth, &who, Some(at(1)), "n2").is_err());
-        let other = Position { offset: 1, epoch: Epoch::from_random(2) };
-        append(&truth, Some(other), "m1", Except::nobody());
-        assert!(live(&truth, 0).publication(&truth, &who, Some(other), "m1").unwrap_err().contains("without a signal"));
-        let answer =
-            Answer { position: Some(other), since: Some(Since::Position(at(1))), recovered: Some(true), gap_follows: true, reach: 0 };
-        assert!(Follower::new(topic(), Promise::Stream).subscribed(&truth, &answer).is_err());
-    }
-
-    #[test]
-    fn a_gap_excuses_what_it_names_and_nothing_before_it() {
-        let (truth, who) = (truth(), Who::default());
-        let mut follower = live(&truth, 1);
-        follower.gap(&truth, &who, Some(at(2)), Some(at(4))).unwrap();
-        follower.publication(&truth, &who, Some(at(5)), "n5").unwrap();
-        assert!(live(&truth, 1).gap(&truth, &who, Some(at(3)), Some(at(4))).unwrap_err().contains("lost without a signal"));
-        assert!(live(&truth, 3).gap(&truth, &who, Some(at(3)), Some(at(4))).is_err(), "a gap that steps backwards");
-    }
-
-    #[test]
-    fn what_comes_outside_a_subscription_or_before_its_gap_is_found() {
-        let (truth, who) = (truth(), Who::default());
-        let mut follower = live(&truth, 0);
-        follower.ended();
-        assert!(follower.publication(&truth, &who, Some(at(1)), "n1").unwrap_err().contains("outside"));
-        let failed =
-            Answer { position: Some(at(5)), since: Some(Since::Position(at(1))), recovered: Some(false), gap_follows: true, reach: 3 };
-        follower.subscribed(&truth, &failed).unwrap();
-        assert!(follower.publication(&truth, &who, Some(at(5)), "n5").unwrap_err().contains("before the gap"));
-        assert!(follower.subscribed(&truth, &Answer { reach: 4, ..failed }).unwrap_err().contains("can be recovered"));
-    }
-
-    #[test]
-    fn publications_without_a_position_are_followed_by_their_numbers() {
-        let (truth, who) = (Truth::default(), Who::default());
-        append(&truth, None, "n0", Except::nobody());
-        let mut follower = Follower::new(topic(), Promise::Bare);
-        let answer = Answer { position: None, since: None, recovered: None, gap_follows: false, reach: 0 };
-        follower.subscribed(&truth, &answer).unwrap();
-        for n in 1..4 {
-            append(&truth, None, &format!("n{n}"), Except::nobody());
-        }
-        follower.publication(&truth, &who, None, "n1").unwrap();
-        assert!(follower.clone().publication(&truth, &who, None, "n3").is_err());
-        assert!(follower.clone().publication(&truth, &who, None, "n1").is_err());
-        assert!(follower.at_head(&truth, &who, None).is_err());
-        follower.publication(&truth, &who, None, "n2").unwrap();
-        follower.publication(&truth, &who, None, "n3").unwrap();
-        follower.at_head(&truth, &who, None).unwrap();
-    }
-
-    #[test]
-    fn a_position_that_is_used_twice_is_found_in_the_log() {
-        let truth = truth();
-        append(&truth, Some(at(5)), "other", Except::nobody());
-        append(&truth, Some(at(6)), "n1", Except::nobody());
-        assert_eq!(truth.wrong().len(), 2);
-    }
-}
+#[path = "follower_tests.rs"]
+mod tests;

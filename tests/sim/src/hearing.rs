@@ -3,11 +3,19 @@
 use broker_core::{Position, Since, Topic};
 
 use crate::{
-    client::Client,
-    follower::{Answer, Promise},
+    client::{Asked, Client},
+    follower::{Answer, Follower},
     wire::{Ask, Heard, Language, Word, topic_in},
-    world::{Plant, REACH, TOPICS},
+    world::{Plant, REACH},
 };
+
+/// What the answer to a subscribe says.
+struct Told {
+    position: Option<Position>,
+    recovered: Option<bool>,
+    snapshot: Option<String>,
+    missed: Vec<Heard>,
+}
 
 impl Client {
     /// Takes one message of the server.
@@ -62,10 +70,15 @@ impl Client {
                     follower.ended();
                 }
             }
-            Word::Subscribed { id, topic, position, recovered, missed } => self.subscribed(id, topic, position, recovered, &missed),
+            Word::Subscribed { id, topic, position, recovered, snapshot, missed } => {
+                let told = Told { position, recovered, snapshot, missed };
+                self.subscribed(id, topic, &told);
+            }
+            Word::Snapshot { topic, data } => self.check(&topic, |follower, _, _| follower.snapshot(&data)),
+            Word::Removed { topic, key } => self.check(&topic, |follower, truth, who| follower.removed(truth, who, &key)),
             Word::History { id, publications, position } => {
-                if let Some(Ask::History { topic }) = self.answered(id) {
-                    self.history(&topic, position, &publications);
+                if let Some(Ask::History { topic, subscription }) = self.answered(id) {
+                    self.history(&topic, position, subscription, &publications);
                 }
             }
             Word::Identity { id, user, left } => {
@@ -121,6 +134,10 @@ impl Client {
 
     /// The command that an answer belongs to. Each is answered once.
     fn answered(&mut self, id: u64) -> Option<Ask> {
+        self.answered_at(id).map(|asked| asked.ask)
+    }
+
+    fn answered_at(&mut self, id: u64) -> Option<Asked> {
         let link = self.link.as_mut()?;
         let asked = link.asked.remove(&id);
         if asked.is_none() {
@@ -141,7 +158,16 @@ impl Client {
             return self.violated(&format!("{topic}: {} has an offset, and no epoch is known", heard.payload));
         }
         self.check_revoked(topic, position, &heard.payload);
+        self.check_key(topic, position, heard);
         self.check(topic, |follower, truth, who| follower.publication(truth, who, position, &heard.payload));
+    }
+
+    /// Where the protocol says what a publication is about, it says what the publisher said.
+    fn check_key(&self, topic: &Topic, position: Option<Position>, heard: &Heard) {
+        let Some(entry) = position.and_then(|position| self.world.truth.at(topic, position)) else { return };
+        if self.language != Language::Raw && (heard.key.as_deref() != entry.key.as_deref() || heard.removed != entry.removed) {
+            self.violated(&format!("{topic}: {heard:?} is about {:?}, removed: {}", entry.key, entry.removed));
+        }
     }
 
     /// Centrifuge names the epoch once, when a subscription begins; raw payloads name nothing.
@@ -167,29 +193,27 @@ impl Client {
         }
     }
 
-    fn subscribed(&mut self, id: Option<u64>, topic: Option<Topic>, position: Option<Position>, recovered: Option<bool>, missed: &[Heard]) {
-        let asked = id.and_then(|id| self.answered(id));
-        let (asked_topic, since) = match asked {
-            Some(Ask::Subscribe { topic, since }) => (Some(topic), since),
-            _ => (None, None),
-        };
-        let Some(topic) = topic.or(asked_topic) else { return };
-        if !self.followers.contains_key(&topic) {
-            return;
+    fn subscribed(&mut self, id: Option<u64>, topic: Option<Topic>, told: &Told) {
+        let Some(Asked { ask: Ask::Subscribe { topic: asked, since, wants }, at }) = id.and_then(|id| self.answered_at(id)) else { return };
+        let topic = topic.unwrap_or(asked);
+        let Some(promise) = self.world.promise(&topic) else { return };
+        if since.is_some() != told.recovered.is_some() {
+            self.violated(&format!("{topic}: asked to resume from {since:?}, and was told {:?}", told.recovered));
         }
-        if since.is_some() != recovered.is_some() {
-            self.violated(&format!("{topic}: asked to resume from {since:?}, and was told {recovered:?}"));
-        }
-        let expires = topic.namespace() == Some("brief");
         let answer = Answer {
-            position: self.top_of(&topic, since, recovered, position),
+            position: self.top_of(&topic, since, told.recovered, told.position),
             since,
-            recovered,
+            recovered: told.recovered,
             gap_follows: self.language.tells_gaps(),
-            reach: if expires { 0 } else { REACH },
+            reach: if promise.fades { 0 } else { REACH },
+            wants,
+            asked_at: at,
         };
         self.check(&topic, |follower, truth, _| follower.subscribed(truth, &answer));
-        for heard in missed {
+        if let Some(data) = &told.snapshot {
+            self.check(&topic, |follower, _, _| follower.snapshot(data));
+        }
+        for heard in &told.missed {
             self.publication(&topic, heard);
         }
     }
@@ -206,21 +230,20 @@ impl Client {
         position
     }
 
-    fn history(&mut self, topic: &Topic, top: Option<Position>, publications: &[Heard]) {
+    /// What a subscription leaves out by its filter is not in the history that it gets either.
+    fn history(&mut self, topic: &Topic, top: Option<Position>, subscription: Option<u64>, publications: &[Heard]) {
+        let follower = self.followers.get(topic).filter(|follower| subscription.is_some() && follower.subscription() == subscription);
+        let wants = follower.map(Follower::wants).unwrap_or_default();
         for heard in publications {
             let position = heard.position.or_else(|| Some(Position { offset: heard.offset?, epoch: top?.epoch }));
             let entry = position.and_then(|position| self.world.truth.at(topic, position));
-            if entry.is_none_or(|entry| entry.payload != heard.payload) {
-                self.violated(&format!("{topic}: the history says {} at {position:?}", heard.payload));
+            if entry.is_none_or(|entry| entry.heard() != heard.payload || !wants.passes(entry.class.as_deref())) {
+                self.violated(&format!("{topic}: the history says {} at {position:?}, and {wants:?} is wanted", heard.payload));
             }
         }
     }
 
-    fn check(
-        &mut self,
-        topic: &Topic,
-        work: impl FnOnce(&mut crate::follower::Follower, &crate::truth::Truth, &crate::truth::Who) -> Result<(), String>,
-    ) {
+    fn check(&mut self, topic: &Topic, work: impl FnOnce(&mut Follower, &crate::truth::Truth, &crate::truth::Who) -> Result<(), String>) {
         let Some(link) = &self.link else { return };
         let Some(follower) = self.followers.get_mut(topic) else { return };
         if let Err(error) = work(follower, &self.world.truth, &link.who) {
@@ -228,7 +251,7 @@ impl Client {
         }
     }
 
-    /// When all is quiet: connected, every answer there, every topic live and at its head.
+    /// When all is quiet: connected, every answer there, every topic live and at its head; `None`: nobody can know where that is.
     pub(crate) fn check_quiet(&self, tops: &[Option<Position>]) {
         let Some(link) = self.link.as_ref().filter(|link| link.connected) else {
             return self.violated("did not come back");
@@ -236,15 +259,16 @@ impl Client {
         if !link.asked.is_empty() {
             self.violated(&format!("never answered: {:?}", link.asked));
         }
-        for ((name, promise), top) in TOPICS.iter().zip(tops) {
-            let topic = crate::world::topic(name);
-            if !self.may_hear(&topic) {
+        for ((topic, promise), top) in self.world.topics.iter().zip(tops) {
+            if !self.may_hear(topic) {
                 continue;
             }
-            let follower = &self.followers[&topic];
+            let follower = &self.followers[topic];
             if !follower.is_live() {
                 self.violated(&format!("{topic} is not live again"));
-            } else if let Err(error) = follower.at_head(&self.world.truth, &link.who, top.filter(|_| *promise != Promise::Bare)) {
+            } else if let Some(top) = top
+                && let Err(error) = follower.at_head(&self.world.truth, &link.who, Some(*top).filter(|_| !promise.bare))
+            {
                 self.violated(&format!("{topic} at the end: {error}"));
             }
         }

@@ -14,21 +14,24 @@ mod bus;
 mod client;
 mod follower;
 mod hearing;
+mod listener;
 mod pipe;
 mod publisher;
+mod table;
 mod truth;
+mod wants;
 mod wire;
 mod world;
 
 use std::{sync::Arc, time::Duration};
 
-use broker_core::Position;
+use broker_core::{Position, Topic};
 use fastrand::Rng;
 use tokio::{runtime::Builder, task::JoinHandle, time::sleep};
 
 use client::{Client, USERS};
 pub use world::Plant;
-use world::{Phase, TOPICS, World, topic};
+use world::{Phase, World, topic};
 
 /// What one simulation came to.
 #[derive(Clone, Debug)]
@@ -117,21 +120,27 @@ async fn live(world: &Arc<World>, rng: &mut Rng, paths: &mut Paths) {
         (0..rng.usize(3..7)).map(|name| tokio::spawn(Client::new(name, world.clone(), rng.fork()).live())).collect();
     let publishers: Vec<JoinHandle<()>> =
         (0..rng.usize(1..4)).map(|name| tokio::spawn(publisher::publish_until_calm(name, world.clone(), rng.fork()))).collect();
+    let listeners: Vec<JoinHandle<()>> = (0..rng.usize(0..3)).map(|_| tokio::spawn(listener::listen(world.clone(), rng.fork()))).collect();
     let storm = tokio::spawn(trouble(world.clone(), rng.fork()));
     let restarted = storm.await.expect("the storm ends");
     paths.add(&restarted);
     world.enter(Phase::Calm);
-    world.bus().heal();
+    // Three ends: everything is read again, and one more is published to each topic; it is only read; or not even that.
+    let end = rng.u8(0..3);
+    world.bus().heal(end < 2);
     for publisher in publishers {
         publisher.await.expect("publishers end");
     }
     sleep(Duration::from_secs(8)).await;
     // Where nothing is lost nobody may need another publication to see that something is missing.
-    if world.bus().loses() || world.bus().is_reliable() {
+    if world.bus().loses() && end == 0 || world.bus().is_reliable() {
         publisher::publish_to_all(world, "last").await;
     }
     sleep(Duration::from_secs(2)).await;
     world.enter(Phase::Over);
+    for listener in listeners {
+        listener.await.expect("listeners end");
+    }
     let mut quiet = Vec::new();
     for client in clients {
         quiet.push(client.await.expect("clients end"));
@@ -170,19 +179,32 @@ async fn trouble(world: Arc<World>, mut rng: Rng) -> Paths {
     paths
 }
 
+/// The state of a keyed topic is the newest of each key, in the order of their offsets.
+async fn check_rows(world: &World, topic: &Topic, top: Position) {
+    let rows = world.bus().rows(topic).await;
+    let must_be = world.truth.rows(topic, top);
+    if rows != must_be {
+        world.violated(format!("the state of {topic} at {top} has {rows:?}, not {must_be:?}"));
+    }
+}
+
 /// Everybody at the head; counters as they must be, while all are there and when all have gone.
 async fn check_quiet(world: &World, clients: Vec<Client>) {
     let bus = world.bus();
     let mut tops: Vec<Option<Position>> = Vec::new();
-    for (name, _) in TOPICS {
-        tops.push(bus.top(&topic(name)).await);
+    for (topic, promise) in &world.topics {
+        let top = bus.top(topic).await.filter(|_| bus.is_heard(topic));
+        if let Some(top) = top.filter(|_| promise.keyed) {
+            check_rows(world, topic, top).await;
+        }
+        tops.push(top);
     }
     for client in &clients {
         client.check_quiet(&tops);
     }
     let Some(engine) = world.engine() else { return world.violated("there is no node".to_owned()) };
     let stats = engine.stats();
-    let heard = |client: &Client| TOPICS.iter().filter(|(name, _)| client.may_hear(&topic(name))).count() as u64;
+    let heard = |client: &Client| world.topics.iter().filter(|(topic, _)| client.may_hear(topic)).count() as u64;
     let topics: u64 = clients.iter().map(heard).sum();
     let group = clients.len() as u64;
     let check = |what: &str, is: u64, must_be: u64| {
@@ -195,10 +217,9 @@ async fn check_quiet(world: &World, clients: Vec<Client>) {
     check("subscriptions while all are there", stats.subscriptions.value(), topics + group);
     check("bytes in backlogs while all are there", stats.backlog_bytes.value(), 0);
     for count in engine.topics().await {
-        let name = count.topic.as_str();
-        if let Some((name, _)) = TOPICS.iter().find(|(known, _)| *known == name) {
-            let members = clients.iter().filter(|client| client.may_hear(&topic(name))).count();
-            check(&format!("members of {name}"), count.sessions as u64, members as u64);
+        if world.promise(&count.topic).is_some() {
+            let members = clients.iter().filter(|client| client.may_hear(&count.topic)).count();
+            check(&format!("members of {}", count.topic), count.sessions as u64, members as u64);
         }
     }
     drop(clients);

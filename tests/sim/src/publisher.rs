@@ -7,8 +7,10 @@ use fastrand::Rng;
 use tokio::time::sleep;
 
 use crate::{
-    client::{USERS, payload},
-    world::{Phase, TOPICS, World, any_topic, topic},
+    client::{USERS, any_key, payload},
+    follower::Promise,
+    wants::{CLASSES, TAG},
+    world::{Phase, World},
 };
 
 /// Times that one publication is tried.
@@ -22,8 +24,8 @@ pub(crate) async fn publish_until_calm(name: usize, world: Arc<World>, mut rng: 
         let burst = if rng.u8(0..12) == 0 { rng.usize(5..20) } else { 1 };
         for _ in 0..burst {
             number += 1;
-            let (topic, _) = any_topic(&mut rng);
-            publish(&world, &topic, &format!("p{name}n{number}"), &mut rng).await;
+            let (topic, promise) = world.any_topic(&mut rng);
+            publish(&world, &topic, promise, &format!("p{name}n{number}"), &mut rng).await;
         }
         sleep(Duration::from_millis(rng.u64(1..50))).await;
     }
@@ -32,24 +34,30 @@ pub(crate) async fn publish_until_calm(name: usize, world: Arc<World>, mut rng: 
 /// Publishes once to every topic, when faults are over.
 pub(crate) async fn publish_to_all(world: &World, name: &str) {
     let Some(engine) = world.engine() else { return };
-    for (topic_name, _) in TOPICS {
-        let topic = topic(topic_name);
+    for (topic, promise) in &world.topics {
         let data = Payload::json(format!(r#"{{"n":"{name}","pad":"","t":"{topic}"}}"#));
-        if let Err(error) = engine.publish(&topic, Publish::new(data)).await {
+        let publish = if promise.keyed { Publish::new(data).key("k0") } else { Publish::new(data) };
+        if let Err(error) = engine.publish(topic, publish).await {
             world.violated(format!("{topic}: a publish failed without faults: {error}"));
         }
     }
 }
 
-async fn publish(world: &World, topic: &Topic, name: &str, rng: &mut Rng) {
-    let data = payload(topic, name, rng);
-    let mut publish = Publish::new(Payload::json(data.clone()));
+async fn publish(world: &World, topic: &Topic, promise: Promise, name: &str, rng: &mut Rng) {
+    let (mut publish, data) = if promise.keyed { row(topic, name, rng) } else { plain(topic, name, rng) };
+    if rng.u8(0..3) > 0 {
+        publish = publish.tags([(TAG.to_owned(), CLASSES[rng.usize(0..CLASSES.len())].to_owned())].into());
+    }
+    if rng.u8(0..15) == 0 {
+        publish = publish.ttl(Duration::from_millis(rng.u64(50..3_000)));
+    }
     if rng.u8(0..10) == 0 {
         let session = world.any_session(rng).map(|session| Except::nobody().session(session));
         let user = Except::nobody().user(USERS[rng.usize(0..USERS.len())]);
         publish = publish.except(session.filter(|_| rng.bool()).unwrap_or(user));
     }
-    let is_kept = topic.namespace() != Some("bare") && rng.u8(0..20) > 0;
+    // What is not kept is no row, and a client that keeps rows could not tell.
+    let is_kept = !promise.bare && (promise.keyed || rng.u8(0..20) > 0);
     if !is_kept {
         publish = publish.skip_history();
     }
@@ -77,6 +85,22 @@ async fn publish(world: &World, topic: &Topic, name: &str, rng: &mut Rng) {
             Err(PublishError::Backplane(_) | PublishError::Overloaded) if has_key => sleep(Duration::from_millis(rng.u64(1..30))).await,
             Err(_) => return,
         }
+    }
+}
+
+fn plain(topic: &Topic, name: &str, rng: &mut Rng) -> (Publish, String) {
+    let data = payload(topic, name, rng);
+    (Publish::new(Payload::json(data.clone())), data)
+}
+
+/// A row of a keyed topic, its end with or without a word, or what is no row.
+fn row(topic: &Topic, name: &str, rng: &mut Rng) -> (Publish, String) {
+    let (publish, data) = plain(topic, name, rng);
+    match rng.u8(0..20) {
+        0 => (publish, data),
+        1..4 => (publish.key(any_key(rng)).removed(), data),
+        4..6 => (Publish::remove(any_key(rng)), String::new()),
+        _ => (publish.key(any_key(rng)), data),
     }
 }
 

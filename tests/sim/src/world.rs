@@ -17,17 +17,26 @@ use tokio::time::Instant;
 
 use crate::{application::Application, bus::Bus, follower::Promise, truth::Truth};
 
-/// Every topic, with what is promised of it.
-pub(crate) const TOPICS: [(&str, Promise); 8] = [
-    ("cut:a", Promise::Stream),
-    ("cut:b", Promise::Stream),
-    ("drop:a", Promise::Stream),
-    ("catch:a", Promise::Stream),
-    ("latest:a", Promise::Latest),
-    ("brief:a", Promise::Stream),
-    ("cache:a", Promise::Cache),
-    ("bare:a", Promise::Bare),
+/// Topics that there can be, with what is promised of them; [`TOPICS_LEN`] of them are in each simulation.
+const TOPICS: [(&str, Promise); 16] = [
+    ("cut:a", Promise::STREAM),
+    ("cut:b", Promise::STREAM),
+    ("drop:a", Promise::STREAM),
+    ("catch:a", Promise::STREAM),
+    ("latest:a", Promise::LATEST),
+    ("brief:a", Promise::FADES),
+    ("cache:a", Promise::CACHE),
+    ("bare:a", Promise::BARE),
+    ("rows:a", Promise::KEYED),
+    ("rowsdrop:a", Promise::KEYED),
+    ("rowscatch:a", Promise::KEYED),
+    ("rowslatest:a", Promise { latest: true, ..Promise::KEYED }),
+    ("rowsbrief:a", Promise { fades: true, ..Promise::KEYED }),
+    ("shot:a", Promise::SNAPSHOT),
+    ("shot:none", Promise::STREAM),
+    ("shotbare:a", Promise { snapshot: true, ..Promise::BARE }),
 ];
+const TOPICS_LEN: usize = 9;
 
 /// So little behind the top is always kept, where nothing expires.
 pub(crate) const REACH: u64 = 3;
@@ -67,6 +76,8 @@ pub(crate) struct World {
     pub(crate) plant: Option<Plant>,
     /// What the hooks of the node do.
     pub(crate) application: Arc<Application>,
+    /// The topics of this simulation, with what is promised of them.
+    pub(crate) topics: Vec<(Topic, Promise)>,
     state: Mutex<State>,
     planted: AtomicUsize,
     trace: Mutex<Trace>,
@@ -100,11 +111,15 @@ impl World {
         let started = Instant::now();
         let settings = settings(rng);
         let application = Arc::new(Application::new(rng.fork(), started));
+        let mut topics = TOPICS.map(|(name, promise)| (topic(name), promise)).to_vec();
+        rng.shuffle(&mut topics);
+        topics.truncate(TOPICS_LEN);
         let state = State { engine: None, bus, phase: Phase::Storm, violations: Vec::new(), revoked: Vec::new(), sessions: Vec::new() };
         let world = Arc::new(Self {
             truth,
             plant,
             application,
+            topics,
             state: Mutex::new(state),
             planted: AtomicUsize::new(0),
             trace: Mutex::default(),
@@ -116,12 +131,23 @@ impl World {
     }
 
     /// Starts a node on the backplane.
-    pub(crate) fn start_node(&self) {
+    pub(crate) fn start_node(self: &Arc<Self>) {
         let builder = Engine::builder().settings(self.settings.clone()).backplane(self.bus().line());
         let builder = namespaces().into_iter().fold(builder, |builder, (name, namespace)| builder.namespace(name, namespace));
-        let engine = self.application.clone().hook_into(builder).build().expect("the settings are in range, and a runtime is here");
+        let engine = self.application.clone().hook_into(builder, self).build().expect("the settings are in range, and a runtime is here");
         self.state.lock().engine = Some(engine);
         self.trace(|| "a node starts".to_owned());
+    }
+
+    /// Any topic, the first one more often.
+    pub(crate) fn any_topic(&self, rng: &mut Rng) -> (Topic, Promise) {
+        let at = if rng.u8(0..4) == 0 { 0 } else { rng.usize(0..self.topics.len()) };
+        self.topics[at].clone()
+    }
+
+    /// What is promised of a topic.
+    pub(crate) fn promise(&self, topic: &Topic) -> Option<Promise> {
+        self.topics.iter().find(|(known, _)| known == topic).map(|(_, promise)| *promise)
     }
 
     /// Ends the node. The memory backplane goes with it.
@@ -249,6 +275,9 @@ fn settings(rng: &mut Rng) -> Settings {
     settings.hook_timeout = Duration::from_millis(300);
     settings.backlog_max_bytes = rng.usize(600..4_000);
     settings.inbox_share_max_bytes = if rng.bool() { rng.usize(300..1_200) } else { 4 << 20 };
+    settings.stream_max_len = rng.usize(3..60);
+    settings.snapshot_max_age = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(1..400) });
+    settings.snapshot_stale_max = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(100..2_000) });
     settings.linger = Duration::from_millis(if rng.bool() { 0 } else { rng.u64(1..200) });
     settings.leave_delay = Duration::from_millis(rng.u64(0..1_000));
     settings.expiring_notice = Duration::from_millis(300);
@@ -260,10 +289,12 @@ fn settings(rng: &mut Rng) -> Settings {
     settings
 }
 
-fn namespaces() -> [(&'static str, Namespace); 7] {
-    let open = |size: usize, ttl_secs: u64| Namespace::open().history(size, Duration::from_secs(ttl_secs));
+fn namespaces() -> [(&'static str, Namespace); 14] {
+    let open = |size: usize, ttl_secs: u64| Namespace::open().history(size, Duration::from_secs(ttl_secs)).filter();
     let mut bare = open(0, 0).slow_consumer(SlowConsumer::DropOldest);
     bare.presence = false;
+    // So little history that removals soon have gone.
+    let rows = |size: usize, policy| open(size, 600).keyed().slow_consumer(policy);
     [
         ("cut", open(8, 600)),
         ("drop", open(8, 600).slow_consumer(SlowConsumer::DropOldest)),
@@ -271,20 +302,20 @@ fn namespaces() -> [(&'static str, Namespace); 7] {
         ("latest", open(8, 600).slow_consumer(SlowConsumer::Latest)),
         ("brief", open(5, 1)),
         ("cache", open(4, 600).recovery(Recovery::Cache)),
-        ("bare", bare),
+        ("bare", bare.clone()),
+        ("rows", rows(4, SlowConsumer::Disconnect)),
+        ("rowsdrop", rows(6, SlowConsumer::DropOldest)),
+        ("rowscatch", rows(6, SlowConsumer::CatchUp)),
+        ("rowslatest", rows(5, SlowConsumer::Latest)),
+        ("rowsbrief", open(4, 1).keyed().state_ttl(Duration::from_secs(1))),
+        ("shot", open(8, 600)),
+        ("shotbare", bare),
     ]
 }
 
 /// A topic of the simulation.
 pub(crate) fn topic(name: &str) -> Topic {
     name.parse().expect("the topics of the simulation are legal")
-}
-
-/// Any topic, the first one more often.
-pub(crate) fn any_topic(rng: &mut Rng) -> (Topic, Promise) {
-    let at = if rng.u8(0..4) == 0 { 0 } else { rng.usize(0..TOPICS.len()) };
-    let (name, promise) = TOPICS[at];
-    (topic(name), promise)
 }
 
 /// A moment of the simulation on the clock of credentials.

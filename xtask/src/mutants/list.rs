@@ -31,6 +31,12 @@ const CONVERSE: &str = "hub/converse.rs";
 const SESSION: &str = "session/machine.rs";
 const SUBSCRIBING: &str = "session/subscribing.rs";
 const LOG: &str = "memory/log.rs";
+const ROWS: &str = "memory/rows.rs";
+const PAGING: &str = "hub/paging.rs";
+const SELECTING: &str = "hub/selecting.rs";
+const SELECTION: &str = "selection.rs";
+const SNAPSHOTS: &str = "hub/snapshots.rs";
+const WRITING: &str = "hub/writing.rs";
 
 const SIM: &[Suite] = &[Simulation];
 const MODEL: &[Suite] = &[Model];
@@ -233,4 +239,155 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     // ---- the memory backplane ----
     mutant("key_is_forgotten", LOG, "self.retries.remember(key, published, now);", "let _ = key;", SIM),
     mutant("epoch_comes_again", LOG, "epoch: Epoch::from_random(fastrand::u64(..)),", "epoch: Epoch::from_random(1),", SIM),
+    // ---- keyed state ----
+    mutant(
+        "no_rows_are_sent",
+        SERVING,
+        "self.keeps_rows && !(self.has_snapshot && wants.snapshot)",
+        "self.keeps_rows && !wants.snapshot",
+        SIM,
+    ),
+    mutant(
+        "failed_resume_brings_no_rows",
+        SERVING,
+        "outcome.is_some_and(|outcome| outcome.recovered) {\n            return Lot::Admitted(missed, outcome);",
+        "outcome.is_some() {\n            return Lot::Admitted(missed, outcome);",
+        SIM,
+    ),
+    mutant(
+        "changes_behind_rows_are_lost",
+        RESUME,
+        ".filter(is_old).chain(changes.rest())",
+        ".filter(is_old).chain(&changes.rest()[..0])",
+        SIM,
+    ),
+    mutant("rows_come_with_their_changes", RESUME, "at.offset <= state.since.offset) && !row", "at.offset > 0) && !row", SIM),
+    mutant(
+        "only_the_first_page_of_rows",
+        "hub/reading.rs",
+        "let mut next = first.next;",
+        "let mut next = first.next.filter(|_| false);",
+        SIM,
+    ),
+    mutant("rows_follow_the_top", CONVERSE, "position = Some(safe_position(top, resume));", "position = Some(top);", SIM),
+    mutant(
+        "last_page_ends_it",
+        PAGING,
+        "entry.join_again(&self.hub.ports, paging.member, paging.join_leave, paging.until);",
+        "let _ = (paging.member, paging.join_leave, paging.until);",
+        SIM,
+    ),
+    mutant(
+        "pages_go_on_at_the_top",
+        ENTRY,
+        "let since = Some(Since::Position(until));",
+        "let since = Some(Since::Position(state.position.unwrap_or(until)));",
+        SIM,
+    ),
+    mutant("removal_is_a_row", ROWS, "if !publication.removed {", "if publication.key.is_some() {", SIM),
+    mutant("older_row_stays", ROWS, "        self.remove(key);\n        if !publication.removed", "        if !publication.removed", SIM),
+    mutant(
+        "expired_change_is_a_hole",
+        LOG,
+        "self.forgotten = self.forgotten.max(offset_of(publication));",
+        "let _ = &self.forgotten;",
+        SIM,
+    ),
+    // ---- filter and pace ----
+    mutant(
+        "filter_lets_everything_live_through",
+        SELECTING,
+        "*seq > member.last && choice.selection.wants(publication)",
+        "*seq > member.last",
+        SIM,
+    ),
+    mutant("filter_lets_everything_missed_through", SELECTION, "missed.retain(|publication| self.wants(publication));", "", SIM),
+    mutant(
+        "filter_lets_every_history_through",
+        "session/asking.rs",
+        "selection.is_none_or(|selection| selection.wants(publication))",
+        "(selection.is_none() || publication.position.is_some())",
+        SIM,
+    ),
+    mutant(
+        "pace_is_ignored",
+        SELECTING,
+        "if pace.next_at <= self.now || pace",
+        "if pace.next_at > self.now || pace.next_at <= self.now || pace",
+        SIM,
+    ),
+    mutant(
+        "pace_keeps_the_oldest",
+        SELECTING,
+        "self.waiting.retain(|(_, older)| older.key != publication.key);",
+        "if self.waiting.iter().any(|(_, older)| older.key == publication.key) {\n                continue;\n            }",
+        SIM,
+    ),
+    mutant(
+        "pace_keeps_one_of_all_keys",
+        SELECTING,
+        "self.waiting.retain(|(_, older)| older.key != publication.key);",
+        "self.waiting.clear();",
+        SIM,
+    ),
+    mutant(
+        "paced_is_never_sent",
+        SELECTING,
+        "self.release(slot, variant, &codec, choice, &topic.entry);",
+        "let _ = (slot, variant, &codec, choice);",
+        SIM,
+    ),
+    mutant(
+        "paced_comes_behind_its_gap",
+        DELIVER,
+        "self.release(member.slot, group.variant, codec, choice, &topic.entry);",
+        "let _ = (codec, choice);",
+        SIM,
+    ),
+    mutant(
+        "latest_keeps_one_of_all_keys",
+        BACKLOG,
+        "seen.insert(source.key.clone())",
+        "seen.insert(source.key.clone().filter(|_| false))",
+        SIM,
+    ),
+    // ---- snapshots ----
+    mutant(
+        "nothing_follows_the_snapshot",
+        SNAPSHOTS,
+        "payload: payload.clone(), since: since.iter().cloned().collect() });",
+        "payload: payload.clone(), since: since.iter().take(0).cloned().collect() });",
+        SIM,
+    ),
+    mutant(
+        "nothing_is_kept_for_the_snapshot",
+        SNAPSHOTS,
+        "self.since.push_back(publication.clone());\n            } else {\n                self",
+        "} else {\n                self",
+        SIM,
+    ),
+    mutant("nothing_is_kept_for_who_comes_later", SNAPSHOTS, "last.since.push_back(publication.clone());", "let _ = &last.since;", SIM),
+    mutant(
+        "failed_snapshot_forgets_joiners",
+        SERVING,
+        "for joiner in state.snapshots.failed() {\n                self.refuse_joiner(ports, &joiner, refusal.clone());",
+        "for joiner in state.snapshots.failed() {\n                let _ = (&joiner, &refusal);",
+        SIM,
+    ),
+    mutant("snapshot_outlives_a_gap", ENTRY, "state.seq += 1;\n        state.snapshots.invalidate();", "state.seq += 1;", SIM),
+    mutant(
+        "snapshot_outlives_its_listeners",
+        ENTRY,
+        "state.position = None;\n            state.snapshots.invalidate();",
+        "state.position = None;",
+        SIM,
+    ),
+    // ---- catching up, once more ----
+    mutant(
+        "who_takes_nothing_reads_on",
+        WRITING,
+        "conn.backlog.is_empty() && !conn.blocked;",
+        "conn.backlog.is_empty();",
+        &[Integration("behind")],
+    ),
 ];

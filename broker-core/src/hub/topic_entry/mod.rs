@@ -109,6 +109,14 @@ pub(super) struct Joiner {
 }
 
 impl Joiner {
+    /// The application has no snapshot for it: it begins with the topic's rows.
+    fn for_rows(mut self) -> Self {
+        if let Who::Member { wants, .. } = &mut self.who {
+            wants.snapshot = false;
+        }
+        Self { tries: 0, needs_rows: true, ..self }
+    }
+
     /// Whether it is one that nobody counts yet: whoever is counted already waits as long as it takes.
     fn can_be_refused(&self) -> bool {
         matches!(self.who, Who::Member { wants: Wants { again: false, .. }, .. })
@@ -201,7 +209,7 @@ impl TopicEntry {
         }
         if !state.occupied {
             state.occupied = true;
-            ports.queue(Errand::Occupancy { topic: self.topic.clone(), occupied: true });
+            ports.occupancy.note(&self.topic, true);
         }
         state.joins += 1;
         let needs_rows = since.is_none() && self.gives_rows(wants);
@@ -274,8 +282,11 @@ impl TopicEntry {
         }
     }
 
-    /// Someone came or went.
+    /// Someone came or went. Whoever announces may know nothing of namespaces: it ends the stay of users whose node has ended.
     pub(crate) fn announcement(self: &Arc<Self>, ports: &Ports, announcement: Announcement) {
+        if !self.namespace.join_leave {
+            return;
+        }
         let mut state = self.state.lock();
         if !state.dead {
             let job = Job::Announcement { after: state.seq, announcement: Arc::new(announcement) };
@@ -305,7 +316,7 @@ impl TopicEntry {
             state.interest = Interest::None;
             state.dead = true;
             if state.occupied {
-                ports.queue(Errand::Occupancy { topic: self.topic.clone(), occupied: false });
+                ports.occupancy.note(&self.topic, false);
             }
             return true;
         }

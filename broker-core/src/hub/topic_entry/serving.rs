@@ -118,7 +118,7 @@ impl TopicEntry {
         }
     }
 
-    /// Whether a new member begins with the topic's rows; the application's snapshot goes before them.
+    /// Whether a new member begins with the topic's rows; where the application has a snapshot of its own, it goes in their place.
     pub(super) fn gives_rows(&self, wants: Wants) -> bool {
         self.keeps_rows && !(self.has_snapshot && wants.snapshot)
     }
@@ -165,6 +165,7 @@ impl TopicEntry {
                 self.refuse_joiner(ports, &joiner, refusal.clone());
             }
         }
+        self.go_on(&mut state, ports);
         self.end_if_empty(&mut state, ports);
     }
 
@@ -178,8 +179,14 @@ impl TopicEntry {
         }
     }
 
+    /// Gives the snapshot to those who wait for it. Where there is none, the topic's own rows stand in, which a read must bring: the caller
+    /// goes on with that.
     pub(super) fn serve_snapshot(self: &Arc<Self>, state: &mut State, ports: &Ports) {
         while let Some(served) = state.snapshots.next_served(state.position.filter(|_| self.keeps_log)) {
+            if served.payload.is_none() && self.keeps_rows {
+                state.joiners.push_back(served.joiner.for_rows());
+                continue;
+            }
             self.make_member(state, ports, &served.joiner, served.since.into(), served.resume, served.payload);
         }
     }

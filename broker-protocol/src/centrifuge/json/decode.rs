@@ -29,7 +29,7 @@ const CONNECT: [&str; 5] = ["token", "data", "name", "version", "subs"];
 const SUBS: [&str; 3] = ["recover", "offset", "epoch"];
 const SUBSCRIBE: [&str; 10] = ["channel", "token", "recover", "epoch", "offset", "data", "join_leave", "tf", "flag", "type"];
 const CHANNEL: [&str; 1] = ["channel"];
-const PUBLISH: [&str; 2] = ["channel", "data"];
+const PUBLISH: [&str; 4] = ["channel", "data", "key", "removed"];
 const HISTORY: [&str; 4] = ["channel", "limit", "since", "reverse"];
 const SINCE: [&str; 2] = ["offset", "epoch"];
 const RPC: [&str; 2] = ["method", "data"];
@@ -39,6 +39,10 @@ const SUB_REFRESH: [&str; 2] = ["channel", "token"];
 
 /// Most subscriptions of the server's making that one connect resumes.
 const RESUMES_MAX: usize = 128;
+
+/// The types of subscriptions that there are here.
+const STREAM: i64 = 0;
+const MAP: i64 = 1;
 
 /// The bit of `flag` that asks for a refusal where a resume fails.
 const REFUSE_UNRECOVERED: u64 = 2;
@@ -231,21 +235,32 @@ fn channel(frame: Frame<'_>, path: &'static str, json: &str) -> Result<Topic, Re
 fn publish(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
     let publish = object(frame, "publish.", json, &PUBLISH)?;
     let topic = publish.topic("channel")?;
-    let data = publish.payload("data").ok_or_else(|| publish.missing("data").hint("null is allowed"))?;
-    Ok(Request::Publish { topic, data, key: None, idempotency_key: None })
+    let removed = publish.flag("removed")?;
+    let data = match publish.payload("data") {
+        Some(data) => data,
+        // What is gone has no data unless somebody gives some.
+        None if removed => Payload::json(""),
+        None => return Err(publish.missing("data").hint("null is allowed")),
+    };
+    // Protobuf knows no difference between an empty key and none.
+    let key = publish.text("key")?.filter(|key| !key.is_empty()).map(|key| key.into_owned().into_boxed_str());
+    Ok(Request::Publish { topic, data, key, idempotency_key: None, removed })
 }
 
 fn subscribe(frame: Frame<'_>, json: &str) -> Result<Request, Refusal> {
     let object = self::object(frame, "subscribe.", json, &SUBSCRIBE)?;
-    if object.signed("type")?.unwrap_or_default() != 0 {
-        let mut refusal = object.refuse("type", "other than 0, a stream, is not available");
+    let kind = object.signed("type")?.unwrap_or_default();
+    if kind != STREAM && kind != MAP {
+        let mut refusal = object.refuse("type", "other than 0, a stream, and 1, a map, is not available");
         refusal.kind = RefusalKind::NotAvailable;
         return Err(refusal);
     }
     let (offset, epoch) = (object.number("offset")?.unwrap_or_default(), object.text("epoch")?.unwrap_or_default());
     let mut subscribe = Subscribe::new(object.topic("channel")?);
     subscribe.since = object.flag("recover")?.then(|| since(offset, &epoch));
-    subscribe.refuse_unrecovered = object.number("flag")?.unwrap_or_default() & REFUSE_UNRECOVERED != 0;
+    subscribe.keyed = kind == MAP;
+    // Client libraries take the failed resume of a map for an outdated answer, ask once more and give up at 105; at 112 they begin anew.
+    subscribe.refuse_unrecovered = kind == MAP || object.number("flag")?.unwrap_or_default() & REFUSE_UNRECOVERED != 0;
     subscribe.join_leave = object.flag("join_leave")?;
     subscribe.token = object.text("token")?.map(Cow::into_owned).filter(|token| !token.is_empty());
     subscribe.data = object.value("data").and_then(|_| object.payload("data"));

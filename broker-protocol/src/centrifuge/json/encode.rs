@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use broker_core::{
-    Connected, FrameWriter, Payload, Publication, Push, Refusal, RefusalKind, Reply, SessionInfo, Since, Subscribed, Topic,
-    UnsubscribeReason,
+    Connected, FrameWriter, Payload, Publication, Push, Refusal, Reply, SessionInfo, Since, Subscribed, Topic, UnsubscribeReason,
 };
 
 use crate::{
@@ -14,6 +13,10 @@ use crate::{
 
 /// What the server calls itself in the answer to connect.
 const VERSION: &str = concat!("broker ", env!("CARGO_PKG_VERSION"));
+
+/// The tags that say which key a publication is about, and that the key is gone.
+const TAG_KEY: &str = "broker_key";
+const TAG_REMOVED: &str = "broker_removed";
 
 /// Bytes of a message around its payload, to allocate once.
 const AROUND_LEN: usize = 160;
@@ -84,8 +87,7 @@ fn write_error(message: &mut ObjectWriter<'_>, refusal: &Refusal) {
         Some(hint) => error.text("message", &format!("{} - {hint}", refusal.message)),
         None => error.text("message", &refusal.message),
     }
-    // An error of the application's own says by its `retry_after` whether it is temporary.
-    if refusal.kind.is_temporary() || (matches!(refusal.kind, RefusalKind::Application(_)) && refusal.retry_after.is_some()) {
+    if refusal.is_temporary() {
         error.yes("temporary");
     }
     error.end();
@@ -148,6 +150,11 @@ fn write_subscribed(mut result: ObjectWriter<'_>, subscribed: &Subscribed, answe
     }
     // What was recovered moves the client's position itself, so it gets back the one it sent; otherwise it starts at the top.
     let offset = match recovered.map(|resume| resume.since) {
+        // A map is where the answer ends, rows and changes included.
+        _ if subscribed.keyed => {
+            let last = subscribed.missed.last().and_then(|publication| publication.position);
+            last.or(subscribed.position).map_or(0, |position| position.offset)
+        }
         Some(Since::Position(position)) => position.offset,
         Some(Since::Beginning | Since::Unreadable) => 0,
         None => subscribed.position.map_or(0, |position| position.offset),
@@ -164,6 +171,9 @@ fn write_subscribed(mut result: ObjectWriter<'_>, subscribed: &Subscribed, answe
     if resume.is_some() {
         result.yes("was_recovering");
     }
+    if subscribed.keyed {
+        result.number("type", 1);
+    }
     result.end();
 }
 
@@ -179,14 +189,7 @@ fn publication(out: &mut Vec<u8>, publication: &Publication, live: bool) {
         out.extend_from_slice(b",\"offset\":");
         number(out, position.offset);
     }
-    if let Some(tags) = &publication.tags {
-        out.extend_from_slice(b",\"tags\":");
-        let mut object = ObjectWriter::open(out);
-        for (key, value) in tags.iter() {
-            object.pair(key, value);
-        }
-        object.end();
-    }
+    tags(out, publication);
     if let Some(position) = publication.position.filter(|position| live && position.offset == 1) {
         out.extend_from_slice(b",\"epoch\":");
         text(out, position.epoch.as_str());
@@ -199,6 +202,27 @@ fn publication(out: &mut Vec<u8>, publication: &Publication, live: bool) {
         out.extend_from_slice(b",\"removed\":true");
     }
     out.push(b'}');
+}
+
+/// The tags, and among them what the publication is about: client libraries hand tags to the application, but `key` and `removed` only for maps.
+fn tags(out: &mut Vec<u8>, publication: &Publication) {
+    if publication.tags.is_none() && publication.key.is_none() {
+        return;
+    }
+    out.extend_from_slice(b",\"tags\":");
+    let mut object = ObjectWriter::open(out);
+    for (key, value) in publication.tags.iter().flat_map(|tags| tags.iter()) {
+        if key != TAG_KEY && key != TAG_REMOVED {
+            object.pair(key, value);
+        }
+    }
+    if let Some(key) = &publication.key {
+        object.pair(TAG_KEY, key);
+    }
+    if publication.removed {
+        object.pair(TAG_REMOVED, "true");
+    }
+    object.end();
 }
 
 /// Who a session is; user and client are written even where they are empty.

@@ -6,7 +6,8 @@ import { SECRET, token } from './token.mjs';
 
 /** A broker that accepts tokens and needs none, and the application with hooks. `host` is how pages call this machine. */
 export async function startBrokerJsWorld(host = '127.0.0.1') {
-  const start = () => startBroker({ args: ['--dev', '--token-hmac-secret', SECRET] });
+  const env = { BROKER_NAMESPACES__GROUP__HISTORY_SIZE: '100', BROKER_NAMESPACES__USER__HISTORY_SIZE: '100' };
+  const start = () => startBroker({ args: ['--dev', '--token-hmac-secret', SECRET], env });
   let broker;
   const application = await startApplication();
   broker = await start();

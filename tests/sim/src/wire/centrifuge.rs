@@ -8,15 +8,21 @@ use super::{Ask, Heard, Word, topic};
 pub(super) fn say(id: u64, ask: &Ask) -> String {
     let value = match ask {
         Ask::Connect { token } => json!({"id": id, "connect": {"token": token}}),
-        Ask::Subscribe { topic, since: Some(Since::Position(since)) } => {
-            json!({"id": id, "subscribe": {"channel": topic.as_str(), "recover": true, "offset": since.offset, "epoch": since.epoch.as_str()}})
+        Ask::Subscribe { topic, since, wants } => {
+            let mut subscribe = json!({"channel": topic.as_str()});
+            if let Some(Since::Position(since)) = since {
+                subscribe["recover"] = json!(true);
+                subscribe["offset"] = json!(since.offset);
+                subscribe["epoch"] = json!(since.epoch.as_str());
+            }
+            wants.write("tf", &mut subscribe);
+            json!({"id": id, "subscribe": subscribe})
         }
-        Ask::Subscribe { topic, .. } => json!({"id": id, "subscribe": {"channel": topic.as_str()}}),
         Ask::Unsubscribe { topic } => json!({"id": id, "unsubscribe": {"channel": topic.as_str()}}),
-        Ask::Publish { topic, payload } => {
+        Ask::Publish { topic, payload, .. } => {
             return format!(r#"{{"id":{id},"publish":{{"channel":"{}","data":{payload}}}}}"#, topic.as_str());
         }
-        Ask::History { topic } => json!({"id": id, "history": {"channel": topic.as_str(), "limit": -1}}),
+        Ask::History { topic, .. } => json!({"id": id, "history": {"channel": topic.as_str(), "limit": -1}}),
         Ask::Refresh { token } => json!({"id": id, "refresh": {"token": token}}),
         Ask::Pong => json!({}),
     };
@@ -41,6 +47,7 @@ pub(super) fn hear(value: &Value) -> Option<Word> {
             topic: None,
             position: place(result),
             recovered: resumed.then(|| result["recovered"].as_bool().unwrap_or(false)),
+            snapshot: result.get("data").map(Value::to_string),
             missed: publications(&result["publications"]),
         });
     }
@@ -63,7 +70,7 @@ fn publications(value: &Value) -> Vec<Heard> {
 }
 
 fn heard(publication: &Value) -> Heard {
-    Heard { payload: publication["data"].to_string(), offset: publication["offset"].as_u64(), position: None }
+    Heard { offset: publication["offset"].as_u64(), ..Heard::of(publication) }
 }
 
 /// A zero is left out.
@@ -83,12 +90,19 @@ mod tests {
 
     #[test]
     fn answers_and_pushes_are_understood() {
-        let heard = |offset| Heard { payload: r#"{"n":1}"#.to_owned(), offset: Some(offset), position: None };
+        let heard = |offset| Heard { offset: Some(offset), ..Heard::bare(r#"{"n":1}"#.to_owned()) };
         check("{}", Word::Ping);
         check(r#"{"id":2,"error":{"code":105,"message":"x"}}"#, Word::Refused { id: Some(2), code: 105 });
         check(
             r#"{"id":3,"subscribe":{"recoverable":true,"epoch":"abc","publications":[{"data":{"n":1},"offset":5}],"recovered":true,"offset":4,"positioned":true,"was_recovering":true}}"#,
-            Word::Subscribed { id: Some(3), topic: None, position: "4@abc".parse().ok(), recovered: Some(true), missed: vec![heard(5)] },
+            Word::Subscribed {
+                id: Some(3),
+                topic: None,
+                position: "4@abc".parse().ok(),
+                recovered: Some(true),
+                snapshot: None,
+                missed: vec![heard(5)],
+            },
         );
         let topic = Some("cut:a".parse().unwrap());
         check(r#"{"push":{"channel":"cut:a","pub":{"data":{"n":1},"offset":6}}}"#, Word::Publication { topic, heard: heard(6) });

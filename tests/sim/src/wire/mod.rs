@@ -9,6 +9,8 @@ use broker_core::{Position, Protocol, Since, Topic};
 use broker_protocol::{CentrifugeJson, Format, Plain};
 use serde_json::Value;
 
+use crate::wants::Wants;
+
 /// The language of a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Language {
@@ -26,13 +28,13 @@ pub(crate) enum Ask {
     /// Who I am; only where the first command says so.
     Connect { token: String },
     /// Listen to a topic.
-    Subscribe { topic: Topic, since: Option<Since> },
+    Subscribe { topic: Topic, since: Option<Since>, wants: Wants },
     /// Listen no more.
     Unsubscribe { topic: Topic },
     /// Send to a topic.
-    Publish { topic: Topic, payload: String },
-    /// What was sent to a topic.
-    History { topic: Topic },
+    Publish { topic: Topic, payload: String, key: Option<String> },
+    /// What was sent to a topic, asked in this subscription to it.
+    History { topic: Topic, subscription: Option<u64> },
     /// Renewed credentials.
     Refresh { token: String },
     /// A sign of life.
@@ -48,13 +50,46 @@ pub(crate) struct Heard {
     pub(crate) offset: Option<u64>,
     /// Its position, where the protocol says it.
     pub(crate) position: Option<Position>,
+    /// What it is about, where the protocol says it.
+    pub(crate) key: Option<String>,
+    /// Whether the key has gone, where the protocol says it.
+    pub(crate) removed: bool,
+}
+
+impl Heard {
+    /// The object of a publication, of which each protocol names the place in its own way.
+    fn of(publication: &Value) -> Self {
+        Self {
+            payload: publication["data"].to_string(),
+            offset: None,
+            position: None,
+            key: publication["key"].as_str().map(str::to_owned),
+            removed: publication["removed"].as_bool().unwrap_or(false),
+        }
+    }
+
+    /// Only data.
+    fn bare(payload: String) -> Self {
+        Self { payload, offset: None, position: None, key: None, removed: false }
+    }
 }
 
 /// What a client hears.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Word {
     /// A topic is live, or the answer to a subscribe that names none.
-    Subscribed { id: Option<u64>, topic: Option<Topic>, position: Option<Position>, recovered: Option<bool>, missed: Vec<Heard> },
+    Subscribed {
+        id: Option<u64>,
+        topic: Option<Topic>,
+        position: Option<Position>,
+        recovered: Option<bool>,
+        snapshot: Option<String>,
+        missed: Vec<Heard>,
+    },
+    /// The state of a topic as the application says it, where it comes by itself.
+    Snapshot { topic: Topic, data: String },
+    /// The key of a topic has gone, without a word of the publisher, and without a position.
+    Removed { topic: Topic, key: String },
     /// A publication of a topic; `None`: its payload knows.
     Publication { topic: Option<Topic>, heard: Heard },
     /// Publications are missing.
