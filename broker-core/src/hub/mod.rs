@@ -160,12 +160,7 @@ impl Hub {
             next_shard: AtomicUsize::new(0),
             incarnations: AtomicU64::new(0),
             users: Mutex::default(),
-            node: Node {
-                id: new.node_id,
-                name: new.node_name,
-                version: new.version,
-                started_at: Instant::now(),
-            },
+            node: Node { id: new.node_id, name: new.node_name, version: new.version, started_at: Instant::now() },
             draining: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             backplane_is_late: AtomicBool::new(false),

@@ -307,7 +307,7 @@ impl Inner {
         let names = self.nodes.names();
         let lane = if parts.len() == 1 { Lane::Publish } else { Lane::Read };
         for part in parts {
-            let command = Command::new("PUBLISH").arg(names.key(to)).arg(part);
+            let command = Command::new(self.servers.publish_word()).arg(names.key(to)).arg(part);
             if let Err(failure) = self.servers.call(lane, names, &command, SEND_TIMEOUT).await {
                 tracing::warn!(%failure, "an answer to another node was not sent");
                 return;

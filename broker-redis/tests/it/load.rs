@@ -117,14 +117,6 @@ impl Load {
             let page = self.nodes[0].1.history(&busy.topic, LogQuery::default(), KEEP).await.expect("it is read");
             let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).expect("a number");
             let kept: Vec<u64> = page.publications.iter().map(|publication| number(publication.data.bytes())).collect();
-            eprintln!(
-                "MEASURED {} longest {longest:?} published {} kept {} received {} gaps {:?}",
-                busy.topic,
-                published.len(),
-                Vec::<u64>::len(&kept),
-                witness.received,
-                witness.gaps
-            );
             outcomes.push(Outcome { topic: busy.topic, published, longest, kept, gaps: witness.gaps.clone(), received: witness.received });
         }
         self.truth.check();

@@ -7,7 +7,7 @@ mod control;
 mod data;
 mod load;
 mod network;
-mod sentinel;
 mod nodes;
 mod presence;
+mod sentinel;
 mod world;
