@@ -222,7 +222,13 @@ impl Nodes {
     /// Sends a question to the others, and answers which nodes are known in that moment; this one is left out.
     pub(crate) async fn ask(&self, channel: &str, question: &[u8], timeout: Duration) -> Result<Vec<Asked>, Failure> {
         let inner = &self.inner;
-        let call = |_| scripts::ASK.call(["ends", "life"].map(|suffix| inner.group.key(suffix))).arg(channel).arg(question).arg(inner.servers.publish_word());
+        let call = |_| {
+            scripts::ASK
+                .call(["ends", "life"].map(|suffix| inner.group.key(suffix)))
+                .arg(channel)
+                .arg(question)
+                .arg(inner.servers.publish_word())
+        };
         let answer = inner.servers.eval_until(Lane::Publish, &inner.group, &scripts::ASK, call, timeout).await?;
         let values = answer.values().ok_or(UNEXPECTED)?;
         let [life, now, known @ ..] = values else { return Err(UNEXPECTED) };

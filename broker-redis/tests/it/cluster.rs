@@ -2,16 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker_core::{Backplane, GapReason, Topic, testing::backplane_suite};
+use broker_core::{
+    Backplane, GapReason, Revocation, Revoked, Topic,
+    testing::{backplane_suite, presence_suite, registry_suite},
+};
 use broker_redis::{Options, RedisBackplane, Servers};
 use broker_resp::{
     Command, Target,
-    testing::{Cluster, ClusterShape, Server},
+    testing::{Cluster, ClusterShape, Proxy, Server},
 };
 use tokio::time::Instant;
 
 use crate::{
     load::{Load, Outcome},
+    nodes::{Fellow, reads},
     sentinel::until_links,
     world::{backplane_on, until},
 };
@@ -108,6 +112,23 @@ async fn the_suite_passes_and_ten_thousand_topics_take_one_link_to_each_primary(
         assert_eq!(channels.values().map(<[_]>::len), Some(0));
     }
     assert_eq!(redis.health().troubles, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_know_and_ask_each_other() {
+    let cluster = Cluster::start(QUICK).await;
+    let mut nodes = Vec::new();
+    for name in ["a", "b"] {
+        let unused = Proxy::start(cluster.servers[0].address()).await;
+        nodes.push(Fellow::with(backplane_on(servers(&cluster)).await, unused, name).await);
+    }
+    until("they know each other", || nodes.iter().all(|node| node.node.known().len() == 2)).await;
+    let mut client = nodes[1].client("ris1").await;
+    let gone = nodes[0].engine.revoke(Revocation::now(Revoked::User("ris1".into()))).await;
+    assert_eq!(gone.expect("all answer"), 1);
+    reads(&mut client, "finished").await;
+    presence_suite(&*nodes[0].node.presence()).await;
+    registry_suite(&*nodes[0].node.registry()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
