@@ -10,7 +10,8 @@ use broker_resp::Target;
 pub enum Servers {
     /// One server that is always the primary.
     Standalone(Target),
-    /// Sentinels that know which server is the primary.
+    /// Sentinels that know which server is the primary. Their user needs `+sentinel|get-master-addr-by-name +sentinel|master +subscribe` and the channel
+    /// `&+switch-master`; the servers' user needs `+role` beside what a single server asks of it.
     Sentinel {
         /// The sentinels, with their own user and password.
         sentinels: Vec<Target>,
@@ -19,7 +20,8 @@ pub enum Servers {
         /// How to speak to the primary; its address comes from the sentinels.
         server: Target,
     },
-    /// Nodes of a cluster, from which the others are learnt.
+    /// Nodes of a cluster, from which the others are learnt; user, password and TLS of the first one are used for all. Redis 7.0 or later: topics use
+    /// sharded channels. The user needs `+cluster|slots +ssubscribe +sunsubscribe +spublish +asking` beside what a single server asks of it.
     Cluster(Vec<Target>),
 }
 

@@ -11,6 +11,7 @@ mod sentinel;
 mod slots;
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Topology {
     doubts: Arc<Notify>,
     /// Who knows best at the moment: a server that others named as an owner.
     hint: Mutex<Option<Address>>,
+    /// What servers said of single slots, and when: others in the cluster learn of it later than whoever said it.
+    believed: Mutex<HashMap<u16, (Address, Instant)>>,
     /// Why the map cannot be relied on; `None`: it can.
     trouble: Mutex<Option<String>>,
 }
@@ -65,6 +68,8 @@ enum Source {
     Cluster(cluster::Seeds),
 }
 
+/// For so long, what the owner of a slot said of it counts more than what another server says of all.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
 /// A map that nobody doubts is looked at again after this.
 const PERIOD: Duration = Duration::from_secs(30);
 /// Time between two looks while something is in doubt: grows from this, half of it chance...
@@ -100,6 +105,7 @@ impl Topology {
             map: watch::Sender::new(Arc::new(map)),
             doubts: Arc::default(),
             hint: Mutex::default(),
+            believed: Mutex::default(),
             trouble: Mutex::new(trouble),
         });
         if let Some(source) = source {
@@ -143,6 +149,7 @@ impl Topology {
                 let mut any = false;
                 for (slot, owner) in slots {
                     any |= changed.give(slot, self.primary_at(&changed, &owner));
+                    self.believed.lock().insert(slot, (owner.clone(), Instant::now()));
                     *self.hint.lock() = Some(owner);
                 }
                 if any {
@@ -180,8 +187,15 @@ impl Topology {
 
     fn install(&self, found: Result<Found, String>) {
         let trouble = match found {
-            Ok(Found { map, trouble }) => {
+            Ok(Found { mut map, trouble }) => {
                 self.map.send_if_modified(|known| {
+                    let mut believed = self.believed.lock();
+                    believed.retain(|_, (_, said_at)| said_at.elapsed() < BELIEVED_FOR);
+                    for (&slot, (owner, _)) in &*believed {
+                        let owner = known.primaries().iter().find(|primary| primary.address() == owner).cloned();
+                        owner.map(|owner| map.give(slot, owner));
+                    }
+                    drop(believed);
                     let is_new = !known.is_same(&map);
                     if is_new {
                         tracing::info!(servers = map.names(), "these primaries serve");

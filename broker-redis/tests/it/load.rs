@@ -10,7 +10,10 @@ use std::{
 
 use broker_core::{Backplane, Engine, GapReason, Keep, LogQuery, Namespace, Topic};
 use broker_redis::{RedisBackplane, Servers};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use crate::world::{LONG, Truth, Witness, backplane_on};
 
@@ -26,7 +29,7 @@ pub(crate) struct Load {
 
 struct Busy {
     topic: Topic,
-    publisher: JoinHandle<Vec<u64>>,
+    publisher: JoinHandle<(Vec<u64>, Duration)>,
     witness: JoinHandle<Witness>,
     published: Arc<AtomicU64>,
     /// The witness is at its end behind this number.
@@ -38,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) topic: Topic,
     /// What was acknowledged, in order.
     pub(crate) published: Vec<u64>,
+    /// The longest that one of them took, all its tries together.
+    pub(crate) longest: Duration,
     /// What is kept in the end, in order.
     pub(crate) kept: Vec<u64>,
     pub(crate) gaps: Vec<GapReason>,
@@ -77,12 +82,14 @@ impl Load {
             let (truth, engine, topic, stop, published) =
                 (self.truth.clone(), self.nodes[node].0.clone(), topic.clone(), self.stop.clone(), published.clone());
             async move {
-                let mut numbers = Vec::new();
+                let (mut numbers, mut longest) = (Vec::new(), Duration::ZERO);
                 while !stop.load(Relaxed) {
+                    let begun = Instant::now();
                     numbers.push(truth.publish(&engine, &topic).await);
+                    longest = longest.max(begun.elapsed());
                     published.fetch_add(1, Relaxed);
                 }
-                numbers
+                (numbers, longest)
             }
         });
         Busy { topic: topic.clone(), publisher, witness, published, end }
@@ -101,7 +108,7 @@ impl Load {
         self.stop.store(true, Relaxed);
         let mut outcomes = Vec::new();
         for busy in self.topics {
-            let mut published = busy.publisher.await.expect("the publisher is well");
+            let (mut published, longest) = busy.publisher.await.expect("the publisher is well");
             let last = self.truth.publish(&self.nodes[0].0, &busy.topic).await;
             busy.end.store(last, Relaxed);
             published.extend([last, self.truth.publish(&self.nodes[1].0, &busy.topic).await]);
@@ -109,8 +116,8 @@ impl Load {
             let witness = witness.expect("the witness is well");
             let page = self.nodes[0].1.history(&busy.topic, LogQuery::default(), KEEP).await.expect("it is read");
             let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).expect("a number");
-            let kept = page.publications.iter().map(|publication| number(publication.data.bytes())).collect();
-            outcomes.push(Outcome { topic: busy.topic, published, kept, gaps: witness.gaps.clone(), received: witness.received });
+            let kept: Vec<u64> = page.publications.iter().map(|publication| number(publication.data.bytes())).collect();
+            outcomes.push(Outcome { topic: busy.topic, published, longest, kept, gaps: witness.gaps.clone(), received: witness.received });
         }
         self.truth.check();
         outcomes

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use broker_core::{Engine, Identity, Namespace, Refusal, Topic, testing::Client, testing::LineProtocol};
-use broker_redis::{AboutNode, NodeOptions, RedisNode, Standing};
+use broker_redis::{AboutNode, NodeOptions, RedisBackplane, RedisNode, Standing};
 use broker_resp::testing::{Proxy, Server};
 use tokio::time::timeout;
 
@@ -34,7 +34,11 @@ fn options() -> NodeOptions {
 impl Fellow {
     pub(crate) async fn new(server: &Server, name: &str) -> Self {
         let proxy = Proxy::start(server.address()).await;
-        let redis = backplane(proxy.target()).await;
+        Self::with(backplane(proxy.target()).await, proxy, name).await
+    }
+
+    /// A node on any servers; the proxy is in front of one of them.
+    pub(crate) async fn with(redis: RedisBackplane, proxy: Proxy, name: &str) -> Self {
         let node = redis.join(AboutNode::new(name, "1.0.0", "same"), options());
         let mut lively = Namespace::open();
         lively.presence = true;
