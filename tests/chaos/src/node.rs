@@ -32,10 +32,10 @@ pub(crate) struct Node {
 const CONFIG: &str = r#"
 [server]
 log_level = "debug"
-drain = "3s"
+drain_timeout = "3s"
 [client]
 anonymous = true
-ping_interval = "1s"
+ping_interval = "2s"
 pong_timeout = "1s"
 [api]
 key = "KEY"
