@@ -8,8 +8,6 @@ mod data;
 mod load;
 mod network;
 mod nodes;
-mod nodes;
-mod presence;
 mod presence;
 mod sentinel;
 mod world;
