@@ -182,7 +182,7 @@ fn write_frame(frame: &Frame, out: &mut Vec<u8>) {
         Frame::Push(other) => panic!("the test does not know how to write {other:?}"),
     };
     out.extend(format!(">{}\r\n", parts.len()).bytes());
-    for part in parts {
+    for part in &parts {
         write(part, out);
     }
 }
