@@ -13,6 +13,7 @@ mod converse;
 mod deliver;
 mod directory;
 mod errands;
+mod held;
 mod in_order;
 mod in_time;
 mod inbox;
@@ -95,8 +96,8 @@ pub(crate) struct Hub {
     in_order: InOrder,
     departures: Departures,
     users_spent: rates::Users,
-    /// Bytes of encoded publications in memory.
-    held: batch::Held,
+    /// Bytes that wait for connections, with what stands around them.
+    held: held::Held,
     relief: relief::Relief,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
@@ -153,7 +154,7 @@ impl Hub {
             in_order: InOrder::default(),
             departures: Departures::default(),
             users_spent: rates::Users::default(),
-            held: batch::Held::default(),
+            held: held::Held::default(),
             relief: relief::Relief::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
