@@ -174,13 +174,19 @@ pub(crate) fn failed_resume(plain: Plain, subscribed: &Subscribed) -> Option<Gap
     failed.map(|resume| resume_gap(&resume, subscribed.position))
 }
 
-/// The current state of a topic.
+/// The current state of a topic, with the position of those who have nothing but that.
 pub(crate) fn say_snapshot(subscribed: &Subscribed, snapshot: &Payload, out: &mut FrameWriter<'_>) {
     say(out, "snapshot", &CommandId::None, |frame| {
         frame.text("topic", subscribed.topic.local());
-        write_position(frame, subscribed.position);
+        write_position(frame, before_missed(subscribed));
         write_data(frame, snapshot);
     });
+}
+
+/// From where a client resumes that is cut before what it missed.
+pub(crate) fn before_missed(subscribed: &Subscribed) -> Option<Position> {
+    let first = subscribed.missed.first().and_then(|publication| publication.position);
+    first.map(|first| Position { offset: first.offset - 1, ..first }).or(subscribed.position)
 }
 
 /// A message of the application, where it cannot be sent as it is.

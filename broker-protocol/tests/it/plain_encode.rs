@@ -200,7 +200,7 @@ fn after_subscribed_come_the_gap_the_snapshot_and_what_was_missed() {
     let told = "{\"broker\":\"subscribed\",\"id\":1,\"topic\":\"orders\",\"position\":\"24@Bx3k\",\"recovered\":false}\n";
     let gap = "{\"broker\":\"gap\",\"topic\":\"orders\",\"from\":\"18@Bx3k\",\"to\":\"20@Bx3k\",\"reason\":\"trimmed\"}\n";
     let raw = "{\"state\":1}\n24\n";
-    let envelope = "{\"broker\":\"snapshot\",\"topic\":\"orders\",\"position\":\"24@Bx3k\",\"data\":{\"state\":1}}\n\
+    let envelope = "{\"broker\":\"snapshot\",\"topic\":\"orders\",\"position\":\"23@Bx3k\",\"data\":{\"state\":1}}\n\
                     {\"broker\":\"publication\",\"topic\":\"orders\",\"position\":\"24@Bx3k\",\"data\":24,\"time\":1763712000000}\n";
     assert_eq!(reply(&RAW, &ONE, &answer), format!("{told}{gap}{raw}"));
     assert_eq!(reply(&ENVELOPE, &ONE, &answer), format!("{told}{gap}{envelope}"));
