@@ -125,7 +125,7 @@ export type Sessions = Record<string, { user: string; client: string; conn_info?
 
 export interface Subscription<T = any> extends AsyncIterable<Publication<T> | Snapshot<T> | Gap> {
   readonly topic: string;
-  /** Where it resumes after a break. */
+  /** Where it resumes after a break: behind everything that has come, so not at once behind the answer to a subscribe. */
   readonly position?: Position | 0;
   /** `refused`: asked for again with the next connection or user. `unsubscribed`: the end. */
   readonly status: "waiting" | "subscribing" | "subscribed" | "refused" | "unsubscribed";
