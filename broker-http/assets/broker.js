@@ -565,7 +565,7 @@ class Client extends Emitter {
 
   /** A topic; where nobody subscribes to it here, its events are the client's own. `chosen`: in which generation the server did. */
   #entry(topic) {
-    return { topic, handle: this, position: undefined, seen: null, follows: null, status: "waiting", wasLive: false, tries: 0, chosen: 0 };
+    return { topic, handle: this, position: undefined, seen: null, follows: null, awaitsSnapshot: false, status: "waiting", wasLive: false, tries: 0, chosen: 0 };
   }
 
   #entries() { return [...this.#topics.values(), ...this.#chosen.values()]; }
@@ -590,16 +590,17 @@ class Client extends Emitter {
 
   #subscribed(entry, frame, since) {
     const [top, before, wasLive] = [frame.position, entry.position, entry.wasLive];
-    Object.assign(entry, { status: "subscribed", wasLive: true, tries: 0, follows: null });
-    if (since === undefined && !top) entry.position = undefined;
+    Object.assign(entry, { status: "subscribed", wasLive: true, tries: 0, follows: null, awaitsSnapshot: !!frame.snapshot });
+    // Behind a snapshot that is still to come no position would bring it again.
+    if (since === undefined && !entry.awaitsSnapshot) entry.position = top;
     emit(entry.handle, "subscribed", frame);
     // Topics without history: what was published during the break is gone.
     if (since === undefined && wasLive && !(top && top === before)) {
       emit(entry.handle, "gap", { broker: "gap", topic: entry.topic, reason: "not_resumed" });
     }
-    if (!top || (top === since && frame.recovered) || !this.#live) return;
-    // A snapshot, rows, or what was missed may follow this frame, holes and all: whoever is cut before it must not have gone on.
-    entry.follows = { from: entry.position, until: top };
+    if (since === undefined || !top || top === since || !this.#live) return;
+    // What was missed follows this frame, holes and all: until it is known that all of it came, the next connection begins where this one did.
+    entry.follows = { from: since, until: top };
     this.#unsettled.push([entry, entry.follows]);
     if (!this.#settling) this.#settle();
   }
@@ -652,13 +653,9 @@ class Client extends Emitter {
       if (position) entry.seen = entry.position = position;
     } else if (word === "snapshot") {
       entry.seen = null; // what follows builds on it, also what was seen before
-      if (position) entry.position = position;
-    } else if (word === "gap" && frame.to) {
-      const { follows } = entry;
-      // What the gap stands before may be a snapshot, which no position behind the gap would bring again.
-      if (follows && entry.position === follows.from) follows.until = frame.to;
-      else entry.position = frame.to;
-    }
+      entry.awaitsSnapshot = false;
+      entry.position = position ?? entry.position;
+    } else if (word === "gap" && !entry.awaitsSnapshot) entry.position = frame.to ?? entry.position;
     emit(entry.handle, word, frame);
   }
 

@@ -161,6 +161,10 @@ pub(crate) fn say_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscrib
             if let Some(resume) = &subscribed.resume {
                 frame.key("recovered").extend_from_slice(if resume.recovered { b"true" } else { b"false" });
             }
+            if subscribed.snapshot.is_some() {
+                // Whoever is cut before it must not have gone on to the position.
+                frame.key("snapshot").extend_from_slice(b"true");
+            }
             if let Some(data) = &subscribed.data {
                 write_data(frame, data);
             }
