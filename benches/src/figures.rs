@@ -1,5 +1,7 @@
 //! Rounds of measurements as a table, with median and spread.
 
+use crate::goals::median;
+
 /// What one round measured, in nanoseconds of CPU per delivery.
 #[derive(Clone, Copy)]
 pub(crate) struct Round {
@@ -13,7 +15,7 @@ impl Round {
         self.floor.iter().sum::<f64>() / 2.0
     }
 
-    fn ratio(&self) -> f64 {
+    pub(crate) fn ratio(&self) -> f64 {
         self.server / self.floor_ns()
     }
 }
@@ -47,8 +49,6 @@ impl Spread {
     fn of(rounds: &[Round], value: impl Fn(&Round) -> f64) -> Self {
         let mut values: Vec<f64> = rounds.iter().map(value).collect();
         values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
-        Self { least: values[0], median, most: values[values.len() - 1] }
+        Self { least: values[0], median: median(&values), most: values[values.len() - 1] }
     }
 }

@@ -4,17 +4,20 @@
 
 mod figures;
 mod frames;
+mod goals;
 mod load;
 mod process;
 mod slow;
 
 use std::env;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use figures::Round;
+use goals::Goals;
 use load::{Peer, Publisher, Subscribers};
 use process::Server;
 
@@ -28,6 +31,7 @@ broker-benches [fanout | idle | stuck | crowd | storm] [options]          withou
   --messages N         publications of a measurement, one at a time (160); bursts have four times as many
   --topics N           topics of the stuck ones (1)
   --idle N             idle connections, stuck ones, and those that come back (10000); a crowd has half as many
+  --strict             fails where a goal is missed
 ";
 
 /// Publications that arrive together in a burst.
@@ -41,6 +45,14 @@ const WARM_UP: u64 = 16;
 
 /// Time for a server with many new connections to come to rest.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// What a delivery may cost beside a bare `send()`: one at a time, and in bursts.
+const RATIO_MAX: f64 = 1.15;
+const RATIO_MAX_BURST: f64 = 0.10;
+
+/// Bytes that an idle connection may cost: a WebSocket, and a stream of events.
+const IDLE_MAX: f64 = 4096.0;
+const IDLE_MAX_EVENTS: f64 = 8192.0;
 
 /// Topics without and with a history.
 const TOPICS: [(&str, &str); 2] = [("bench", "without history"), ("kept:bench", "with a history of 300")];
@@ -58,6 +70,7 @@ struct Options {
     messages: u64,
     connections: usize,
     topics: usize,
+    strict: bool,
 }
 
 impl Options {
@@ -66,29 +79,30 @@ impl Options {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let Some(options) = options()? else {
         print!("{HELP}");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
+    let mut goals = Goals::default();
     process::raise_file_limit((options.connections.max(3 * options.subscribers) + 100) as u64)?;
     process::pin_load()?;
     if options.fanout {
-        fanout(&options)?;
+        fanout(&options, &mut goals)?;
     }
     if options.idle {
-        idle(&options)?;
+        idle(&options, &mut goals)?;
     }
     if options.stuck {
-        slow::stuck(|| start_server(&options), options.connections, options.topics, options.rounds)?;
+        slow::stuck(|| start_server(&options), options.connections, options.topics, options.rounds, &mut goals)?;
     }
     if options.storm {
-        slow::storm(|| start_server(&options), options.connections, options.rounds)?;
+        slow::storm(|| start_server(&options), options.connections, options.rounds, &mut goals)?;
     }
     if options.crowd {
-        slow::crowd(|| start_server(&options), options.connections / 2, options.rounds)?;
+        slow::crowd(|| start_server(&options), options.connections / 2, options.rounds, &mut goals)?;
     }
-    Ok(())
+    Ok(if options.strict && !goals.are_met() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn options() -> Result<Option<Options>> {
@@ -105,6 +119,7 @@ fn options() -> Result<Option<Options>> {
         messages: 160,
         connections: 10_000,
         topics: 1,
+        strict: false,
     };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -122,6 +137,7 @@ fn options() -> Result<Option<Options>> {
             "--messages" => options.messages = value()?.parse()?,
             "--topics" => options.topics = value()?.parse()?,
             "--idle" => options.connections = value()?.parse()?,
+            "--strict" => options.strict = true,
             "--help" => return Ok(None),
             other => bail!("no option {other:?}\n\n{HELP}"),
         }
@@ -174,7 +190,7 @@ fn measure(sides: &mut [Side], which: usize, bursts: u64, size: u64) -> Result<f
     Ok(cpu_ns as f64 / (bursts * size * sides[which].subscribers.len() as u64) as f64)
 }
 
-fn fanout(options: &Options) -> Result<()> {
+fn fanout(options: &Options, goals: &mut Goals) -> Result<()> {
     let modes = [("one at a time", options.messages, 1), ("bursts of 16", options.messages / BURST * 4, BURST)];
     let mut tables: Vec<(String, Vec<Round>)> = Vec::new();
     for (mode, ..) in modes {
@@ -205,10 +221,15 @@ fn fanout(options: &Options) -> Result<()> {
     for (name, rounds) in &tables {
         figures::print(name, rounds);
     }
+    println!();
+    for (at, (name, rounds)) in tables.iter().enumerate() {
+        let goal = if at < TOPICS.len() { RATIO_MAX } else { RATIO_MAX_BURST };
+        goals.at_most(name, "of a send()", rounds.iter().map(Round::ratio).collect(), goal);
+    }
     Ok(())
 }
 
-fn idle(options: &Options) -> Result<()> {
+fn idle(options: &Options, goals: &mut Goals) -> Result<()> {
     let server = start_server(options)?;
     let before = server.rss_bytes()?;
     let mut subscribers = Subscribers::connect(server.address, options.peer(TOPICS[0].0), options.connections)?;
@@ -217,7 +238,10 @@ fn idle(options: &Options) -> Result<()> {
     println!("\n# Idle: {} subscribed connections\n", subscribers.len());
     println!("| resident before | after | per connection |");
     println!("|---|---|---|");
-    println!("| {} KiB | {} KiB | **{} bytes** |", before / 1024, after / 1024, (after - before) / subscribers.len() as u64);
+    let each = (after - before) / subscribers.len() as u64;
+    println!("| {} KiB | {} KiB | **{each} bytes** |\n", before / 1024, after / 1024);
+    let goal = if options.events { IDLE_MAX_EVENTS } else { IDLE_MAX };
+    goals.at_most("an idle connection", "bytes", vec![each as f64], goal);
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod deliver;
 mod directory;
 mod errands;
 mod foreign;
+mod held;
 mod in_order;
 mod in_time;
 mod inbox;
@@ -101,8 +102,8 @@ pub(crate) struct Hub {
     looks: probing::Looks,
     foreign: foreign::Foreign,
     log_pause: LogPause,
-    /// Bytes of encoded publications in memory.
-    held: batch::Held,
+    /// Bytes that wait for connections, with what stands around them.
+    held: held::Held,
     relief: relief::Relief,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
@@ -165,7 +166,7 @@ impl Hub {
             looks: probing::Looks::default(),
             foreign: foreign::Foreign::default(),
             log_pause: LogPause::default(),
-            held: batch::Held::default(),
+            held: held::Held::default(),
             relief: relief::Relief::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),

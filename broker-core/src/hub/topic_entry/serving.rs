@@ -70,7 +70,10 @@ impl TopicEntry {
         if joiners.is_empty() {
             return;
         }
-        let log = Log::new(read, &state.ring, state.ring_overflowed, state.position.unwrap_or(read.page.top));
+        let mut log = Log::new(read, &state.ring, state.ring_overflowed, state.position.unwrap_or(read.page.top));
+        if self.keeps_rows {
+            log.keep_to_changes(read, &state.ring);
+        }
         let mut rows = Rows::Unasked;
         let mut kept = Vec::new();
         for mut joiner in joiners {
