@@ -5,7 +5,10 @@
 mod figures;
 mod frames;
 mod load;
+mod nodes;
 mod process;
+mod redis;
+mod returning;
 mod slow;
 
 use std::env;
@@ -17,16 +20,18 @@ use anyhow::{Context, Result, bail, ensure};
 use figures::Round;
 use load::{Peer, Publisher, Subscribers};
 use process::Server;
+use redis::Redis;
 
 const HELP: &str = "\
-broker-benches [fanout | idle | stuck | crowd | storm] [options]          without a word: fanout and idle
+broker-benches [fanout | idle | stuck | crowd | storm | nodes | failover | topics] [options]          without a word: fanout and idle
 
   --server PATH        measure this binary `broker` instead of the embedded library
   --events             subscribers over server-sent events in place of WebSockets
   --rounds N           rounds of the fan-out; at least 5 mean something (7)
   --subscribers N      subscribers of the fan-out (1000)
   --messages N         publications of a measurement, one at a time (160); bursts have four times as many
-  --topics N           topics of the stuck ones (1)
+  --topics N           topics of the stuck ones, and of those that a failover brings (1); of a node with many topics (10000)
+  --at-a-time N        clients that a failover brings at a time (500)
   --idle N             idle connections, stuck ones, and those that come back (10000); a crowd has half as many
 ";
 
@@ -42,6 +47,9 @@ const WARM_UP: u64 = 16;
 /// Time for a server with many new connections to come to rest.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// Topics of a node that has many.
+const MANY_TOPICS: usize = 10_000;
+
 /// Topics without and with a history.
 const TOPICS: [(&str, &str); 2] = [("bench", "without history"), ("kept:bench", "with a history of 300")];
 
@@ -51,13 +59,17 @@ struct Options {
     stuck: bool,
     crowd: bool,
     storm: bool,
+    nodes: bool,
+    failover: bool,
+    many_topics: bool,
     server: Option<PathBuf>,
     events: bool,
     rounds: usize,
     subscribers: usize,
     messages: u64,
     connections: usize,
-    topics: usize,
+    topics: Option<usize>,
+    at_a_time: usize,
 }
 
 impl Options {
@@ -80,13 +92,22 @@ fn main() -> Result<()> {
         idle(&options)?;
     }
     if options.stuck {
-        slow::stuck(|| start_server(&options), options.connections, options.topics, options.rounds)?;
+        slow::stuck(|| start_server(&options), options.connections, options.topics.unwrap_or(1), options.rounds)?;
     }
     if options.storm {
         slow::storm(|| start_server(&options), options.connections, options.rounds)?;
     }
     if options.crowd {
         slow::crowd(|| start_server(&options), options.connections / 2, options.rounds)?;
+    }
+    if options.nodes {
+        nodes::fanout(start_floor, start_node, options.subscribers, options.messages, options.rounds)?;
+    }
+    if options.failover {
+        returning::failover(start_node, options.connections, options.topics.unwrap_or(1), options.at_a_time, options.rounds)?;
+    }
+    if options.many_topics {
+        nodes::topics(|| start_server(&options), start_node, options.topics.unwrap_or(MANY_TOPICS), options.rounds)?;
     }
     Ok(())
 }
@@ -98,13 +119,17 @@ fn options() -> Result<Option<Options>> {
         stuck: false,
         crowd: false,
         storm: false,
+        nodes: false,
+        failover: false,
+        many_topics: false,
         server: None,
         events: false,
         rounds: 7,
         subscribers: 1000,
         messages: 160,
         connections: 10_000,
-        topics: 1,
+        topics: None,
+        at_a_time: 500,
     };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -115,18 +140,22 @@ fn options() -> Result<Option<Options>> {
             "stuck" => (options.fanout, options.idle, options.stuck) = (false, false, true),
             "storm" => (options.fanout, options.idle, options.storm) = (false, false, true),
             "crowd" => (options.fanout, options.idle, options.crowd) = (false, false, true),
+            "nodes" => (options.fanout, options.idle, options.nodes) = (false, false, true),
+            "failover" => (options.fanout, options.idle, options.failover) = (false, false, true),
+            "topics" => (options.fanout, options.idle, options.many_topics) = (false, false, true),
             "--server" => options.server = Some(value()?.into()),
             "--events" => options.events = true,
             "--rounds" => options.rounds = value()?.parse()?,
             "--subscribers" => options.subscribers = value()?.parse()?,
             "--messages" => options.messages = value()?.parse()?,
-            "--topics" => options.topics = value()?.parse()?,
+            "--topics" => options.topics = Some(value()?.parse()?),
+            "--at-a-time" => options.at_a_time = value()?.parse()?,
             "--idle" => options.connections = value()?.parse()?,
             "--help" => return Ok(None),
             other => bail!("no option {other:?}\n\n{HELP}"),
         }
     }
-    ensure!(options.topics > 0, "at least one topic");
+    ensure!(options.topics.is_none_or(|topics| topics > 0) && options.at_a_time > 0, "at least one topic, one at a time");
     ensure!(options.rounds > 0 && options.messages >= BURST, "at least one round of {BURST} publications");
     Ok(Some(options))
 }
@@ -233,6 +262,10 @@ fn start_server(options: &Options) -> Result<Server> {
         &["serve", "--dev", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"],
         &[("BROKER_DEFAULT__HISTORY_SIZE", "0"), ("BROKER_DEFAULT__PRESENCE", "false"), ("BROKER_DEFAULT__JOIN_LEAVE", "false")],
     )
+}
+
+fn start_node(redis: &Redis) -> Result<Server> {
+    Server::start(&sibling("bench-server")?, &[&redis.url()], &[])
 }
 
 /// A program of this crate, which cargo puts beside this one.
