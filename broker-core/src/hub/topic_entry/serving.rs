@@ -72,6 +72,7 @@ impl TopicEntry {
         }
         let log = Log::new(read, &state.ring, state.ring_overflowed, state.position.unwrap_or(read.page.top));
         let mut rows = Rows::Unasked;
+        let resumes = joiners.iter().any(|joiner| matches!(joiner.since, Some(Since::Position(_))));
         let mut kept = Vec::new();
         for mut joiner in joiners {
             match joiner.who {
@@ -88,6 +89,9 @@ impl TopicEntry {
         }
         for joiner in kept.into_iter().rev() {
             state.joiners.push_front(joiner);
+        }
+        if resumes {
+            self.keep_known(state, ports, log);
         }
     }
 
