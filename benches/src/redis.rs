@@ -65,7 +65,7 @@ impl Redis {
         Ok(())
     }
 
-    /// The commands since [`Redis::record`], each with its first arguments. What scripts call is not among them.
+    /// The commands since [`Redis::record`], each with its first arguments. What scripts call is among them too.
     pub(crate) fn recorded(&self) -> Result<Vec<Vec<String>>> {
         self.ask(&["CONFIG", "SET", "slowlog-log-slower-than", "-1"])?;
         let text = self.ask(&["--json", "SLOWLOG", "GET", "1000000"])?;

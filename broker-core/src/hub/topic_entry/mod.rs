@@ -1,6 +1,7 @@
 //! One topic on this node: its order, its read machine, its interest, who joins and how many listen.
 //!
-//! The rules and their names (J, T, I) are in docs/decisions/0002-joining.md; every rule has a planted bug in the model test that shows it is needed.
+//! The rules and their names (J, T, I) are in docs/decisions/0002-joining.md; every rule of order has a planted bug in the model test that shows it is
+//! needed. J10 only spares reads, and is off there: `tests/it/storm.rs` has it.
 //! What is read from and told to the outside goes through [`Ports`]; nothing here waits, calls a backplane or a hook.
 //!
 //! Here: what an entry is, who comes and goes, what is sequenced. `reading` is its read machine, `known` spares reads, `serving` makes joiners
