@@ -21,7 +21,7 @@ use crate::{
 /// Publications whose latency is measured, for one percentile.
 const PROBES: usize = 1_000;
 /// Time between two of them.
-const PROBE_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 /// Publications to the topic of the stuck, and their length: together twice what may wait for one of them.
 const HOT_MESSAGES: usize = 512;
 const HOT_LEN: usize = 4096;
@@ -54,7 +54,7 @@ impl Canary {
     }
 
     /// The time from a publish to its arrival.
-    fn probe(&mut self) -> Result<Duration> {
+    pub(crate) fn probe(&mut self) -> Result<Duration> {
         self.sent += 1;
         let started = Instant::now();
         self.publisher.write_all(&frames::publish("canary", self.sent))?;
@@ -65,7 +65,7 @@ impl Canary {
     }
 
     /// Sorted latencies of so many publications, one after the other.
-    fn probes(&mut self, count: usize, mut between: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
+    pub(crate) fn probes(&mut self, count: usize, mut between: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
         let mut latencies = Vec::with_capacity(count);
         for _ in 0..count {
             latencies.push(self.probe()?);
@@ -76,8 +76,8 @@ impl Canary {
     }
 }
 
-/// The length of the next text frame; pings are answered on the way.
-fn read_frame(stream: &mut TcpStream) -> Result<usize> {
+/// What the next text frame says; pings are answered on the way.
+pub(crate) fn read_frame(stream: &mut TcpStream) -> Result<Vec<u8>> {
     loop {
         let mut head = [0; 2];
         stream.read_exact(&mut head)?;
@@ -92,18 +92,18 @@ fn read_frame(stream: &mut TcpStream) -> Result<usize> {
         let mut payload = vec![0; len];
         stream.read_exact(&mut payload)?;
         match head[0] & 0xF {
-            frames::TEXT => return Ok(len),
+            frames::TEXT => return Ok(payload),
             frames::PING => stream.write_all(&frames::pong(&payload))?,
             _ => bail!("the healthy subscriber was told to go: {:?}", String::from_utf8_lossy(&payload)),
         }
     }
 }
 
-fn p99(sorted: &[Duration]) -> Duration {
+pub(crate) fn p99(sorted: &[Duration]) -> Duration {
     sorted[sorted.len() * 99 / 100]
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
@@ -231,7 +231,7 @@ fn publish_to_all(stream: &mut TcpStream, burst: &[u8], answers: usize) -> Resul
 }
 
 /// Publications that everybody missed.
-const MISSED: usize = 50;
+pub(crate) const MISSED: usize = 50;
 /// Threads that bring the crowd back.
 const RETURNING: usize = 4;
 

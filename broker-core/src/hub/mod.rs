@@ -227,6 +227,12 @@ impl Hub {
         self.directory.find(topic).is_some_and(|entry| entry.cancel(&self.ports, member))
     }
 
+    pub(crate) fn history_removed(&self, topic: &Topic) {
+        if let Some(entry) = self.directory.find(topic) {
+            entry.history_removed();
+        }
+    }
+
     pub(crate) fn user_connected(&self, user: &UserId) {
         if !user.is_anonymous() {
             *self.users.lock().entry(user.clone()).or_insert(0) += 1;
@@ -270,6 +276,7 @@ impl Hub {
             incarnation: self.incarnations.fetch_add(1, Relaxed) + 1,
             keeps_log: namespace.keeps_history() && self.backplane.capabilities().history,
             keeps_rows: namespace.keeps_state() && self.backplane.capabilities().state,
+            shared: self.backplane.capabilities().shared,
             has_snapshot: self.hooks.snapshot_of(topic).is_some(),
             snapshot_max_age: self.rules.settings.snapshot_max_age,
             snapshot_stale_max: self.rules.settings.snapshot_stale_max,

@@ -83,6 +83,17 @@ impl Log {
         self.complete_from = self.complete_from.max(newest.unwrap_or(0));
     }
 
+    /// With the publications that came next.
+    pub(super) fn followed_by(&self, next: &[Arc<Publication>]) -> Self {
+        let kept = self.kept.iter().chain(next).cloned().collect();
+        let position = next.last().and_then(|last| last.position).unwrap_or(self.position);
+        Self { kept, complete_from: self.complete_from, ring_overflowed: self.ring_overflowed, position }
+    }
+
+    pub(super) fn publications(&self) -> &[Arc<Publication>] {
+        &self.kept
+    }
+
     /// Everything after a position up to where the members stand; `None` where anything is missing.
     pub(super) fn after(&self, after: Position) -> Option<Missed> {
         if after.epoch != self.position.epoch || after.offset > self.position.offset {

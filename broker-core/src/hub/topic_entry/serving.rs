@@ -75,6 +75,7 @@ impl TopicEntry {
             log.keep_to_changes(read, &state.ring);
         }
         let mut rows = Rows::Unasked;
+        let resumes = joiners.iter().any(|joiner| matches!(joiner.since, Some(Since::Position(_))));
         let mut kept = Vec::new();
         for mut joiner in joiners {
             match joiner.who {
@@ -91,6 +92,9 @@ impl TopicEntry {
         }
         for joiner in kept.into_iter().rev() {
             state.joiners.push_front(joiner);
+        }
+        if resumes {
+            self.keep_known(state, ports, log);
         }
     }
 
