@@ -90,7 +90,7 @@ impl Clients {
 
     /// Clients and topics that they listen to.
     pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (String, String)> {
-        (0..self.count).flat_map(|n| self.topics.iter().map(move |topic| (format!("{}-{n}", self.name), topic.clone())))
+        (0..self.count).flat_map(move |n| self.topics.iter().map(move |topic| (format!("{}-{n}", self.name), topic.clone())))
     }
 }
 

@@ -87,10 +87,12 @@ pub(crate) const QUIET_TOPIC: &str = "chaos:quiet";
 const PACE: Duration = Duration::from_millis(40);
 /// All must be well again after so long.
 const CALM_MAX: Duration = Duration::from_secs(30);
+/// At the end clients are waited for so long.
+const HEAD_MAX: Duration = Duration::from_secs(8);
 
 impl World {
     /// Starts everything; publications begin.
-    pub(crate) async fn start(programs: &Programs, folder: &Path, shape: Shape, seed: u64, lie: Option<Lie>) -> Result<Self> {
+    pub(crate) async fn start(programs: &Programs, folder: &Path, shape: Shape, seed: u64, lies: &[Lie]) -> Result<Self> {
         let redis = Server::start_with(shape.redis).await;
         let replica = match shape.replica {
             true => Some(Server::start_with(&["--replicaof", "127.0.0.1", &redis.port().to_string()]).await),
@@ -128,16 +130,17 @@ impl World {
             clients: Vec::new(),
             publishing: Vec::new(),
         };
-        world.start_clients(programs, lie).await?;
+        world.start_clients(programs, lies).await?;
         for topic in &world.topics[..TOPICS] {
             world.publishing.push(tokio::spawn(world.publisher.clone().run(topic.clone(), PACE)));
         }
         Ok(world)
     }
 
-    async fn start_clients(&mut self, programs: &Programs, lie: Option<Lie>) -> Result<()> {
+    async fn start_clients(&mut self, programs: &Programs, lies: &[Lie]) -> Result<()> {
         let scripts = &programs.scripts;
         let (js, python) = (scripts.join("node/chaos_client.mjs"), scripts.join("python/chaos_client.py"));
+        let mut lies = lies.iter().copied();
         let (busy, all) = (self.topics[..TOPICS].to_vec(), self.topics.clone());
         for (node, front) in self.fronts.iter().enumerate() {
             let address = front.address();
@@ -152,7 +155,7 @@ impl World {
                 if count == 0 {
                     continue;
                 }
-                let (url, name, topics, planter) = (url.clone(), format!("{name}{node}"), topics.clone(), Planter::new(lie));
+                let (url, name, topics, planter) = (url.clone(), format!("{name}{node}"), topics.clone(), Planter::new(lies.next()));
                 let kind = Kind { program, script, url, name, node, count, topics, planter };
                 self.clients.push(Clients::start(kind, self.checker.clone(), self.heard.clone()).await?);
             }
@@ -265,7 +268,7 @@ impl World {
         let begun = Instant::now();
         loop {
             let (there, all) = self.checker.lock().at_head(&heads);
-            if there == all || begun.elapsed() > CALM_MAX {
+            if there == all || begun.elapsed() > HEAD_MAX {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
