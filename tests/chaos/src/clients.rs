@@ -117,9 +117,7 @@ impl Reader {
         let told = match said {
             Said::Subscribed { epoch, offset, resumed } => {
                 self.subscribed.send_modify(|count| *count += 1);
-                if resumed.is_some() {
-                    self.heard.returned(&topic);
-                }
+                self.heard.subscribed(&topic);
                 Told::Subscribed { epoch, offset, resumed }
             }
             Said::Publication { offset, n } => Told::Publication { offset, number: n },

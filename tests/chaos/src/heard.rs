@@ -16,8 +16,8 @@ pub(crate) struct Heard {
     healed: Mutex<Healed>,
     /// When clients lost their connections, by the code they were told.
     pub(crate) disconnects: Mutex<BTreeMap<u32, Vec<Instant>>>,
-    /// When clients came back to a topic that they had listened to, with the topic.
-    pub(crate) returns: Mutex<Vec<(Instant, String)>>,
+    /// When clients were subscribed, at first and again, with the topic.
+    pub(crate) subscribed: Mutex<Vec<(Instant, String)>>,
 }
 
 /// Waits of subscriptions, sorted, and how many heard nothing.
@@ -65,8 +65,8 @@ impl Heard {
         self.disconnects.lock().entry(code).or_default().push(Instant::now());
     }
 
-    pub(crate) fn returned(&self, topic: &str) {
-        self.returns.lock().push((Instant::now(), topic.to_owned()));
+    pub(crate) fn subscribed(&self, topic: &str) {
+        self.subscribed.lock().push((Instant::now(), topic.to_owned()));
     }
 
     fn end_watch(&self) {

@@ -121,7 +121,11 @@ async fn all_seeds(arguments: &Arguments, schedule: &Schedule) -> Vec<String> {
             }
             Err(error) => vec![format!("{error:#}")],
         };
-        wrong.extend(of_run.into_iter().map(|what| format!("{} with seed {seed}: {what}", schedule.name)));
+        for what in of_run {
+            let what = format!("{} with seed {seed}: {what}", schedule.name);
+            eprintln!("{what}");
+            wrong.push(what);
+        }
     }
     wrong.extend(sum.wrong(&schedule.must).map(|what| format!("{}: {what}", schedule.name)));
     println!("{}", sum.line(schedule, wrong.is_empty()));

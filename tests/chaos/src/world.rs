@@ -163,9 +163,10 @@ impl World {
         Ok(())
     }
 
-    /// A fault is cured: from here on it is measured when every subscription at these nodes hears something published later, and when both nodes are ready.
+    /// A fault that let nothing through is cured: from here on it is measured when every subscription at these nodes hears something again, which may have
+    /// been published before, and when both nodes are ready.
     pub(crate) fn cured(&self, nodes: &[usize]) {
-        self.watch(nodes);
+        self.watch_from(nodes, 0);
         for node in 0..self.nodes.len() {
             let (publisher, ready_after, begun) = (self.publisher.clone(), self.ready_after.clone(), Instant::now());
             tokio::spawn(async move {
@@ -179,8 +180,12 @@ impl World {
 
     /// From here on it is measured when every subscription at these nodes hears something published later.
     pub(crate) fn watch(&self, nodes: &[usize]) {
+        self.watch_from(nodes, self.publisher.next_number());
+    }
+
+    fn watch_from(&self, nodes: &[usize], number: u64) {
         let clients = self.clients.iter().filter(|clients| nodes.contains(&clients.node) && !clients.is_crowd());
-        self.heard.watch(self.publisher.next_number(), clients.flat_map(Clients::subscriptions));
+        self.heard.watch(number, clients.flat_map(Clients::subscriptions));
     }
 
     /// These nodes must say that they are not ready.

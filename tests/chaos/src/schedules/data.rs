@@ -191,8 +191,8 @@ pub(super) async fn eviction(world: &mut World) -> Result<()> {
     for policy in ["allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl"] {
         world.redis.call(&Command::new("CONFIG").arg("SET").arg("maxmemory-policy").arg(policy)).await;
         for n in 0..60 {
-            let filler = "x".repeat(20_000);
-            let set = Command::new("SET").arg(format!("filler{n}")).arg(filler).arg("EX").arg(1 + world.random.u64(1..600));
+            let filler = "x".repeat(60_000);
+            let set = Command::new("SET").arg(format!("filler:{policy}:{n}")).arg(filler).arg("EX").arg(1 + world.random.u64(1..600));
             // With nothing left to throw out it is refused, as publishes are.
             let _ = world.redis.try_call(&set).await;
             world.wait(Duration::from_millis(30)).await;
