@@ -95,7 +95,7 @@ impl World {
     pub(crate) async fn start(programs: &Programs, folder: &Path, shape: Shape, seed: u64, lies: &[Lie]) -> Result<Self> {
         let redis = Server::start_with(shape.redis).await;
         let replica = match shape.replica {
-            true => Some(Server::start_with(&["--replicaof", "127.0.0.1", &redis.port().to_string()]).await),
+            true => Some(replica_of(&redis).await),
             false => None,
         };
         let (mut nodes, mut links, mut fronts) = (Vec::new(), Vec::new(), Vec::new());
@@ -252,7 +252,7 @@ impl World {
 
     /// A replica follows Redis from now on.
     pub(crate) async fn attach_replica(&mut self) {
-        self.replica = Some(Server::start_with(&["--replicaof", "127.0.0.1", &self.redis.port().to_string()]).await);
+        self.replica = Some(replica_of(&self.redis).await);
     }
 
     /// Deletes the keys of topics that end so, as an eviction does; how many there were.
@@ -295,6 +295,12 @@ impl World {
             calm_after,
         })
     }
+}
+
+/// A server that follows another one, and hands its own data on at once.
+async fn replica_of(redis: &Server) -> Server {
+    let port = redis.port().to_string();
+    Server::start_with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]).await
 }
 
 /// What a run showed.
