@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bench;
+mod chaos;
 mod check;
 mod e2e;
 mod mutants;
@@ -29,6 +30,8 @@ cargo xtask <command>
   sim [SEEDS]           simulated clients, node and faults, one run for each seed (10,000 seeds by default)
   sim --seed N          one of them, with what happened in it
   properties [CASES]    the property tests of session and resume (1,000,000 generated cases each by default)
+  chaos [SCHEDULES] [--seeds N] [--seed S] [--short]
+                        Redis, two nodes and unmodified clients under faults, and what was lost, doubled or said wrongly; --list names the schedules
   mutants [WORD,..]     plants bugs in a copy of the source and says which tests catch them
   bench-stuck [...]     what 10,000 subscribers that take nothing cost, and what a healthy one notices of them
   bench-storm [...]     how long until 10,000 subscribers are back that come at once, each with what it missed
@@ -71,6 +74,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["sim", arguments @ ..] => verify::simulate(arguments),
         ["properties"] => verify::properties(1_000_000),
         ["properties", cases] => verify::properties(cases.parse()?),
+        ["chaos", options @ ..] => chaos::run(options),
         ["mutants"] => mutants::run(""),
         ["mutants", filter] => mutants::run(filter),
         ["bench-fanout", options @ ..] => bench::fanout(options),
