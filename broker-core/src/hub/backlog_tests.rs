@@ -166,7 +166,9 @@ fn the_list_of_small_publications_of_two_topics_weighs_more_than_they_do() {
     assert_eq!((backlog.weight(true), backlog.list_bytes()), (0, 0));
     let batches = [batch("a", 1, &["[a]"]), batch("b", 1, &["[b]"])];
     for _ in 0..500 {
-        batches.iter().for_each(|batch| backlog.push_batch(batch, 0));
+        for batch in &batches {
+            backlog.push_batch(batch, 0);
+        }
     }
     assert_eq!((backlog.bytes(), backlog.weight(false)), (3_000, 3_000));
     assert!(backlog.weight(true) > 20_000 && backlog.list_bytes() > 20_000, "{}", backlog.list_bytes());

@@ -231,7 +231,7 @@ impl Shard {
         if panics::catch(&self.hub.stats, "codec", || encode(conn, &mut out)).is_ok() {
             let written = out.frames() as u32;
             conn.life.frames_out = conn.life.frames_out.saturating_add(written);
-            let frames = self.hub.held.counted(self.frames.to_vec(), 0);
+            let frames = self.hub.held.counted(self.frames.clone(), 0);
             match place {
                 Place::First => conn.backlog.push_first(frames),
                 Place::Loose => conn.backlog.push_loose(frames),

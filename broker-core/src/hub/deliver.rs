@@ -428,7 +428,7 @@ impl Shard {
             SlowConsumer::Latest => publications.iter().take(encoded.len()).map(|(_, publication)| publication.key.clone()).collect(),
             _ => Box::default(),
         };
-        let mut batch = Batch::new(topic.clone(), frames.to_vec(), encoded.into(), keys, &self.hub.held);
+        let mut batch = Batch::new(topic.clone(), frames.clone(), encoded.into(), keys, &self.hub.held);
         self.frames = frames;
         batch.ends = ends;
         Arc::new(batch)
