@@ -24,9 +24,11 @@ enum Runner {
     Python,
     /// Python, and servers whose clock of the wall can be set.
     FakedClock,
+    /// Faults, with clients in Node and Python.
+    Chaos,
 }
 
-/// The suites: name, what runs them, file below `tests/e2e`.
+/// The suites: name, what runs them, file below `tests/e2e`, or which part of the chaos test.
 const SUITES: &[(&str, Runner, &str)] = &[
     ("centrifuge in Node", Runner::Node, "node/sdk_in_node.test.mjs"),
     ("server life with centrifuge", Runner::Node, "node/server_life.test.mjs"),
@@ -61,6 +63,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
+    ("chaos", Runner::Chaos, "--short"),
 ];
 
 /// `cargo xtask test`: everything, from the packages it needs to the count.
@@ -69,8 +72,8 @@ pub(crate) fn test() -> Result<bool> {
     if let Err(error) = needs::redis() {
         eprintln!("{error:#}");
     }
-    let of_cargo = cargo_tests()?;
-    let mut counts = vec![("cargo test".to_owned(), of_cargo)];
+    let of_cargo = cargo_tests(&["--workspace"], None)?;
+    let mut counts = vec![("cargo test".to_owned(), of_cargo), (OLD_REDIS.to_owned(), old_redis()?)];
     counts.extend(suites("")?);
     Ok(summary(&counts))
 }
@@ -89,13 +92,30 @@ pub(crate) fn hostile(cases: u32) -> Result<bool> {
     process::passes(test.env("HOSTILE_CASES", cases.to_string()))
 }
 
-/// `cargo test` of the workspace, shown while it runs and counted.
-fn cargo_tests() -> Result<Count> {
-    eprintln!("\n$ cargo test --workspace --all-features");
-    let mut child = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo test")?;
+/// The backplane on the oldest Redis that it promises to work with, without what that one has not: clusters, and `ACL DRYRUN`.
+const OLD_REDIS: &str = "Redis 6.2";
+
+/// `cargo xtask test`'s part with [`OLD_REDIS`].
+fn old_redis() -> Result<Count> {
+    let server = match needs::old_redis() {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("{OLD_REDIS} cannot run: {error:#}");
+            return Ok(Count::BROKEN);
+        }
+    };
+    let rooms = ["conformance::", "control::", "data::", "network::", "nodes::", "presence::"];
+    cargo_tests(&[&["--package", "broker-redis", "--test", "it", "--"], &rooms[..]].concat(), Some(&server))
+}
+
+/// `cargo test`, shown while it runs and counted; with another Redis than the installed one, where one is named.
+fn cargo_tests(what: &[&str], redis: Option<&Path>) -> Result<Count> {
+    eprintln!("\n$ cargo test --all-features --no-fail-fast {}", what.join(" "));
+    let mut test = cargo(&[&["test", "--all-features", "--no-fail-fast"], what].concat());
+    if let Some(server) = redis {
+        test.env("REDIS_SERVER", server);
+    }
+    let mut child = test.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut text = String::new();
     for line in BufReader::new(child.stdout.take().expect("standard output is piped")).lines() {
         let line = line?;
@@ -122,6 +142,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("BROKER_BIN", "broker-server", "broker"),
     ("APPLICATION_BIN", "e2e-application", "e2e-application"),
     ("DASHBOARD_BIN", "dashboard", "dashboard"),
+    ("CHAOS_BIN", "chaos", "chaos"),
 ];
 
 /// The programs that the suites start, with their variables. One that its variable names already is taken as it is, the others are built.
@@ -157,6 +178,7 @@ impl Means {
         let built = match runner {
             Runner::Node | Runner::Chromium => self.node_suite(runner, file, &report),
             Runner::Python | Runner::FakedClock => self.python_suite(runner, file, &report),
+            Runner::Chaos => self.chaos_suite(file, &report),
         };
         let mut suite = match built {
             Ok(suite) => suite,
@@ -189,9 +211,23 @@ impl Means {
         Ok(suite)
     }
 
-    fn python_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
+    fn chaos_suite(&mut self, part: &str, report: &Path) -> Result<Command, String> {
+        self.node.get_or_insert_with(|| needs::node().map_err(|error| format!("{error:#}"))).clone()?;
+        let interpreter = self.interpreter()?;
+        let (_, program) = self.programs.iter().find(|(variable, _)| *variable == "CHAOS_BIN").ok_or("the chaos test was not built")?;
+        let mut suite = command(program, &[part, "--junit"]);
+        suite.arg(report).arg("--python").arg(interpreter).arg("--logs").arg(workspace::artifacts().join("chaos"));
+        Ok(suite)
+    }
+
+    /// The Python of the suites.
+    fn interpreter(&mut self) -> Result<PathBuf, String> {
         let prepare = || needs::curl().and_then(|()| needs::redis()).and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
-        let interpreter = self.python.get_or_insert_with(prepare).clone()?;
+        self.python.get_or_insert_with(prepare).clone()
+    }
+
+    fn python_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
+        let interpreter = self.interpreter()?;
         let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
         if runner == Runner::FakedClock {

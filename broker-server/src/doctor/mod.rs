@@ -96,9 +96,7 @@ impl Findings {
 
     /// For programs.
     pub fn to_json(&self) -> Value {
-        let finding = |finding: &Finding| {
-            json!({"check": finding.check, "severity": finding.severity.word(), "message": finding.message, "cure": finding.cure})
-        };
+        let finding = |finding: &Finding| json!({"check": finding.check, "severity": finding.severity.word(), "message": finding.message, "cure": finding.cure});
         json!({"well": self.is_well(), "findings": self.0.iter().map(finding).collect::<Vec<_>>()})
     }
 }
