@@ -35,6 +35,14 @@ async fn patient(target: Target) -> RedisBackplane {
     redis
 }
 
+/// Cuts all connections before anything that is held back on them goes on.
+async fn lose_what_is_held(proxy: &Proxy) {
+    proxy.refuse(true);
+    proxy.cut();
+    proxy.has_connections(0).await;
+    proxy.cure();
+}
+
 async fn set(server: &Server, name: &str, value: &str) {
     server.call(&Command::new("CONFIG").arg("SET").arg(name).arg(value)).await;
 }
@@ -94,8 +102,7 @@ async fn a_batch_without_an_answer_is_stored_once_also_in_another_epoch() {
     let length = || async { server.call(&Command::new("LLEN").arg("broker:{t:1}:l")).await.integer() };
     while length().await != Some(2) {}
     begin_another_life(&server).await;
-    proxy.cut();
-    proxy.cure();
+    lose_what_is_held(&proxy).await;
     let published = going.await.expect("no panic").expect("it is taken");
     assert_eq!(published.position.map(|position| position.offset), Some(2));
     assert_eq!(kept(&redis).await, ["1", "2"]);
@@ -121,8 +128,7 @@ async fn each_try_of_a_read_offers_an_epoch_of_its_own() {
         }
     };
     server.call(&Command::new("FLUSHALL")).await;
-    proxy.cut();
-    proxy.cure();
+    lose_what_is_held(&proxy).await;
     let page = going.await.expect("no panic").expect("it is read");
     assert_ne!(page.top.epoch.as_str(), first);
 }
