@@ -10,13 +10,16 @@ use anyhow::Result;
 
 use crate::world::{Shape, World};
 
+/// Does wrong to a world.
+pub(crate) type Fault = for<'a> fn(&'a mut World) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
 /// One kind of fault.
 pub(crate) struct Schedule {
     pub(crate) name: &'static str,
     /// What it does.
     pub(crate) does: &'static str,
     pub(crate) shape: Shape,
-    pub(crate) run: for<'a> fn(&'a mut World) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>,
+    pub(crate) run: Fault,
     pub(crate) must: Must,
     /// Part of the short run.
     pub(crate) is_short: bool,
