@@ -36,6 +36,9 @@ cargo xtask <command>
   bench-stuck [...]     what 10,000 subscribers that take nothing cost, and what a healthy one notices of them
   bench-storm [...]     how long until 10,000 subscribers are back that come at once, each with what it missed
   bench-crowd [...]     what a subscriber notices of 5,000 others at 10 messages a second
+  bench-nodes [...]     CPU per delivery of two nodes on Redis, publisher on one and subscribers on the other, against one node
+  bench-failover [...]  how long until 10,000 clients of a node that is killed are back on another one, and what Redis is asked for it
+  bench-topics [...]    what a node on Redis with 10,000 topics costs
   bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
 
@@ -77,6 +80,9 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["bench-fanout", options @ ..] => bench::fanout(options),
         ["bench-stuck", options @ ..] => bench::fanout(&[&["stuck"], options].concat()),
         ["bench-storm", options @ ..] => bench::fanout(&[&["storm"], options].concat()),
+        ["bench-nodes", options @ ..] => bench::fanout(&[&["nodes"], options].concat()),
+        ["bench-failover", options @ ..] => bench::fanout(&[&["failover"], options].concat()),
+        ["bench-topics", options @ ..] => bench::fanout(&[&["topics"], options].concat()),
         ["bench-crowd", options @ ..] => bench::fanout(&[&["crowd"], options].concat()),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }
