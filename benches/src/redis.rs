@@ -49,7 +49,8 @@ impl Redis {
 
     /// Asks with `redis-cli`.
     pub(crate) fn ask(&self, command: &[&str]) -> Result<String> {
-        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(command).output().context("cannot run redis-cli")?;
+        let output =
+            Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(command).output().context("cannot run redis-cli")?;
         if !output.status.success() {
             bail!("redis-cli: {}", String::from_utf8_lossy(&output.stderr));
         }

@@ -197,7 +197,9 @@ pub(crate) fn failover(
     println!(
         "\n# {count} clients of a node that is killed, on topics: {topics}, come to another one, {at_a_time} at a time, each with {MISSED} publications that it missed\n"
     );
-    println!("| all back after | history reads per topic | SUBSCRIBE per topic | ECHO | looks at tops | healthy p99 idle | p50 beside it | p99 | highest |");
+    println!(
+        "| all back after | history reads per topic | SUBSCRIBE per topic | ECHO | looks at tops | healthy p99 idle | p50 beside it | p99 | highest |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for _ in 0..rounds {
         let redis = Redis::start()?;
@@ -207,8 +209,7 @@ pub(crate) fn failover(
         let mut publisher = open_small(other.address, "", None)?;
         let mut publish = |numbers: std::ops::RangeInclusive<u64>| -> Result<()> {
             for topic in 0..topics {
-                let commands: Vec<u8> =
-                    numbers.clone().flat_map(|number| frames::publish(&format!("kept:storm{topic}"), number)).collect();
+                let commands: Vec<u8> = numbers.clone().flat_map(|number| frames::publish(&format!("kept:storm{topic}"), number)).collect();
                 publisher.write_all(&commands)?;
                 for _ in numbers.clone() {
                     let answer = read_frame(&mut publisher)?;

@@ -12,7 +12,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Hub, ports::Errand, reading, topic_entry::{KNOWN_FOR, TopicEntry}};
+use super::{
+    Hub,
+    ports::Errand,
+    reading,
+    topic_entry::{KNOWN_FOR, TopicEntry},
+};
 use crate::{Refusal, SnapshotFailed, hooks::BoxFuture, panics};
 
 /// Pause after the first failed call of a backplane, doubled by each further one.
