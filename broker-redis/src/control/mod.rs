@@ -306,8 +306,14 @@ impl Inner {
             Some(Err(error)) => vec![envelope::refusal(&head, &error.to_string())],
             None => vec![envelope::refusal(&head, "its engine is not running")],
         };
-        self.seen.lock().done(&from, &parts);
+        // An answer of many parts is not remembered: as long as it is being sent, nobody who asks again has it made and sent again.
+        if parts.len() == 1 {
+            self.seen.lock().done(&from, &parts);
+        }
         self.send(&from.node, &parts).await;
+        if parts.len() > 1 {
+            self.seen.lock().done(&from, &parts);
+        }
     }
 
     fn refuse(self: &Arc<Self>, from: Head, why: &str) {
