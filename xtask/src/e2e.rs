@@ -24,6 +24,8 @@ enum Runner {
     Python,
     /// Python, and servers whose clock of the wall can be set.
     FakedClock,
+    /// Python, and nginx and haproxy.
+    Balancers,
 }
 
 /// The suites: name, what runs them, file below `tests/e2e`.
@@ -61,6 +63,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
+    ("balancers", Runner::Balancers, "python/test_balancers.py"),
 ];
 
 /// `cargo xtask test`: everything, from the packages it needs to the count.
@@ -156,7 +159,7 @@ impl Means {
         let started = Instant::now();
         let built = match runner {
             Runner::Node | Runner::Chromium => self.node_suite(runner, file, &report),
-            Runner::Python | Runner::FakedClock => self.python_suite(runner, file, &report),
+            Runner::Python | Runner::FakedClock | Runner::Balancers => self.python_suite(runner, file, &report),
         };
         let mut suite = match built {
             Ok(suite) => suite,
@@ -194,8 +197,10 @@ impl Means {
         let interpreter = self.python.get_or_insert_with(prepare).clone()?;
         let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
-        if runner == Runner::FakedClock {
-            suite.env("LIBFAKETIME", needs::faketime().map_err(|error| format!("{error:#}"))?);
+        match runner {
+            Runner::FakedClock => _ = suite.env("LIBFAKETIME", needs::faketime().map_err(|error| format!("{error:#}"))?),
+            Runner::Balancers => needs::balancers().map_err(|error| format!("{error:#}"))?,
+            _ => {}
         }
         Ok(suite)
     }

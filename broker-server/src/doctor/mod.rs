@@ -5,6 +5,7 @@ mod client;
 mod nodes;
 mod reach;
 mod redis;
+mod socket;
 
 use std::{fmt, time::Duration};
 
@@ -96,9 +97,7 @@ impl Findings {
 
     /// For programs.
     pub fn to_json(&self) -> Value {
-        let finding = |finding: &Finding| {
-            json!({"check": finding.check, "severity": finding.severity.word(), "message": finding.message, "cure": finding.cure})
-        };
+        let finding = |finding: &Finding| json!({"check": finding.check, "severity": finding.severity.word(), "message": finding.message, "cure": finding.cure});
         json!({"well": self.is_well(), "findings": self.0.iter().map(finding).collect::<Vec<_>>()})
     }
 }
@@ -117,12 +116,14 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Looks at everything. `url`: where the broker is asked; `None`: at the listener of the configuration.
-pub async fn examine(config: &Config, url: Option<&str>) -> anyhow::Result<Findings> {
+/// Looks at everything. `url`: where the broker is asked; `None`: at the listener of the configuration. `quick`: without what takes as long as a
+/// connection is idle.
+pub async fn examine(config: &Config, url: Option<&str>, quick: bool) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     redis::examine(config, &mut findings.0).await;
     let listen = config.server.listen;
     let scheme = if config.server.tls.pair().is_some() { "https" } else { "http" };
+    let is_listener = url.is_none();
     let url = url.map_or_else(|| format!("{scheme}://{listen}"), client::http_url);
     let client = client::Client::new(&url)?;
     let reached = reach::examine(&client, &mut findings.0).await;
@@ -130,5 +131,7 @@ pub async fn examine(config: &Config, url: Option<&str>) -> anyhow::Result<Findi
         return Ok(findings);
     }
     nodes::examine(&client, config.api.key.as_ref(), &reached, &mut findings.0).await;
+    // Before the listener itself stands nothing that could cut what is idle.
+    socket::examine(&client, config.api.key.as_ref(), quick || is_listener, &mut findings.0).await;
     Ok(findings)
 }

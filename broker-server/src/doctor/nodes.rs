@@ -24,7 +24,10 @@ pub(super) async fn examine(client: &Client, key: Option<&Secret>, reached: &[Re
             return;
         }
         Ok(answer) => {
-            findings.push(Finding::error("pairs", format!("the nodes were not asked: /api/probe answers {} {}", answer.status, answer.body["error"])));
+            findings.push(Finding::error(
+                "pairs",
+                format!("the nodes were not asked: /api/probe answers {} {}", answer.status, answer.body["error"]),
+            ));
             return;
         }
         Err(error) => {
@@ -45,12 +48,17 @@ fn judge(answer: &Value, reached: &[Reached], findings: &mut Vec<Finding>) {
     }
     let unheard = reached.iter().filter(|reached| nodes.iter().all(|node| node.id != reached.id));
     for reached in unheard {
-        let finding = Finding::error("pairs", format!("node {} answers under this address, and the node that was asked does not know it", reached.id));
+        let finding = Finding::error(
+            "pairs",
+            format!("node {} answers under this address, and the node that was asked does not know it", reached.id),
+        );
         findings.push(finding.cure("give all nodes the same backplane.url and backplane.prefix"));
     }
     if nodes.len() > 1 && nodes.iter().any(|node| !node.is_shared) {
         let names: Vec<&str> = nodes.iter().filter(|node| !node.is_shared).map(|node| node.name.as_str()).collect();
-        findings.push(Finding::error("pairs", format!("these nodes keep histories of their own: {}", names.join(", "))).cure("set backplane.url"));
+        findings.push(
+            Finding::error("pairs", format!("these nodes keep histories of their own: {}", names.join(", "))).cure("set backplane.url"),
+        );
     }
     versions(&nodes, findings);
     clocks(&nodes, findings);
@@ -129,7 +137,10 @@ fn clocks(nodes: &[Node], findings: &mut Vec<Finding>) {
     let apart = fast.clock_ms - slow.clock_ms;
     if apart > CLOCKS_MAX_MS {
         let message = format!("the clock of node {} is {:.1} s before that of node {}", fast.name, apart as f64 / 1_000.0, slow.name);
-        findings.push(Finding::warning("clock", message).cure("run a time service (chrony, systemd-timesyncd) on every machine: tokens end by these clocks"));
+        findings.push(
+            Finding::warning("clock", message)
+                .cure("run a time service (chrony, systemd-timesyncd) on every machine: tokens end by these clocks"),
+        );
     }
     let own = broker_core::unix_ms(std::time::SystemTime::now());
     if slow.clock_ms > own + CLOCKS_MAX_MS * 10 || fast.clock_ms + CLOCKS_MAX_MS * 10 < own {
@@ -149,7 +160,10 @@ fn settings(nodes: &[Node], findings: &mut Vec<Finding>) {
             differs = true;
             let sides: Vec<String> = by_print.values().map(|nodes| nodes.join(", ")).collect();
             let message = format!("the nodes have different settings of {name}: {}", sides.join(" against "));
-            findings.push(Finding::error("settings", message).cure("give every node the same; a secret that is not set is made at random by each node"));
+            findings.push(
+                Finding::error("settings", message)
+                    .cure("give every node the same; a secret that is not set is made at random by each node"),
+            );
         }
     }
     if !differs && nodes.len() > 1 {

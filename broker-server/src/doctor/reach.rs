@@ -19,10 +19,14 @@ pub(super) struct Reached {
 pub(super) async fn examine(client: &Client, findings: &mut Vec<Finding>) -> Vec<Reached> {
     let base = client.base();
     match client.get("/health").await {
-        Ok(answer) if answer.status == 200 && answer.body["status"] == "ok" => findings.push(Finding::fine("reach", format!("a broker answers at {base}"))),
+        Ok(answer) if answer.status == 200 && answer.body["status"] == "ok" => {
+            findings.push(Finding::fine("reach", format!("a broker answers at {base}")))
+        }
         Ok(answer) => {
             let finding = Finding::error("reach", format!("{base}/health answers {} and is no broker's", answer.status));
-            findings.push(finding.cure("name the address under which clients reach the broker; a proxy in front must pass /health, /ready, /ws and /api on"));
+            findings.push(finding.cure(
+                "name the address under which clients reach the broker; a proxy in front must pass /health, /ready, /ws and /api on",
+            ));
             return Vec::new();
         }
         Err(error) => {

@@ -37,7 +37,8 @@ pub(super) async fn examine(config: &Config, findings: &mut Vec<Finding>) {
     let health = redis.health();
     for trouble in &health.troubles {
         let finding = Finding::error("redis", trouble.clone());
-        findings.push(finding.cure("start Redis, or correct backplane.url: its host, port, user and password; see docs/operations/redis.md"));
+        findings
+            .push(finding.cure("start Redis, or correct backplane.url: its host, port, user and password; see docs/operations/redis.md"));
     }
     let found = redis.check().await;
     if found.is_empty() && health.troubles.is_empty() {

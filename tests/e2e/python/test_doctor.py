@@ -10,11 +10,11 @@ from redis_server import Redis
 SECRET_OF_NODES = "of-both-nodes-in-the-tests-of-doctor-0123456789"
 
 
-async def doctor(*arguments, cwd):
-    """Its exit code and findings."""
+async def doctor(*arguments, cwd, quick=True):
+    """Its exit code and findings; `quick` without waiting for a ping."""
 
     def run():
-        command = [binary(), "doctor", "--json", *arguments]
+        command = [binary(), "doctor", "--json", *(["--quick"] if quick else []), *arguments]
         return subprocess.run(command, env=clean_environment(), cwd=cwd, capture_output=True, text=True, timeout=40)
 
     done = await asyncio.to_thread(run)
