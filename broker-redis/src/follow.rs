@@ -1,13 +1,17 @@
 //! What this node hears of one topic: publications go to the engine, and it is known up to where they came.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use broker_core::{Announcement, Keep, Position, Publication, Sink, Topic};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     bus::Hearer,
@@ -41,19 +45,27 @@ struct State {
 pub(crate) struct Told {
     /// Messages or entries that this version cannot read.
     pub(crate) unreadable: AtomicU64,
-    /// The version of the last one that was written by another version; 0: none was.
-    pub(crate) foreign_version: AtomicU64,
+    /// The version of the last one that was written by another version, and when it came.
+    foreign: Mutex<Option<(u8, Instant)>>,
     /// Losses on the bus that were noticed by comparing tops.
     pub(crate) tops_missed: AtomicU64,
     /// Lives of a history that began anew.
     pub(crate) epochs: AtomicU64,
 }
 
+/// So long after the last message of another version its nodes count as gone, or replaced.
+const FOREIGN_FOR: Duration = Duration::from_secs(60);
+
 impl Told {
+    /// The version that another node writes, if one does.
+    pub(crate) fn foreign_version(&self) -> Option<u8> {
+        self.foreign.lock().filter(|(_, last)| last.elapsed() < FOREIGN_FOR).map(|(version, _)| version)
+    }
+
     pub(crate) fn unreadable(&self, error: Unreadable) {
         self.unreadable.fetch_add(1, Relaxed);
         if let Unreadable::Version(version) = error {
-            self.foreign_version.store(u64::from(version), Relaxed);
+            *self.foreign.lock() = Some((version, Instant::now()));
         }
     }
 }

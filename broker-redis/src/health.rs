@@ -52,8 +52,7 @@ impl Inner {
         if self.probe.is_deaf() {
             troubles.push("the bus is connected, but delivers nothing".to_owned());
         }
-        let foreign = self.told.foreign_version.load(Relaxed);
-        if foreign > 0 {
+        if let Some(foreign) = self.told.foreign_version() {
             troubles.push(format!("another node writes version {foreign} of the format, this one reads version {}", crate::frame::VERSION));
         }
         Health {

@@ -81,7 +81,7 @@ async fn measure<F: Future<Output = ()> + Send + 'static>(
         task.await.expect("published");
     }
     let calls = (TASKS * publishes) as f64;
-    ((cpu_time() - cpu).as_secs_f64() * 1e6 / calls, calls / since.elapsed().as_secs_f64())
+    (cpu_time().saturating_sub(cpu).as_secs_f64() * 1e6 / calls, calls / since.elapsed().as_secs_f64())
 }
 
 /// What all threads of this process have used.

@@ -50,7 +50,8 @@ fn digest(name: &str, values: &[(String, Option<String>)]) -> String {
     for (key, value) in values {
         hash.update(format!("{key}={value:?}\n"));
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..DIGITS].to_owned()
+    let digits = hash.finalize().iter().take(DIGITS / 2).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    format!("{digits:0DIGITS$x}")
 }
 
 #[cfg(test)]

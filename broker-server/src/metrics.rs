@@ -269,11 +269,14 @@ fn called(encoder: &mut DescriptorEncoder<'_>, hooks: &[HookCounts]) -> fmt::Res
     Ok(())
 }
 
+/// A number of each link: name, meaning, value.
+type LinkMetric = (&'static str, &'static str, fn(&Link) -> u64);
+
 fn links(encoder: &mut DescriptorEncoder<'_>, links: &[Link]) -> fmt::Result {
     if links.is_empty() {
         return Ok(());
     }
-    let gauges: [(&str, &str, fn(&Link) -> u64); 2] = [
+    let gauges: [LinkMetric; 2] = [
         ("redis_link_up", "Whether the link to Redis is connected", |link| u64::from(link.is_up)),
         ("redis_link_queue_bytes", "Bytes of calls that wait to be written to Redis", |link| link.queue_bytes),
     ];
@@ -283,7 +286,7 @@ fn links(encoder: &mut DescriptorEncoder<'_>, links: &[Link]) -> fmt::Result {
             ConstGauge::new(signed(value(link))).encode(gauge.encode_family(&[("link", link.name.as_str())])?)?;
         }
     }
-    let counters: [(&str, &str, fn(&Link) -> u64); 4] = [
+    let counters: [LinkMetric; 4] = [
         ("redis_link_connects", "Connections to Redis, the first one too", |link| link.connects),
         ("redis_link_connect_failures", "Tries to connect to Redis that failed", |link| link.connect_failures),
         ("redis_link_timeouts", "Calls of Redis that were not answered in time", |link| link.timed_out),

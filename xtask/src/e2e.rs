@@ -72,8 +72,8 @@ pub(crate) fn test() -> Result<bool> {
     if let Err(error) = needs::redis() {
         eprintln!("{error:#}");
     }
-    let of_cargo = cargo_tests()?;
-    let mut counts = vec![("cargo test".to_owned(), of_cargo)];
+    let of_cargo = cargo_tests(&["--workspace"], None)?;
+    let mut counts = vec![("cargo test".to_owned(), of_cargo), (OLD_REDIS.to_owned(), old_redis()?)];
     counts.extend(suites("")?);
     Ok(summary(&counts))
 }
@@ -92,13 +92,30 @@ pub(crate) fn hostile(cases: u32) -> Result<bool> {
     process::passes(test.env("HOSTILE_CASES", cases.to_string()))
 }
 
-/// `cargo test` of the workspace, shown while it runs and counted.
-fn cargo_tests() -> Result<Count> {
-    eprintln!("\n$ cargo test --workspace --all-features");
-    let mut child = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo test")?;
+/// The backplane on the oldest Redis that it promises to work with, without what that one has not: clusters, and `ACL DRYRUN`.
+const OLD_REDIS: &str = "Redis 6.2";
+
+/// `cargo xtask test`'s part with [`OLD_REDIS`].
+fn old_redis() -> Result<Count> {
+    let server = match needs::old_redis() {
+        Ok(server) => server,
+        Err(error) => {
+            eprintln!("{OLD_REDIS} cannot run: {error:#}");
+            return Ok(Count::BROKEN);
+        }
+    };
+    let rooms = ["conformance::", "control::", "data::", "network::", "nodes::", "presence::"];
+    cargo_tests(&[&["--package", "broker-redis", "--test", "it", "--"], &rooms[..]].concat(), Some(&server))
+}
+
+/// `cargo test`, shown while it runs and counted; with another Redis than the installed one, where one is named.
+fn cargo_tests(what: &[&str], redis: Option<&Path>) -> Result<Count> {
+    eprintln!("\n$ cargo test --all-features --no-fail-fast {}", what.join(" "));
+    let mut test = cargo(&[&["test", "--all-features", "--no-fail-fast"], what].concat());
+    if let Some(server) = redis {
+        test.env("REDIS_SERVER", server);
+    }
+    let mut child = test.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut text = String::new();
     for line in BufReader::new(child.stdout.take().expect("standard output is piped")).lines() {
         let line = line?;

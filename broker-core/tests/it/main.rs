@@ -19,6 +19,7 @@ mod occupancy;
 mod opening;
 mod passing_time;
 mod poison;
+mod probing;
 mod races;
 mod rates;
 mod relief;

@@ -182,7 +182,9 @@ fn write_frame(frame: &Frame, out: &mut Vec<u8>) {
         Frame::Push(other) => panic!("the test does not know how to write {other:?}"),
     };
     out.extend(format!(">{}\r\n", parts.len()).bytes());
-    parts.iter().for_each(|part| write(part, out));
+    for part in &parts {
+        write(part, out);
+    }
 }
 
 /// Cuts bytes at places, which are taken modulo what is left.
@@ -213,7 +215,9 @@ proptest! {
     #[test]
     fn any_split_gives_the_same_frames(frames in vec(frames(), 1..6), places in vec(any::<usize>(), 0..12)) {
         let mut bytes = Vec::new();
-        frames.iter().for_each(|frame| write_frame(frame, &mut bytes));
+        for frame in &frames {
+            write_frame(frame, &mut bytes);
+        }
         prop_assert_eq!(decode(&cut(&bytes, &places), Bounds::default()), (frames.clone(), Ok(())));
         let single: Vec<_> = bytes.chunks(1).collect();
         prop_assert_eq!(decode(&single, Bounds::default()), (frames, Ok(())));
@@ -230,7 +234,9 @@ proptest! {
     #[test]
     fn a_changed_byte_does_no_harm(frames in vec(frames(), 1..4), place in any::<usize>(), byte in any::<u8>()) {
         let mut bytes = Vec::new();
-        frames.iter().for_each(|frame| write_frame(frame, &mut bytes));
+        for frame in &frames {
+            write_frame(frame, &mut bytes);
+        }
         let place = place % bytes.len();
         bytes[place] = byte;
         let (read, _) = decode(&[&bytes], Bounds::default());

@@ -20,7 +20,7 @@ pub(super) async fn examine(client: &Client, findings: &mut Vec<Finding>) -> Vec
     let base = client.base();
     match client.get("/health").await {
         Ok(answer) if answer.status == 200 && answer.body["status"] == "ok" => {
-            findings.push(Finding::fine("reach", format!("a broker answers at {base}")))
+            findings.push(Finding::fine("reach", format!("a broker answers at {base}")));
         }
         Ok(answer) => {
             let finding = Finding::error("reach", format!("{base}/health answers {} and is no broker's", answer.status));

@@ -103,7 +103,9 @@ const SHARED: &str = "[client.token]\nhmac_secret = \"a1B2c3D4e5F6g7H8i9J0k1L2m3
 #[test]
 fn what_redis_cannot_keep_is_refused() {
     check(
-        &format!("{SHARED}[backplane]\nurl = \"redis://127.0.0.1\"\n[namespaces.orders]\nhistory_size = 3\nmemory_max = \"1MiB\"\nhistory_ttl = \"366d\"\n"),
+        &format!(
+            "{SHARED}[backplane]\nurl = \"redis://127.0.0.1\"\n[namespaces.orders]\nhistory_size = 3\nmemory_max = \"1MiB\"\nhistory_ttl = \"366d\"\n"
+        ),
         r#"
 error: `namespaces.orders.memory_max` cannot be kept: Redis does not count bytes by namespace
   --> broker.toml:9:14

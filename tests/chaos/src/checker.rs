@@ -131,10 +131,16 @@ impl Checker {
             Told::Publication { offset, number } => {
                 self.counts.received += 1;
                 if offset <= view.offset {
-                    self.broken(|c| c.out_of_order += 1, format!("{client} {topic}: {offset} comes behind {} in {}", view.offset, view.epoch));
+                    self.broken(
+                        |c| c.out_of_order += 1,
+                        format!("{client} {topic}: {offset} comes behind {} in {}", view.offset, view.epoch),
+                    );
                 } else {
                     if offset > view.offset + 1 {
-                        self.broken(|c| c.lost += 1, format!("{client} {topic}: {offset} comes behind {} in {}, in silence", view.offset, view.epoch));
+                        self.broken(
+                            |c| c.lost += 1,
+                            format!("{client} {topic}: {offset} comes behind {} in {}, in silence", view.offset, view.epoch),
+                        );
                     }
                     view.offset = offset;
                 }
@@ -161,8 +167,10 @@ impl Checker {
 
     /// Clients that stand at these heads.
     pub(crate) fn at_head(&self, heads: &[Place]) -> (usize, usize) {
-        let heads: HashSet<(&str, &str, u64)> = heads.iter().map(|place| (place.topic.as_str(), place.epoch.as_str(), place.offset)).collect();
-        let there = self.views.iter().filter(|((_, topic), view)| heads.contains(&(topic.as_str(), view.epoch.as_str(), view.offset))).count();
+        let heads: HashSet<(&str, &str, u64)> =
+            heads.iter().map(|place| (place.topic.as_str(), place.epoch.as_str(), place.offset)).collect();
+        let there =
+            self.views.iter().filter(|((_, topic), view)| heads.contains(&(topic.as_str(), view.epoch.as_str(), view.offset))).count();
         (there, self.views.len())
     }
 

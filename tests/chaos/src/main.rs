@@ -71,7 +71,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
     };
     let chosen: Vec<Schedule> = schedules::all().into_iter().filter(wanted).collect();
     ensure!(!chosen.is_empty(), "no schedule is called so");
-    println!("| schedule | shows | seeds | acknowledged | lost | disagree | log_dup | out of order | behind | signalled | resumed | heal p99 | verdict |");
+    println!(
+        "| schedule | shows | seeds | acknowledged | lost | disagree | log_dup | out of order | behind | signalled | resumed | heal p99 | verdict |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     let mut failed = Vec::new();
     for schedule in &chosen {
@@ -135,7 +137,11 @@ fn verdict(schedule: &Schedule, outcome: &Outcome) -> Vec<String> {
             _ => {}
         }
     }
-    let unexpected: Vec<&String> = outcome.failures.iter().filter(|what| ![" x 503", "no connection", "broke", "no answer"].iter().any(|word| what.contains(word))).collect();
+    let unexpected: Vec<&String> = outcome
+        .failures
+        .iter()
+        .filter(|what| ![" x 503", "no connection", "broke", "no answer"].iter().any(|word| what.contains(word)))
+        .collect();
     if !unexpected.is_empty() {
         wrong.push(format!("publishes were answered {unexpected:?}"));
     }

@@ -81,7 +81,8 @@ impl World {
         let (mut nodes, mut links, mut fronts) = (Vec::new(), Vec::new(), Vec::new());
         for n in 0..2 {
             let link = Proxy::start(redis.address()).await;
-            let node = Node::start(&programs.broker, folder, &format!("node{n}"), &format!("redis://{}", link.address()), shape.durable).await?;
+            let node =
+                Node::start(&programs.broker, folder, &format!("node{n}"), &format!("redis://{}", link.address()), shape.durable).await?;
             let port = node.public.port();
             fronts.push(Proxy::start(Address::Tcp { host: "127.0.0.1".to_owned(), port }).await);
             nodes.push(node);
@@ -162,7 +163,9 @@ impl World {
             tokio::time::timeout(CALM_MAX, publishing).await.map_err(|_| anyhow::anyhow!("a publish is never acknowledged"))??;
         }
         for topic in &self.topics {
-            tokio::time::timeout(CALM_MAX, self.publisher.publish(topic, 0)).await.map_err(|_| anyhow::anyhow!("the last publish is never acknowledged"))?;
+            tokio::time::timeout(CALM_MAX, self.publisher.publish(topic, 0))
+                .await
+                .map_err(|_| anyhow::anyhow!("the last publish is never acknowledged"))?;
         }
         let heads = self.publisher.heads();
         ensure!(heads.len() == self.topics.len(), "not all topics were published to");
