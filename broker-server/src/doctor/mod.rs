@@ -2,6 +2,7 @@
 //! modules; here is what a finding is, and how findings are shown.
 
 mod client;
+mod cures;
 mod nodes;
 mod reach;
 mod redis;
