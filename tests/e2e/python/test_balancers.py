@@ -218,9 +218,10 @@ async def test_a_node_that_drains_gets_no_new_clients_and_its_old_ones_miss_noth
                 await publisher.goes_on(20)
                 going.process.terminate()
                 await eventually(status_of(going), lambda status: status == 503, "the node drains")
-                for _ in range(10):
-                    async with await PlainWire.open(site.front, topics=[topic]) as wire:
-                        assert not wire.all("closed")
+                # Programs and pages: these are told a refusal over the socket, where no balancer reads it, but not by a node that drains.
+                for origin in [None, "http://127.0.0.1:8080"] * 5:
+                    async with await PlainWire.open(site.front, topics=[topic], origin=origin) as wire:
+                        assert wire.session and not wire.all("closed")
                 assert await status_of(going)() == 503, "it drained all the time"
                 await publisher.goes_on(50)
                 await asyncio.to_thread(going.process.wait, 15)
