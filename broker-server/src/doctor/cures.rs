@@ -10,6 +10,9 @@ const NO_REDIS: &str = "backplane.url names the port of something else: Redis us
 const TLS: &str = "rediss:// is for a port that speaks TLS, redis:// for one that does not; a certificate that the system does not trust wants backplane.ca";
 const NAME: &str = "correct the host in backplane.url, or the name service of this machine";
 const REACH: &str = "see that Redis runs, and that this machine reaches the address of backplane.url";
+const SILENT: &str =
+    "nothing answers there: look for a firewall between, and whether the port speaks TLS where backplane.url says rediss://";
+const NO_CLUSTER: &str = "write redis:// in place of redis+cluster:// in backplane.url";
 const BUSY: &str = "Redis reads its data, or a script of somebody else runs there: wait, or look at SLOWLOG GET";
 
 /// Words of a trouble, all in lower case, and what helps. The first line that fits holds: what a server refuses comes before what follows from it.
@@ -25,6 +28,8 @@ const CURES: &[(&[&str], &str)] = &[
     (&["noauth", "wrongpass", "password"], PASSWORD),
     (&["oom "], FULL),
     (&["speaks resp", "speak resp3"], NO_REDIS),
+    (&["no part of a cluster"], NO_CLUSTER),
+    (&["not connected within"], SILENT),
     (&["tls failed"], TLS),
     (&["looked up"], NAME),
     (&["loading", "busy "], BUSY),
@@ -53,6 +58,11 @@ mod tests {
         check("Redis refused: NOPERM this user has no permissions to access one of the channels used as arguments", RIGHTS);
         check("Redis refused: OOM command not allowed when used memory > 'maxmemory'.", FULL);
         check("this is no server that speaks RESP: byte 0x48 begins no value", NO_REDIS);
+        check(
+            "no server of the cluster tells who serves what (a:1: this server is no part of a cluster: say redis:// for a single one)",
+            NO_CLUSTER,
+        );
+        check("there is no connection to Redis for reads: not connected within 3s", SILENT);
         check("the name cannot be looked up: failed to lookup address information", NAME);
         check("another node writes version 3 of the format, this one reads version 2", CURES[2].1);
     }

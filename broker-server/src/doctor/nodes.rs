@@ -43,6 +43,10 @@ fn judge(answer: &Value, reached: &[Reached], findings: &mut Vec<Finding>) {
     let nodes: Vec<Node> = answer["nodes"].as_array().into_iter().flatten().map(Node::read).collect();
     pairs(&nodes, findings);
     for silent in answer["silent"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if let Some(why) = silent.strip_prefix("any other node: ") {
+            findings.push(Finding::error("pairs", format!("the other nodes could not be asked: {why}")).cure(cures::of(why)));
+            continue;
+        }
         let finding = Finding::error("pairs", format!("node {silent} is known and does not answer"));
         findings.push(finding.cure("it has ended without a goodbye, hangs, or is cut off from Redis: look at its log; a node that is gone is forgotten after a minute"));
     }

@@ -44,7 +44,12 @@ pub(super) async fn examine(config: &Config, findings: &mut Vec<Finding>) {
     if found.is_empty() && health.troubles.is_empty() {
         findings.push(Finding::fine("redis", "Redis is there, and configured as it should be"));
     }
-    for finding in found {
+    // What keeps a link from its server has been told, with its own cure.
+    let is_told = |what: &str| {
+        let why = what.split_once(" cannot be used: ").map_or(what, |(_, why)| why);
+        health.troubles.iter().any(|trouble| trouble.contains(why))
+    };
+    for finding in found.into_iter().filter(|finding| !is_told(&finding.what)) {
         let severity = match finding.severity {
             Found::Note => Severity::Note,
             Found::Warning => Severity::Warning,

@@ -7,10 +7,7 @@ use futures_util::StreamExt as _;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Message, protocol::Role},
-};
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::{Finding, client::Client};
 use crate::config::Secret;

@@ -47,8 +47,10 @@ class Balancer:
 
     def _make_certificate(self):
         """One for this machine, and its key: apart, and both in `both.pem`."""
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", self.certificate.name]
+        extensions = "[req]\ndistinguished_name = dn\n[dn]\n[own]\nsubjectAltName = DNS:localhost,IP:127.0.0.1\nbasicConstraints = critical,CA:FALSE\n"
+        (self._directory / "openssl.cnf").write_text(extensions)
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-config", "openssl.cnf"]
+        command += ["-extensions", "own", "-keyout", "key.pem", "-out", self.certificate.name]
         subprocess.run(command, check=True, capture_output=True, cwd=self._directory)
         both = self.certificate.read_text() + (self._directory / "key.pem").read_text()
         (self._directory / "both.pem").write_text(both)

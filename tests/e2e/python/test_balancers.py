@@ -210,21 +210,22 @@ async def test_what_is_too_large_is_refused_by_the_broker_in_its_own_words(open_
 
 
 async def test_a_node_that_drains_gets_no_new_clients_and_its_old_ones_miss_nothing(open_site, topic):
-    with open_site(env={"BROKER_SERVER__DRAIN_TIMEOUT": "6s"}) as site:
+    with open_site(env={"BROKER_SERVER__DRAIN_TIMEOUT": "30s"}) as site:
         going, staying = site.nodes
         await know_each_other(going, staying)
         async with many(site.front, topic) as clients:
-            with Publisher(staying, [topic]) as publisher, held_open(going):
+            with Publisher(staying, [topic]) as publisher:
                 await publisher.goes_on(20)
-                going.process.terminate()
-                await eventually(status_of(going), lambda status: status == 503, "the node drains")
-                # Programs and pages: these are told a refusal over the socket, where no balancer reads it, but not by a node that drains.
-                for origin in [None, "http://127.0.0.1:8080"] * 5:
-                    async with await PlainWire.open(site.front, topics=[topic], origin=origin) as wire:
-                        assert wire.session and not wire.all("closed")
-                assert await status_of(going)() == 503, "it drained all the time"
-                await publisher.goes_on(50)
-                await asyncio.to_thread(going.process.wait, 15)
+                with held_open(going):
+                    going.process.terminate()
+                    await eventually(status_of(going), lambda status: status == 503, "the node drains")
+                    # Programs and pages: these are told a refusal over the socket, where no balancer reads it, but not by a node that drains.
+                    for origin in [None, "http://127.0.0.1:8080"] * 5:
+                        async with await PlainWire.open(site.front, topics=[topic], origin=origin) as wire:
+                            assert wire.session and not wire.all("closed")
+                    assert await status_of(going)() == 503, "it drained all the time"
+                    await publisher.goes_on(50)
+                await asyncio.to_thread(going.process.wait, 20)
                 await publisher.goes_on(50)
             await nothing_is_missing(clients, publisher.answered)
             moved = [client for client, _ in clients if len(client.events.all("connected")) > 1]
