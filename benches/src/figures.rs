@@ -1,5 +1,7 @@
 //! Rounds of measurements as a table, with median and spread.
 
+use crate::goals::median;
+
 /// What one round measured, in nanoseconds of CPU per delivery.
 #[derive(Clone, Copy)]
 pub(crate) struct Round {
@@ -13,7 +15,7 @@ impl Round {
         self.floor.iter().sum::<f64>() / 2.0
     }
 
-    fn ratio(&self) -> f64 {
+    pub(crate) fn ratio(&self) -> f64 {
         self.server / self.floor_ns()
     }
 }
@@ -36,6 +38,22 @@ pub(crate) fn print(mode: &str, rounds: &[Round]) {
     );
 }
 
+/// Prints the rounds of one mode: the floor, one node and two nodes in each.
+pub(crate) fn print_nodes(mode: &str, rounds: &[Vec<f64>]) {
+    println!("\n{mode}\n");
+    println!("| round | floor | one node | two nodes | one / floor | two / floor | two / one |");
+    println!("|---|---|---|---|---|---|---|");
+    let row = |name: &str, ns: &[f64], [one, two, both]: [f64; 3]| {
+        println!("| {name} | {:.0} ns | {:.0} ns | {:.0} ns | {one:.3} | {two:.3} | **{both:.3}** |", ns[0], ns[1], ns[2]);
+    };
+    for (number, ns) in (1..).zip(rounds) {
+        row(&format!("{number}"), ns, [ns[1] / ns[0], ns[2] / ns[0], ns[2] / ns[1]]);
+    }
+    let median = |value: &dyn Fn(&Vec<f64>) -> f64| Spread::of(rounds, value).median;
+    let ns: Vec<f64> = (0..3).map(|column| median(&|ns| ns[column])).collect();
+    row("median", &ns, [median(&|ns| ns[1] / ns[0]), median(&|ns| ns[2] / ns[0]), median(&|ns| ns[2] / ns[1])]);
+}
+
 struct Spread {
     least: f64,
     median: f64,
@@ -44,11 +62,9 @@ struct Spread {
 
 impl Spread {
     /// There is at least one round.
-    fn of(rounds: &[Round], value: impl Fn(&Round) -> f64) -> Self {
+    fn of<R>(rounds: &[R], value: impl Fn(&R) -> f64) -> Self {
         let mut values: Vec<f64> = rounds.iter().map(value).collect();
         values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
-        Self { least: values[0], median, most: values[values.len() - 1] }
+        Self { least: values[0], median: median(&values), most: values[values.len() - 1] }
     }
 }

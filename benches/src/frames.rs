@@ -72,6 +72,11 @@ pub(crate) fn publish(topic: &str, number: u64) -> Vec<u8> {
     from_client(TEXT, format!(r#"{{"broker":"publish","topic":"{topic}","data":{data}}}"#).as_bytes())
 }
 
+/// The frame of a client that subscribes.
+pub(crate) fn subscribe(topic: &str) -> Vec<u8> {
+    from_client(TEXT, format!(r#"{{"broker":"subscribe","topic":"{topic}"}}"#).as_bytes())
+}
+
 /// The frame of a client that publishes so many bytes, which say nothing.
 pub(crate) fn publish_long(topic: &str, len: usize) -> Vec<u8> {
     let data = "x".repeat(len);

@@ -4,30 +4,39 @@
 
 mod figures;
 mod frames;
+mod goals;
 mod load;
+mod nodes;
 mod process;
+mod redis;
+mod returning;
 mod slow;
 
 use std::env;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use figures::Round;
+use goals::Goals;
 use load::{Peer, Publisher, Subscribers};
 use process::Server;
+use redis::Redis;
 
 const HELP: &str = "\
-broker-benches [fanout | idle | stuck | crowd | storm] [options]          without a word: fanout and idle
+broker-benches [fanout | idle | stuck | crowd | storm | nodes | failover | topics] [options]          without a word: fanout and idle
 
   --server PATH        measure this binary `broker` instead of the embedded library
   --events             subscribers over server-sent events in place of WebSockets
   --rounds N           rounds of the fan-out; at least 5 mean something (7)
   --subscribers N      subscribers of the fan-out (1000)
   --messages N         publications of a measurement, one at a time (160); bursts have four times as many
-  --topics N           topics of the stuck ones (1)
+  --topics N           topics of the stuck ones, and of those that a failover brings (1); of a node with many topics (10000)
+  --at-a-time N        clients that a failover brings at a time (500)
   --idle N             idle connections, stuck ones, and those that come back (10000); a crowd has half as many
+  --strict             fails where a goal is missed
 ";
 
 /// Publications that arrive together in a burst.
@@ -42,6 +51,17 @@ const WARM_UP: u64 = 16;
 /// Time for a server with many new connections to come to rest.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// What a delivery may cost beside a bare `send()`: one at a time, and in bursts.
+const RATIO_MAX: f64 = 1.15;
+const RATIO_MAX_BURST: f64 = 0.10;
+
+/// Bytes that an idle connection may cost: a WebSocket, and a stream of events.
+const IDLE_MAX: f64 = 4096.0;
+const IDLE_MAX_EVENTS: f64 = 8192.0;
+
+/// Topics of a node that has many.
+const MANY_TOPICS: usize = 10_000;
+
 /// Topics without and with a history.
 const TOPICS: [(&str, &str); 2] = [("bench", "without history"), ("kept:bench", "with a history of 300")];
 
@@ -51,13 +71,18 @@ struct Options {
     stuck: bool,
     crowd: bool,
     storm: bool,
+    nodes: bool,
+    failover: bool,
+    many_topics: bool,
     server: Option<PathBuf>,
     events: bool,
     rounds: usize,
     subscribers: usize,
     messages: u64,
     connections: usize,
-    topics: usize,
+    topics: Option<usize>,
+    strict: bool,
+    at_a_time: usize,
 }
 
 impl Options {
@@ -66,29 +91,39 @@ impl Options {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let Some(options) = options()? else {
         print!("{HELP}");
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     };
+    let mut goals = Goals::default();
     process::raise_file_limit((options.connections.max(3 * options.subscribers) + 100) as u64)?;
     process::pin_load()?;
     if options.fanout {
-        fanout(&options)?;
+        fanout(&options, &mut goals)?;
     }
     if options.idle {
-        idle(&options)?;
+        idle(&options, &mut goals)?;
     }
     if options.stuck {
-        slow::stuck(|| start_server(&options), options.connections, options.topics, options.rounds)?;
+        slow::stuck(|| start_server(&options), options.connections, options.topics.unwrap_or(1), options.rounds, &mut goals)?;
     }
     if options.storm {
-        slow::storm(|| start_server(&options), options.connections, options.rounds)?;
+        slow::storm(|| start_server(&options), options.connections, options.rounds, &mut goals)?;
     }
     if options.crowd {
-        slow::crowd(|| start_server(&options), options.connections / 2, options.rounds)?;
+        slow::crowd(|| start_server(&options), options.connections / 2, options.rounds, &mut goals)?;
     }
-    Ok(())
+    if options.nodes {
+        nodes::fanout(start_floor, start_node, options.subscribers, options.messages, options.rounds)?;
+    }
+    if options.failover {
+        returning::failover(start_node, options.connections, options.topics.unwrap_or(1), options.at_a_time, options.rounds)?;
+    }
+    if options.many_topics {
+        nodes::topics(|| start_server(&options), start_node, options.topics.unwrap_or(MANY_TOPICS), options.rounds)?;
+    }
+    Ok(if options.strict && !goals.are_met() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn options() -> Result<Option<Options>> {
@@ -98,13 +133,18 @@ fn options() -> Result<Option<Options>> {
         stuck: false,
         crowd: false,
         storm: false,
+        nodes: false,
+        failover: false,
+        many_topics: false,
         server: None,
         events: false,
         rounds: 7,
         subscribers: 1000,
         messages: 160,
         connections: 10_000,
-        topics: 1,
+        topics: None,
+        strict: false,
+        at_a_time: 500,
     };
     let mut arguments = env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -115,18 +155,23 @@ fn options() -> Result<Option<Options>> {
             "stuck" => (options.fanout, options.idle, options.stuck) = (false, false, true),
             "storm" => (options.fanout, options.idle, options.storm) = (false, false, true),
             "crowd" => (options.fanout, options.idle, options.crowd) = (false, false, true),
+            "nodes" => (options.fanout, options.idle, options.nodes) = (false, false, true),
+            "failover" => (options.fanout, options.idle, options.failover) = (false, false, true),
+            "topics" => (options.fanout, options.idle, options.many_topics) = (false, false, true),
             "--server" => options.server = Some(value()?.into()),
             "--events" => options.events = true,
             "--rounds" => options.rounds = value()?.parse()?,
             "--subscribers" => options.subscribers = value()?.parse()?,
             "--messages" => options.messages = value()?.parse()?,
-            "--topics" => options.topics = value()?.parse()?,
+            "--topics" => options.topics = Some(value()?.parse()?),
+            "--at-a-time" => options.at_a_time = value()?.parse()?,
             "--idle" => options.connections = value()?.parse()?,
+            "--strict" => options.strict = true,
             "--help" => return Ok(None),
             other => bail!("no option {other:?}\n\n{HELP}"),
         }
     }
-    ensure!(options.topics > 0, "at least one topic");
+    ensure!(options.topics.is_none_or(|topics| topics > 0) && options.at_a_time > 0, "at least one topic, one at a time");
     ensure!(options.rounds > 0 && options.messages >= BURST, "at least one round of {BURST} publications");
     Ok(Some(options))
 }
@@ -174,7 +219,7 @@ fn measure(sides: &mut [Side], which: usize, bursts: u64, size: u64) -> Result<f
     Ok(cpu_ns as f64 / (bursts * size * sides[which].subscribers.len() as u64) as f64)
 }
 
-fn fanout(options: &Options) -> Result<()> {
+fn fanout(options: &Options, goals: &mut Goals) -> Result<()> {
     let modes = [("one at a time", options.messages, 1), ("bursts of 16", options.messages / BURST * 4, BURST)];
     let mut tables: Vec<(String, Vec<Round>)> = Vec::new();
     for (mode, ..) in modes {
@@ -205,10 +250,15 @@ fn fanout(options: &Options) -> Result<()> {
     for (name, rounds) in &tables {
         figures::print(name, rounds);
     }
+    println!();
+    for (at, (name, rounds)) in tables.iter().enumerate() {
+        let goal = if at < TOPICS.len() { RATIO_MAX } else { RATIO_MAX_BURST };
+        goals.at_most(name, "of a send()", rounds.iter().map(Round::ratio).collect(), goal);
+    }
     Ok(())
 }
 
-fn idle(options: &Options) -> Result<()> {
+fn idle(options: &Options, goals: &mut Goals) -> Result<()> {
     let server = start_server(options)?;
     let before = server.rss_bytes()?;
     let mut subscribers = Subscribers::connect(server.address, options.peer(TOPICS[0].0), options.connections)?;
@@ -217,7 +267,10 @@ fn idle(options: &Options) -> Result<()> {
     println!("\n# Idle: {} subscribed connections\n", subscribers.len());
     println!("| resident before | after | per connection |");
     println!("|---|---|---|");
-    println!("| {} KiB | {} KiB | **{} bytes** |", before / 1024, after / 1024, (after - before) / subscribers.len() as u64);
+    let each = (after - before) / subscribers.len() as u64;
+    println!("| {} KiB | {} KiB | **{each} bytes** |\n", before / 1024, after / 1024);
+    let goal = if options.events { IDLE_MAX_EVENTS } else { IDLE_MAX };
+    goals.at_most("an idle connection", "bytes", vec![each as f64], goal);
     Ok(())
 }
 
@@ -233,6 +286,10 @@ fn start_server(options: &Options) -> Result<Server> {
         &["serve", "--dev", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"],
         &[("BROKER_DEFAULT__HISTORY_SIZE", "0"), ("BROKER_DEFAULT__PRESENCE", "false"), ("BROKER_DEFAULT__JOIN_LEAVE", "false")],
     )
+}
+
+fn start_node(redis: &Redis) -> Result<Server> {
+    Server::start(&sibling("bench-server")?, &[&redis.url()], &[])
 }
 
 /// A program of this crate, which cargo puts beside this one.

@@ -51,13 +51,7 @@ impl Server {
     /// CPU time of all threads since the start, in nanoseconds. Waits until the process rests.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
         thread::sleep(REST);
-        let mut sum = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let times = fs::read_to_string(task?.path().join("schedstat"))?;
-            let first = times.split_whitespace().next().context("schedstat is empty")?;
-            sum += first.parse::<u64>()?;
-        }
-        Ok(sum)
+        cpu_ns(self.child.id())
     }
 
     /// Resident memory, in bytes.
@@ -67,6 +61,24 @@ impl Server {
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib * 1024)
     }
+
+    /// Ends it as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+/// CPU time of all threads of a process since its start, in nanoseconds.
+pub(crate) fn cpu_ns(process: u32) -> Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let times = fs::read_to_string(task?.path().join("schedstat"))?;
+        let first = times.split_whitespace().next().context("schedstat is empty")?;
+        sum += first.parse::<u64>()?;
+    }
+    Ok(sum)
 }
 
 impl Drop for Server {

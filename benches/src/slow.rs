@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::{
     frames,
+    goals::Goals,
     load::{Peer, Publisher, Subscribers, open_reading, open_small},
     process::Server,
 };
@@ -20,12 +21,23 @@ use crate::{
 /// Publications whose latency is measured, for one percentile.
 const PROBES: usize = 1_000;
 /// Time between two of them.
-const PROBE_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 /// Publications to the topic of the stuck, and their length: together twice what may wait for one of them.
 const HOT_MESSAGES: usize = 512;
 const HOT_LEN: usize = 4096;
 /// Time for the node to send the stuck away.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Growth of resident memory, in MiB: of a node with stuck subscribers of one topic, and of one whose bound is the only end of it.
+const GROWN_MAX: f64 = 64.0;
+const GROWN_MAX_BOUND: f64 = 512.0;
+/// Time until the stuck are gone, and until all are back, in seconds.
+const GONE_MAX: f64 = 10.0;
+const BACK_MAX: f64 = 3.0;
+/// How much longer a healthy subscriber waits beside the stuck, and how long beside a storm and a crowd, in milliseconds.
+const MORE_MAX: f64 = 25.0;
+const STORM_MAX: f64 = 100.0;
+const CROWD_MAX: f64 = 50.0;
 
 /// One subscriber of a topic of its own, which publishes to it and listens.
 pub(crate) struct Canary {
@@ -42,7 +54,7 @@ impl Canary {
     }
 
     /// The time from a publish to its arrival.
-    fn probe(&mut self) -> Result<Duration> {
+    pub(crate) fn probe(&mut self) -> Result<Duration> {
         self.sent += 1;
         let started = Instant::now();
         self.publisher.write_all(&frames::publish("canary", self.sent))?;
@@ -53,7 +65,7 @@ impl Canary {
     }
 
     /// Sorted latencies of so many publications, one after the other.
-    fn probes(&mut self, count: usize, mut between: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
+    pub(crate) fn probes(&mut self, count: usize, mut between: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
         let mut latencies = Vec::with_capacity(count);
         for _ in 0..count {
             latencies.push(self.probe()?);
@@ -64,8 +76,8 @@ impl Canary {
     }
 }
 
-/// The length of the next text frame; pings are answered on the way.
-fn read_frame(stream: &mut TcpStream) -> Result<usize> {
+/// What the next text frame says; pings are answered on the way.
+pub(crate) fn read_frame(stream: &mut TcpStream) -> Result<Vec<u8>> {
     loop {
         let mut head = [0; 2];
         stream.read_exact(&mut head)?;
@@ -80,18 +92,18 @@ fn read_frame(stream: &mut TcpStream) -> Result<usize> {
         let mut payload = vec![0; len];
         stream.read_exact(&mut payload)?;
         match head[0] & 0xF {
-            frames::TEXT => return Ok(len),
+            frames::TEXT => return Ok(payload),
             frames::PING => stream.write_all(&frames::pong(&payload))?,
             _ => bail!("the healthy subscriber was told to go: {:?}", String::from_utf8_lossy(&payload)),
         }
     }
 }
 
-fn p99(sorted: &[Duration]) -> Duration {
+pub(crate) fn p99(sorted: &[Duration]) -> Duration {
     sorted[sorted.len() * 99 / 100]
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
@@ -148,7 +160,7 @@ impl Stuck {
 }
 
 /// What stuck subscribers of one busy topic cost, or of as many topics with their own publications.
-pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, topics: usize, rounds: usize) -> Result<()> {
+pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, topics: usize, rounds: usize, goals: &mut Goals) -> Result<()> {
     let published = HOT_MESSAGES * HOT_LEN / 1024;
     println!("\n# {count} subscribers that take nothing, on topics: {topics}, while {published} KiB are published to each\n");
     let topics: Vec<String> = (0..topics).map(|number| format!("hot{number}")).collect();
@@ -156,6 +168,7 @@ pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, topics: us
     let burst: Vec<u8> = topics.iter().flat_map(|topic| frames::publish_long(topic, HOT_LEN)).collect();
     println!("| resident before | highest | grown | kernel buffers | all gone after | healthy p99 idle | beside it | more |");
     println!("|---|---|---|---|---|---|---|---|");
+    let (mut growth, mut until_gone, mut longer) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let server = start()?;
         let mut canary = Canary::connect(server.address)?;
@@ -193,7 +206,14 @@ pub(crate) fn stuck(start: impl Fn() -> Result<Server>, count: usize, topics: us
             millis(busy),
             millis(busy.saturating_sub(idle)),
         );
+        growth.push(grown as f64 / f64::from(1 << 20));
+        until_gone.push(gone.as_secs_f64());
+        longer.push(millis(busy.saturating_sub(idle)));
     }
+    println!();
+    goals.at_most("growth", "MiB", growth, if topics.len() > 1 { GROWN_MAX_BOUND } else { GROWN_MAX });
+    goals.at_most("all gone after", "s", until_gone, GONE_MAX);
+    goals.at_most("a healthy one's p99 more", "ms", longer, MORE_MAX);
     Ok(())
 }
 
@@ -211,15 +231,16 @@ fn publish_to_all(stream: &mut TcpStream, burst: &[u8], answers: usize) -> Resul
 }
 
 /// Publications that everybody missed.
-const MISSED: usize = 50;
+pub(crate) const MISSED: usize = 50;
 /// Threads that bring the crowd back.
 const RETURNING: usize = 4;
 
 /// How long it takes until everybody is back after the death of a node, each with what it missed.
-pub(crate) fn storm(start: impl Fn() -> Result<Server>, count: usize, rounds: usize) -> Result<()> {
+pub(crate) fn storm(start: impl Fn() -> Result<Server>, count: usize, rounds: usize, goals: &mut Goals) -> Result<()> {
     println!("\n# {count} subscribers that come back at once, each with {MISSED} publications that it missed\n");
     println!("| all back after | healthy p50 | p99 | highest |");
     println!("|---|---|---|---|");
+    let (mut until_back, mut waits) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let server = start()?;
         let address = server.address;
@@ -261,7 +282,12 @@ pub(crate) fn storm(start: impl Fn() -> Result<Server>, count: usize, rounds: us
             millis(p99(&latencies)),
             millis(highest)
         );
+        until_back.push(took.as_secs_f64());
+        waits.push(millis(p99(&latencies)));
     }
+    println!();
+    goals.at_most("all back after", "s", until_back, BACK_MAX);
+    goals.at_most("a healthy one's p99", "ms", waits, STORM_MAX);
     Ok(())
 }
 
@@ -303,13 +329,14 @@ fn resume(address: SocketAddr, since: &str) -> Result<TcpStream> {
 }
 
 /// What a subscriber notices of a crowd in another topic.
-pub(crate) fn crowd(start: impl Fn() -> Result<Server>, count: usize, rounds: usize) -> Result<()> {
+pub(crate) fn crowd(start: impl Fn() -> Result<Server>, count: usize, rounds: usize, goals: &mut Goals) -> Result<()> {
     /// Messages to the crowd: ten a second.
     const INTERVAL: Duration = Duration::from_millis(100);
 
     println!("\n# {count} subscribers at 10 messages a second, and one of a topic of its own\n");
     println!("| healthy p50 | p99 | highest |");
     println!("|---|---|---|");
+    let mut waits = Vec::new();
     for _ in 0..rounds {
         let server = start()?;
         let mut crowd = Subscribers::connect(server.address, Peer::Broker { topic: "bench" }, count)?;
@@ -340,6 +367,9 @@ pub(crate) fn crowd(start: impl Fn() -> Result<Server>, count: usize, rounds: us
             millis(p99(&latencies)),
             millis(highest)
         );
+        waits.push(millis(p99(&latencies)));
     }
+    println!();
+    goals.at_most("a healthy one's p99", "ms", waits, CROWD_MAX);
     Ok(())
 }

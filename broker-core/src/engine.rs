@@ -123,7 +123,9 @@ impl Engine {
     /// Forgets the history of a topic; positions go on, and so does the state. Cancelled, it may have happened or not.
     pub async fn remove_history(&self, topic: &Topic) -> Result<(), HistoryError> {
         self.namespace_with_history(topic)?;
-        self.hub.in_time(self.hub.backplane.remove_history(topic)).await.map_err(|error| Refusal::unavailable(error.to_string()).into())
+        self.hub.in_time(self.hub.backplane.remove_history(topic)).await.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        self.hub.history_removed(topic);
+        Ok(())
     }
 
     /// Who listens to a topic, in no order. Cancel-safe.

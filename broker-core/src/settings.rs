@@ -26,7 +26,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// Bytes that may wait for one connection before its namespace's slow-consumer policy acts. Default: 1 MiB.
     pub backlog_max_bytes: usize,
-    /// Bytes of publications that may wait for all connections of this node together, each counted once however many wait for it. Above it
+    /// Bytes that may wait for all connections of this node together: publications, each counted once however many wait for it, answers and
+    /// signals, with what the lists of them and the allocator need beside them. When all but a sixty-fourth of it is taken,
     /// those that most waits for are closed as slow consumers, and no backlog may pass 64 KiB. Default: 512 MiB.
     pub backlogs_max_bytes: usize,
     /// Time in which a connection must take something of what waits for it; a client that takes nothing is gone. Default: 30 s.

@@ -86,7 +86,8 @@ export interface Gap {
   to?: Position;
   reason: "slow_consumer" | "epoch" | "trimmed" | "unreadable" | "not_resumed";
 }
-export interface Subscribed { broker: "subscribed"; topic: string; position?: Position; recovered?: boolean; data?: any }
+/** `snapshot`: one follows. */
+export interface Subscribed { broker: "subscribed"; topic: string; position?: Position; recovered?: boolean; snapshot?: true; data?: any }
 export interface Unsubscribed { broker: "unsubscribed"; topic: string; code: number; reason: string }
 export interface Presence { broker: "join" | "leave"; topic: string; user: string; session: string }
 export interface Identity { broker: "identity"; user: string; left: string[]; joined: string[] }
@@ -125,7 +126,7 @@ export type Sessions = Record<string, { user: string; client: string; conn_info?
 
 export interface Subscription<T = any> extends AsyncIterable<Publication<T> | Snapshot<T> | Gap> {
   readonly topic: string;
-  /** Where it resumes after a break. */
+  /** Where it resumes after a break: behind everything that has come, so not at once at the `position` of an answer that something follows. */
   readonly position?: Position | 0;
   /** `refused`: asked for again with the next connection or user. `unsubscribed`: the end. */
   readonly status: "waiting" | "subscribing" | "subscribed" | "refused" | "unsubscribed";

@@ -15,6 +15,7 @@ const LATE_MS = 2_000; // a timer this late: the page slept, which says nothing 
 const ADVICE_MAX_MS = 600_000;
 const KEPT_MAX = 1_024;
 const RESUMES_MAX_LEN = 6_000; // of the URL: servers read heads of 16 KiB, and tokens stand there too
+const NO_TOPIC = "-"; // to leave it changes nothing, and the answer has its place behind everything that waits
 const OF_TOPICS = new Set(["publication", "snapshot", "gap", "subscribed", "unsubscribed", "join", "leave"]);
 const TOKEN = /^[!#$%&'*+.^_`|~\w-]+$/;
 const LOOPBACK = /^(localhost|127\..*|\[::1\])$/;
@@ -133,6 +134,9 @@ class Client extends Emitter {
   #topics = new Map();
   #chosen = new Map(); // topics of the server that nobody subscribes to here
   #pending = new Map();
+  /** Topics of which it is not known whether all has come that follows their answer, and whether that is being asked. */
+  #unsettled = [];
+  #settling = false;
   #nextId = 1;
   #heardAt = 0;
   #pingingMs = 0;
@@ -249,6 +253,7 @@ class Client extends Emitter {
     this.#live = false;
     this.#pingingMs = 0;
     this.#pending.clear();
+    this.#unsettled = [];
     this.session = this.user = null;
     for (const entry of this.#entries()) entry.status = "waiting";
     socket?.close();
@@ -444,6 +449,11 @@ class Client extends Emitter {
     return id;
   }
 
+  /** `then(error)` is called when everything has come that waited here for this client before. A pong would not say so: it overtakes what waits. */
+  #behind(then) {
+    this.#command({ broker: "unsubscribe", topic: NO_TOPIC }, (_, error) => then(error));
+  }
+
   #ask(frame, timeoutMs = this.#options.answerTimeoutMs) {
     if (!this.#live) return Promise.reject(notConnected());
     return new Promise((resolve, reject) => {
@@ -510,7 +520,7 @@ class Client extends Emitter {
     const chosen = this.#entries().filter((entry) => entry.chosen);
     for (const entry of this.#topics.values()) this.#subscribe(entry);
     // What the server chose follows this frame; what is not told before the answer it has not chosen again.
-    if (chosen.length) this.#command({ broker: "ping" }, (_, error) => error ?? chosen.forEach((entry) => this.#notChosen(entry)));
+    if (chosen.length) this.#behind((error) => error ?? chosen.forEach((entry) => this.#notChosen(entry)));
     this.#watch();
     for (const { resolve } of this.#identities.splice(0)) resolve({ broker: "identity", user: frame.user, left: [], joined: [] });
     this.#enter("connected", 0, "");
@@ -555,7 +565,7 @@ class Client extends Emitter {
 
   /** A topic; where nobody subscribes to it here, its events are the client's own. `chosen`: in which generation the server did. */
   #entry(topic) {
-    return { topic, handle: this, position: undefined, seen: null, status: "waiting", wasLive: false, tries: 0, chosen: 0 };
+    return { topic, handle: this, position: undefined, seen: null, follows: null, awaitsSnapshot: false, status: "waiting", wasLive: false, tries: 0, chosen: 0 };
   }
 
   #entries() { return [...this.#topics.values(), ...this.#chosen.values()]; }
@@ -580,17 +590,37 @@ class Client extends Emitter {
 
   #subscribed(entry, frame, since) {
     const [top, before, wasLive] = [frame.position, entry.position, entry.wasLive];
-    Object.assign(entry, { status: "subscribed", wasLive: true, tries: 0 });
-    if (since === undefined) entry.position = top;
+    Object.assign(entry, { status: "subscribed", wasLive: true, tries: 0, follows: null, awaitsSnapshot: !!frame.snapshot });
+    // Behind a snapshot that is still to come no position would bring it again.
+    if (since === undefined && !entry.awaitsSnapshot) entry.position = top;
     emit(entry.handle, "subscribed", frame);
     // Topics without history: what was published during the break is gone.
     if (since === undefined && wasLive && !(top && top === before)) {
       emit(entry.handle, "gap", { broker: "gap", topic: entry.topic, reason: "not_resumed" });
     }
     if (since === undefined || !top || top === since || !this.#live) return;
-    // What was missed follows this frame, holes and all; the answer to a ping proves that all of it came.
-    const done = (_, error) => !error && (entry.position === since || notAfter(entry.position, top)) && (entry.position = top);
-    this.#command({ broker: "ping" }, done);
+    // What was missed follows this frame, holes and all: until it is known that all of it came, the next connection begins where this one did.
+    entry.follows = { from: since, until: top };
+    this.#unsettled.push([entry, entry.follows]);
+    if (!this.#settling) this.#settle();
+  }
+
+  /** Finds out when all has come that was to follow the answers so far. One question at a time, for all of them. */
+  #settle() {
+    const settled = this.#unsettled.splice(0);
+    this.#settling = settled.length > 0;
+    if (!this.#settling) return;
+    this.#behind((error) => {
+      this.#settling = false;
+      if (error) return;
+      for (const [entry, follows] of settled) {
+        if (entry.follows !== follows) continue;
+        const { from, until } = follows;
+        if (entry.position === from || notAfter(entry.position, until)) entry.position = until;
+        entry.follows = null;
+      }
+      this.#settle();
+    });
   }
 
   #notSubscribed(entry, error) {
@@ -621,8 +651,11 @@ class Client extends Emitter {
     else if (word === "publication") {
       if (position && entry.seen && notAfter(position, entry.seen)) return;
       if (position) entry.seen = entry.position = position;
-    } else if (word === "snapshot") entry.seen = null; // what follows builds on it, also what was seen before
-    else if (word === "gap") entry.position = frame.to ?? entry.position;
+    } else if (word === "snapshot") {
+      entry.seen = null; // what follows builds on it, also what was seen before
+      entry.awaitsSnapshot = false;
+      entry.position = position ?? entry.position;
+    } else if (word === "gap" && !entry.awaitsSnapshot) entry.position = frame.to ?? entry.position;
     emit(entry.handle, word, frame);
   }
 

@@ -7,6 +7,7 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 use broker_core::{Backplane, Keep, Payload, Publish, Topic};
 use broker_redis::{Options, RedisBackplane, Servers};
 use broker_resp::testing::Server;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     task::JoinSet,
@@ -15,10 +16,8 @@ use tokio::{
 
 /// Topics of the spread case, as in the design's own measurement.
 const TOPICS: usize = 10_000;
-/// Calls of a client, or commands of `redis-benchmark`, that are under way at a time.
-const DEPTH: usize = 64;
-/// Bytes of a payload.
-const PAYLOAD: usize = 128;
+/// Bytes of a payload, and calls of a client, or commands of `redis-benchmark`, that are under way at a time.
+const CASES: [(usize, usize); 4] = [(128, 64), (128, 16), (1024, 64), (1024, 16)];
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 const KEEP: Keep = Keep::history(100, Duration::from_secs(600));
@@ -34,23 +33,31 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     while !redis.health().troubles.is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let call = one_call(&server, &redis).await?;
-    let mut figures: [Vec<f64>; 3] = Default::default();
-    for _ in 0..ROUNDS {
-        figures[0].push(same_script(&server, &call).await?);
-        figures[1].push(publish(&redis, |n| n % TOPICS).await);
-        figures[2].push(publish(&redis, |_| 0).await);
+    for (len, depth) in CASES {
+        let call = one_call(&server, &redis, len).await?;
+        let mut figures: [Vec<f64>; 7] = Default::default();
+        for _ in 0..ROUNDS {
+            let script = same_script(&server, &call, depth).await?;
+            let spread = publish(&redis, len, depth, |n| n % TOPICS).await;
+            let one = publish(&redis, len, depth, |_| 0).await;
+            let of_round = [script, spread.rate, spread.rate / script, spread.cpu_us, one.rate, one.rate / script, one.cpu_us];
+            figures.iter_mut().zip(of_round).for_each(|(figures, figure)| figures.push(figure));
+        }
+        let [script, spread, spread_ratio, spread_cpu, one, one_ratio, one_cpu] = figures.map(median);
+        println!("{len} bytes, {depth} under way, medians of {ROUNDS} rounds:");
+        println!("  redis-benchmark, the same script, one publication a call   {script:>9.0} a second");
+        println!(
+            "  {TOPICS} topics, one publication a call                       {spread:>9.0}   {spread_ratio:.2} of that (goal 0.7), {spread_cpu:.1} us of CPU here for each"
+        );
+        println!(
+            "  one topic, {depth} publishers                                  {one:>9.0}   {one_ratio:.1} of that (goal 5 with 64), {one_cpu:.1} us of CPU here for each"
+        );
     }
-    let [script, spread, one] = figures.map(median);
-    println!("publications a second, median of {ROUNDS} rounds, {PAYLOAD} bytes, {DEPTH} under way:");
-    println!("  redis-benchmark, the same script, one publication a call   {script:>9.0}");
-    println!("  {TOPICS} topics, one publication a call                       {spread:>9.0}   {:.2} of that (goal 0.7)", spread / script);
-    println!("  one topic, {DEPTH} publishers                                  {one:>9.0}   {:.1} of that (goal 5)", one / script);
     Ok(())
 }
 
 /// What a publish sends to Redis, as text.
-async fn one_call(server: &Server, redis: &RedisBackplane) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+async fn one_call(server: &Server, redis: &RedisBackplane, len: usize) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let mut monitor = tokio::process::Command::new("redis-cli")
         .args(["-p", &server.port().to_string(), "monitor"])
         .stdout(Stdio::piped())
@@ -60,7 +67,7 @@ async fn one_call(server: &Server, redis: &RedisBackplane) -> Result<Vec<String>
     lines.next_line().await?;
     let topic: Topic = "t:0".parse()?;
     for _ in 0..2 {
-        redis.publish(&topic, payload(), KEEP).await?;
+        redis.publish(&topic, payload(len), KEEP).await?;
     }
     while let Some(line) = lines.next_line().await? {
         if let Some(at) = line.find("\"EVALSHA\"") {
@@ -71,14 +78,14 @@ async fn one_call(server: &Server, redis: &RedisBackplane) -> Result<Vec<String>
 }
 
 /// The same script with the same keys and arguments over 10,000 topics, from `redis-benchmark`.
-async fn same_script(server: &Server, call: &[String]) -> Result<f64, Box<dyn std::error::Error>> {
+async fn same_script(server: &Server, call: &[String], depth: usize) -> Result<f64, Box<dyn std::error::Error>> {
     let (last, rest) = call.split_last().ok_or("an empty call")?;
     // Its entry is binary, and no argument of a process: any text of the same length does.
-    let entry_len = last.replace("\\x00", "?").chars().filter(|letter| *letter != '\\').count();
+    let entry_len = unescaped_len(last);
     let mut arguments: Vec<String> = rest.iter().map(|part| part.replace("{t:0}", "{t:__rand_int__}")).collect();
-    arguments.push("x".repeat(entry_len.max(PAYLOAD)));
+    arguments.push("x".repeat(entry_len));
     let output = tokio::process::Command::new("redis-benchmark")
-        .args(["-p", &server.port().to_string(), "-c", "1", "-P", &DEPTH.to_string(), "-n", "100000", "-r", &TOPICS.to_string(), "--csv"])
+        .args(["-p", &server.port().to_string(), "-c", "1", "-P", &depth.to_string(), "-n", "100000", "-r", &TOPICS.to_string(), "--csv"])
         .args(arguments)
         .output()
         .await?;
@@ -87,29 +94,49 @@ async fn same_script(server: &Server, call: &[String]) -> Result<f64, Box<dyn st
     Ok(figure.trim_matches('"').parse()?)
 }
 
+/// How many bytes a text stands for in which a backslash begins `\x` with two digits, or one letter.
+fn unescaped_len(text: &str) -> usize {
+    let hex = text.matches("\\x").count();
+    text.len() - 3 * hex - (text.matches('\\').count() - hex)
+}
+
+/// What came of publishers.
+struct Outcome {
+    /// Publications a second.
+    rate: f64,
+    /// CPU of this process for each, in microseconds.
+    cpu_us: f64,
+}
+
 /// So many publishers, each to the topics that it is told, for a while.
-async fn publish(redis: &Arc<RedisBackplane>, topic_of: fn(usize) -> usize) -> f64 {
-    let begun = Instant::now();
+async fn publish(redis: &Arc<RedisBackplane>, len: usize, depth: usize, topic_of: fn(usize) -> usize) -> Outcome {
+    let (begun, cpu) = (Instant::now(), cpu_time());
     let mut publishers = JoinSet::new();
-    for publisher in 0..DEPTH {
+    for publisher in 0..depth {
         let redis = redis.clone();
         publishers.spawn(async move {
             let mut count = 0_u64;
             while begun.elapsed() < ROUND {
-                let number = topic_of(publisher + DEPTH * count as usize);
+                let number = topic_of(publisher + depth * count as usize);
                 let topic: Topic = format!("t:{number}").parse().expect("a legal topic");
-                redis.publish(&topic, payload(), KEEP).await.expect("it is taken");
+                redis.publish(&topic, payload(len), KEEP).await.expect("it is taken");
                 count += 1;
             }
             count
         });
     }
     let count: u64 = publishers.join_all().await.into_iter().sum();
-    count as f64 / begun.elapsed().as_secs_f64()
+    Outcome { rate: count as f64 / begun.elapsed().as_secs_f64(), cpu_us: (cpu_time() - cpu).as_secs_f64() * 1e6 / count as f64 }
 }
 
-fn payload() -> Publish {
-    Publish::new(Payload::text("x".repeat(PAYLOAD)))
+/// What all threads of this process have used.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn payload(len: usize) -> Publish {
+    Publish::new(Payload::text("x".repeat(len)))
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

@@ -26,9 +26,11 @@ enum Runner {
     FakedClock,
     /// Python, and nginx and haproxy.
     Balancers,
+    /// Faults, with clients in Node and Python.
+    Chaos,
 }
 
-/// The suites: name, what runs them, file below `tests/e2e`.
+/// The suites: name, what runs them, file below `tests/e2e`, or which part of the chaos test.
 const SUITES: &[(&str, Runner, &str)] = &[
     ("centrifuge in Node", Runner::Node, "node/sdk_in_node.test.mjs"),
     ("server life with centrifuge", Runner::Node, "node/server_life.test.mjs"),
@@ -64,6 +66,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("many nodes", Runner::Python, "python/test_redis.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
     ("balancers", Runner::Balancers, "python/test_balancers.py"),
+    ("chaos", Runner::Chaos, "--short"),
 ];
 
 /// `cargo xtask test`: everything, from the packages it needs to the count.
@@ -142,6 +145,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("BROKER_BIN", "broker-server", "broker"),
     ("APPLICATION_BIN", "e2e-application", "e2e-application"),
     ("DASHBOARD_BIN", "dashboard", "dashboard"),
+    ("CHAOS_BIN", "chaos", "chaos"),
 ];
 
 /// The programs that the suites start, with their variables. One that its variable names already is taken as it is, the others are built.
@@ -177,6 +181,7 @@ impl Means {
         let built = match runner {
             Runner::Node | Runner::Chromium => self.node_suite(runner, file, &report),
             Runner::Python | Runner::FakedClock | Runner::Balancers => self.python_suite(runner, file, &report),
+            Runner::Chaos => self.chaos_suite(file, &report),
         };
         let mut suite = match built {
             Ok(suite) => suite,
@@ -209,9 +214,23 @@ impl Means {
         Ok(suite)
     }
 
-    fn python_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
+    fn chaos_suite(&mut self, part: &str, report: &Path) -> Result<Command, String> {
+        self.node.get_or_insert_with(|| needs::node().map_err(|error| format!("{error:#}"))).clone()?;
+        let interpreter = self.interpreter()?;
+        let (_, program) = self.programs.iter().find(|(variable, _)| *variable == "CHAOS_BIN").ok_or("the chaos test was not built")?;
+        let mut suite = command(program, &[part, "--junit"]);
+        suite.arg(report).arg("--python").arg(interpreter).arg("--logs").arg(workspace::artifacts().join("chaos"));
+        Ok(suite)
+    }
+
+    /// The Python of the suites.
+    fn interpreter(&mut self) -> Result<PathBuf, String> {
         let prepare = || needs::curl().and_then(|()| needs::redis()).and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
-        let interpreter = self.python.get_or_insert_with(prepare).clone()?;
+        self.python.get_or_insert_with(prepare).clone()
+    }
+
+    fn python_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
+        let interpreter = self.interpreter()?;
         let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
         match runner {

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bench;
+mod chaos;
 mod check;
 mod e2e;
 mod mutants;
@@ -29,10 +30,15 @@ cargo xtask <command>
   sim [SEEDS]           simulated clients, node and faults, one run for each seed (10,000 seeds by default)
   sim --seed N          one of them, with what happened in it
   properties [CASES]    the property tests of session and resume (1,000,000 generated cases each by default)
+  chaos [SCHEDULES] [--seeds N] [--seed S] [--short]
+                        Redis, two nodes and unmodified clients under faults, and what was lost, doubled or said wrongly; --list names the schedules
   mutants [WORD,..]     plants bugs in a copy of the source and says which tests catch them
   bench-stuck [...]     what 10,000 subscribers that take nothing cost, and what a healthy one notices of them
   bench-storm [...]     how long until 10,000 subscribers are back that come at once, each with what it missed
   bench-crowd [...]     what a subscriber notices of 5,000 others at 10 messages a second
+  bench-nodes [...]     CPU per delivery of two nodes on Redis, publisher on one and subscribers on the other, against one node
+  bench-failover [...]  how long until 10,000 clients of a node that is killed are back on another one, and what Redis is asked for it
+  bench-topics [...]    what a node on Redis with 10,000 topics costs
   bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
 
@@ -68,11 +74,15 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["sim", arguments @ ..] => verify::simulate(arguments),
         ["properties"] => verify::properties(1_000_000),
         ["properties", cases] => verify::properties(cases.parse()?),
+        ["chaos", options @ ..] => chaos::run(options),
         ["mutants"] => mutants::run(""),
         ["mutants", filter] => mutants::run(filter),
         ["bench-fanout", options @ ..] => bench::fanout(options),
         ["bench-stuck", options @ ..] => bench::fanout(&[&["stuck"], options].concat()),
         ["bench-storm", options @ ..] => bench::fanout(&[&["storm"], options].concat()),
+        ["bench-nodes", options @ ..] => bench::fanout(&[&["nodes"], options].concat()),
+        ["bench-failover", options @ ..] => bench::fanout(&[&["failover"], options].concat()),
+        ["bench-topics", options @ ..] => bench::fanout(&[&["topics"], options].concat()),
         ["bench-crowd", options @ ..] => bench::fanout(&[&["crowd"], options].concat()),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }

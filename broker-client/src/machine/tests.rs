@@ -262,6 +262,28 @@ fn a_cut_subscription_resumes_from_the_last_publication_it_told() {
 }
 
 #[test]
+fn a_subscription_that_is_cut_before_its_pages_or_rows_came_resumes_from_where_they_begin() {
+    let mut client = Harness::live();
+    client.subscribe("t", SubscribeConfig::default());
+    // Rows follow: the answer has the epoch, and no offset.
+    check(
+        &client.frame(r#"{"id":2,"subscribe":{"recoverable":true,"positioned":true,"epoch":"e","offset":0}}"#),
+        &["subscribed at 0@e recovered None"],
+    );
+    client.cut();
+    client.advance(secs(1));
+    let again = r#"{"id":4,"subscribe":{"channel":"t","recover":true,"epoch":"e","positioned":true,"recoverable":true}}"#;
+    check(&client.dial_and_greet(), &["live s", again]);
+    // More pages follow: the answer has the first one, and repeats what was asked for.
+    let page = r#"{"id":4,"subscribe":{"recoverable":true,"epoch":"e","offset":0,"recovered":true,"was_recovering":true,"publications":[{"data":1,"offset":1},{"data":2,"offset":2}]}}"#;
+    check(&client.frame(page), &["subscribed at 2@e recovered Some(true)", "publication 1 at 1@e", "publication 2 at 2@e"]);
+    client.cut();
+    client.advance(secs(2));
+    let rest = r#"{"id":6,"subscribe":{"channel":"t","recover":true,"epoch":"e","offset":2,"positioned":true,"recoverable":true}}"#;
+    check(&client.dial_and_greet(), &["live s", rest]);
+}
+
+#[test]
 fn what_cannot_be_recovered_is_told_as_a_gap() {
     let mut client = Harness::live();
     client.subscribe("t", SubscribeConfig::default());

@@ -10,11 +10,16 @@ use std::{
 
 use bytes::Bytes;
 
-use super::batch::{Batch, Held, Run, Waiting, merge};
+use super::{
+    batch::{Batch, Run, Waiting, merge},
+    held::Held,
+};
 use crate::{Gap, GapReason, Position, Topic};
 
 /// Bytes that may wait before the newest replace older ones of their key.
 const CONFLATE_FROM: usize = 4 * 1024;
+/// Entries for which an idle connection keeps room.
+const ROOM_KEPT: usize = 4;
 
 #[derive(Debug)]
 enum Entry {
@@ -64,6 +69,16 @@ impl Backlog {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
+    }
+
+    /// Bytes that wait, with what their list takes where that counts too: of small publications of several topics it is the larger part.
+    pub(crate) fn weight(&self, with_list: bool) -> usize {
+        self.bytes + if with_list { self.entries.len() * size_of::<Entry>() } else { 0 }
+    }
+
+    /// Bytes that the list has taken, beyond what an idle connection keeps of it.
+    pub(crate) fn list_bytes(&self) -> usize {
+        self.entries.capacity().saturating_sub(ROOM_KEPT) * size_of::<Entry>()
     }
 
     /// Adds the publications of a batch, beginning with the `from`th.
@@ -184,7 +199,7 @@ impl Backlog {
             // What could not be encoded has no bytes, and is not waited for.
             self.entries.clear();
             self.urgent_at = 0;
-            if self.entries.capacity() > 4 {
+            if self.entries.capacity() > ROOM_KEPT {
                 // An idle connection keeps nothing of a busy time.
                 self.entries = VecDeque::new();
             }
@@ -291,11 +306,11 @@ impl Backlog {
         let Some((first, others)) = places.split_first() else { return 0 };
         let mut seen = HashSet::new();
         let runs = places.iter().filter_map(|at| if let Entry::Run(run) = &self.entries[*at] { Some(run) } else { None });
-        let waiting: Vec<Waiting<'_>> = runs.flat_map(Run::publications).collect();
-        let (before, freed): (usize, usize) = (waiting.len(), waiting.iter().map(Waiting::len).sum());
+        let mut kept: Vec<Waiting<'_>> = runs.flat_map(Run::publications).collect();
+        let (before, freed): (usize, usize) = (kept.len(), kept.iter().map(Waiting::len).sum());
         // What is not known cannot be replaced.
-        let is_newest = |waiting: &Waiting<'_>| waiting.source().is_none_or(|source| seen.insert(source.key.clone()));
-        let mut kept: Vec<Waiting<'_>> = waiting.into_iter().rev().filter(is_newest).collect();
+        kept.reverse();
+        kept.retain(|waiting| waiting.key().is_none_or(|key| seen.insert(key)));
         kept.reverse();
         let gone = (before - kept.len()) as u64;
         if gone == 0 {

@@ -45,8 +45,7 @@ fn what_is_written_byte_by_byte_is_what_was_pushed() {
 /// A publication that stands in no history.
 fn unplaced(frame: &str) -> Arc<Batch> {
     let publications = [Encoded { seq: 1, position: None, end: frame.len() as u32 }];
-    let bytes = Bytes::copy_from_slice(frame.as_bytes());
-    Arc::new(Batch::new("a".parse().unwrap(), bytes, publications.into(), Box::default(), &Held::default()))
+    Arc::new(Batch::new("a".parse().unwrap(), frame.into(), publications.into(), Box::default(), &Held::default()))
 }
 
 #[test]
@@ -70,19 +69,17 @@ fn a_gap_ends_at_the_last_position_that_went_with_it() {
 
 #[test]
 fn the_newest_of_a_new_epoch_stays_behind_the_gap_that_begins_it() {
-    let sourced = |frame: &str| {
-        let source = Arc::new(crate::Publication::new("a".parse().unwrap(), crate::Publish::new(crate::Payload::text(frame))));
+    let without_key = |frame: &str| {
         let publications = [Encoded { seq: 1, position: None, end: frame.len() as u32 }];
-        let bytes = Bytes::copy_from_slice(frame.as_bytes());
-        Arc::new(Batch::new("a".parse().unwrap(), bytes, publications.into(), [source].into(), &Held::default()))
+        Arc::new(Batch::new("a".parse().unwrap(), frame.into(), publications.into(), [None].into(), &Held::default()))
     };
     let mut backlog = Backlog::default();
     let a: Topic = "a".parse().unwrap();
-    backlog.push_batch(&sourced("[older]"), 0);
-    backlog.push_batch(&sourced("[old]"), 0);
+    backlog.push_batch(&without_key("[older]"), 0);
+    backlog.push_batch(&without_key("[old]"), 0);
     backlog.push_gap(&a, Gap { from: None, to: None, reason: GapReason::Epoch }, Bytes::from_static(b"<epoch>"), false);
-    backlog.push_batch(&sourced("[new]"), 0);
-    backlog.push_batch(&sourced("[newer]"), 0);
+    backlog.push_batch(&without_key("[new]"), 0);
+    backlog.push_batch(&without_key("[newer]"), 0);
     assert_eq!(backlog.conflate(&a, &Held::default()), 2, "on both sides of the gap");
     assert_eq!(text(&backlog), "[old]<epoch>[newer]");
 }
@@ -147,7 +144,7 @@ fn who_stays_with_an_old_batch_does_not_keep_what_others_got_since() {
     let a: Topic = "a".parse().unwrap();
     for n in 0..10_000 {
         let encoded = Encoded { seq: n, position: Some(Position { offset: n, epoch: Epoch::from_random(1) }), end: 1000 };
-        let batch = Arc::new(Batch::new(a.clone(), vec![b'.'; 1000].into(), [encoded].into(), Box::default(), &held));
+        let batch = Arc::new(Batch::new(a.clone(), vec![b'.'; 1000], [encoded].into(), Box::default(), &held));
         if n == 0 {
             stays.push_batch(&batch, 0);
         }
@@ -161,6 +158,39 @@ fn who_stays_with_an_old_batch_does_not_keep_what_others_got_since() {
     assert!(held.bytes() < 300_000, "{}", held.bytes());
     drop(stays);
     assert_eq!(held.bytes(), 0);
+}
+
+#[test]
+fn the_list_of_small_publications_of_two_topics_weighs_more_than_they_do() {
+    let mut backlog = Backlog::default();
+    assert_eq!((backlog.weight(true), backlog.list_bytes()), (0, 0));
+    let batches = [batch("a", 1, &["[a]"]), batch("b", 1, &["[b]"])];
+    for _ in 0..500 {
+        for batch in &batches {
+            backlog.push_batch(batch, 0);
+        }
+    }
+    assert_eq!((backlog.bytes(), backlog.weight(false)), (3_000, 3_000));
+    assert!(backlog.weight(true) > 20_000 && backlog.list_bytes() > 20_000, "{}", backlog.list_bytes());
+    backlog.written(3_000);
+    assert_eq!((backlog.weight(true), backlog.list_bytes()), (0, 0), "an idle connection keeps nothing of it");
+}
+
+#[test]
+fn what_is_left_of_a_frame_is_counted_as_long_as_it_waits() {
+    for len in [1_000, 20_000] {
+        let held = Held::default();
+        let mut backlog = Backlog::default();
+        let encoded = Encoded { seq: 1, position: None, end: len };
+        let batch = Arc::new(Batch::new("a".parse().unwrap(), vec![b'.'; len as usize], [encoded].into(), Box::default(), &held));
+        backlog.push_batch(&batch, 0);
+        drop(batch);
+        let whole = held.bytes();
+        backlog.written(10);
+        assert!((len as usize - 10..=whole).contains(&held.bytes()), "{} of {whole}", held.bytes());
+        backlog.written(len as usize - 10);
+        assert_eq!(held.bytes(), 0);
+    }
 }
 
 /// A backlog that knows nothing of batches: every publication stands by itself.
@@ -394,22 +424,17 @@ proptest! {
         for step in steps {
             match step.clone() {
                 Step::Batch { topic, publications, from } => {
-                    let (mut bytes, mut encoded, mut sources, mut items) = (String::new(), Vec::new(), Vec::new(), Vec::new());
+                    let (mut bytes, mut encoded, mut keys, mut items) = (String::new(), Vec::new(), Vec::new(), Vec::new());
                     for (key, len) in publications {
                         numbers[topic] += 1;
                         let number = numbers[topic];
                         let text = format!("[{topic}.{number}.{}]", "x".repeat(len));
                         bytes.push_str(&text);
                         encoded.push(Encoded { seq: number, position: Some(position(number)), end: bytes.len() as u32 });
-                        let publish = crate::Publish::new(crate::Payload::json("1"));
-                        let publish = match key {
-                            Some(key) => publish.key(key.to_string()),
-                            None => publish,
-                        };
-                        sources.push(Arc::new(crate::Publication::new(topics[topic].clone(), publish)));
+                        keys.push(key.map(|key| key.to_string().into()));
                         items.push(Item { what: What::Publication { topic, key }, text, firm: topic == URGENT });
                     }
-                    let batch = Arc::new(Batch::new(topics[topic].clone(), bytes.into(), encoded.into(), sources.into(), &held));
+                    let batch = Arc::new(Batch::new(topics[topic].clone(), bytes.into(), encoded.into(), keys.into(), &held));
                     for ((backlog, model), from) in backlogs.iter_mut().zip(&mut models).zip(from) {
                         let Some(from) = from.map(|from| usize::from(from).min(items.len())) else { continue };
                         if topic == URGENT {

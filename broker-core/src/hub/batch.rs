@@ -10,18 +10,22 @@ use std::sync::{
 
 use bytes::Bytes;
 
-use crate::{Position, Publication, Topic};
+use super::held::{Held, allocated};
+use crate::{Position, Topic};
+
+/// What a publication is about, where it is about anything.
+pub(crate) type Key = Option<Box<str>>;
 
 /// The publications of one pass over a topic, encoded for one variant.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) topic: Topic,
-    /// All frames, one after the other.
+    /// All frames, one after the other; they are counted together with the batch, since a part of them may outlive it.
     pub(crate) bytes: Bytes,
     /// Where each publication's frames end in `bytes`.
     pub(crate) publications: Box<[Encoded]>,
-    /// What was encoded, in the same order, where the newest may replace older ones of its key; otherwise empty.
-    pub(crate) sources: Box<[Arc<Publication>]>,
+    /// The keys of the publications, in the same order, where the newest may replace older ones of its key; otherwise empty.
+    keys: Box<[Key]>,
     /// The last publication could not be encoded, and the gap in its place ends the subscription.
     pub(crate) ends: bool,
     /// The batch that followed for those who got both.
@@ -30,6 +34,9 @@ pub(crate) struct Batch {
     behind: AtomicUsize,
     held: Held,
 }
+
+/// Bytes of a batch beside its frames, its publications and their keys.
+const BESIDE: usize = allocated::<Batch>(1) + 2 * size_of::<usize>();
 
 /// The rest of a partly written frame up to so many bytes is copied.
 const COPIED_MAX: usize = 4 * 1024;
@@ -44,25 +51,12 @@ pub(crate) struct Encoded {
     pub(crate) end: u32,
 }
 
-/// Bytes of batches that are in memory, on this node: each once, however many wait for them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Held {
-    all: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Held {
-    pub(crate) fn bytes(&self) -> usize {
-        self.all.load(Relaxed)
-    }
-}
-
 impl Batch {
-    pub(crate) fn new(topic: Topic, bytes: Bytes, publications: Box<[Encoded]>, sources: Box<[Arc<Publication>]>, held: &Held) -> Self {
-        let weight = bytes.len() + publications.len() * size_of::<Encoded>();
-        held.all.fetch_add(weight, Relaxed);
-        let held = Held { all: held.all.clone(), bytes: weight };
-        Self { topic, bytes, publications, sources, ends: false, next: OnceLock::new(), behind: AtomicUsize::new(0), held }
+    pub(crate) fn new(topic: Topic, frames: Vec<u8>, publications: Box<[Encoded]>, keys: Box<[Key]>, held: &Held) -> Self {
+        let of_keys: usize = keys.iter().flatten().map(|key| allocated::<u8>(key.len())).sum();
+        let beside = BESIDE + allocated::<Encoded>(publications.len()) + allocated::<Key>(keys.len()) + of_keys;
+        let bytes = held.counted(frames, beside);
+        Self { topic, bytes, publications, keys, ends: false, next: OnceLock::new(), behind: AtomicUsize::new(0), held: held.clone() }
     }
 
     fn len(&self) -> u32 {
@@ -88,7 +82,6 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.held.all.fetch_sub(self.held.bytes, Relaxed);
         // In a loop: a long run of them must not unwind on the stack.
         let mut next = self.next.take();
         while let Some(mut batch) = next.and_then(Arc::into_inner) {
@@ -126,7 +119,7 @@ impl Run {
     /// Takes a whole batch behind the last one. False: another one has followed it, or the chain is long enough.
     pub(super) fn extend(&mut self, batch: &Arc<Batch>) -> bool {
         let last = self.last.as_ref().unwrap_or(&self.first);
-        let behind = last.behind.load(Relaxed) + last.held.bytes;
+        let behind = last.behind.load(Relaxed) + last.bytes.len() + BESIDE;
         if behind > CHAIN_MAX || last.topic != batch.topic || !Arc::ptr_eq(last.next.get_or_init(|| batch.clone()), batch) {
             return false;
         }
@@ -171,8 +164,8 @@ impl Run {
         let current = batch.publications.partition_point(|publication| publication.end as usize <= reached) as u32;
         let partial = (batch.start(current) < reached).then(|| {
             let rest = batch.bytes.slice(reached..batch.end(current));
-            // Nobody counts what it keeps in memory when the batch itself has gone.
-            if rest.len() <= COPIED_MAX { Bytes::copy_from_slice(&rest) } else { rest }
+            // A part keeps all frames of the batch in memory.
+            if rest.len() <= COPIED_MAX { batch.held.counted(rest.to_vec(), 0) } else { rest }
         });
         self.from = current + u32::from(partial.is_some());
         let is_empty = self.from == batch.len() && !self.step();
@@ -253,9 +246,9 @@ impl<'a> Waiting<'a> {
         self.batch.publications[self.at as usize]
     }
 
-    /// What was encoded, where the batch knows it.
-    pub(super) fn source(&self) -> Option<&'a Arc<Publication>> {
-        self.batch.sources.get(self.at as usize)
+    /// What it is about, where the batch knows it.
+    pub(super) fn key(&self) -> Option<&'a Key> {
+        self.batch.keys.get(self.at as usize)
     }
 }
 
@@ -269,6 +262,6 @@ pub(super) fn merge(topic: &Topic, kept: &[Waiting<'_>], held: &Held) -> Batch {
             Encoded { end: bytes.len() as u32, ..waiting.encoded() }
         })
         .collect();
-    let sources = kept.iter().filter_map(|waiting| waiting.source().cloned()).collect();
-    Batch::new(topic.clone(), bytes.into(), publications, sources, held)
+    let keys = kept.iter().filter_map(|waiting| waiting.key().cloned()).collect();
+    Batch::new(topic.clone(), bytes, publications, keys, held)
 }

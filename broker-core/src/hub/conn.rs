@@ -98,6 +98,8 @@ pub(crate) struct Conn {
     pub(crate) backlog: Backlog,
     /// Bytes of the backlog that the gauge counts.
     pub(crate) counted_backlog: usize,
+    /// Bytes of its list that the node's bound counts.
+    pub(crate) counted_list: usize,
     /// `None` until the transport attaches one.
     pub(crate) outlet: Option<Box<dyn Outlet>>,
     /// In the list of connections that have something to write.

@@ -2,7 +2,6 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
@@ -232,7 +231,7 @@ impl Shard {
         if panics::catch(&self.hub.stats, "codec", || encode(conn, &mut out)).is_ok() {
             let written = out.frames() as u32;
             conn.life.frames_out = conn.life.frames_out.saturating_add(written);
-            let frames = Bytes::copy_from_slice(&self.frames);
+            let frames = self.hub.held.counted(self.frames.clone(), 0);
             match place {
                 Place::First => conn.backlog.push_first(frames),
                 Place::Loose => conn.backlog.push_loose(frames),

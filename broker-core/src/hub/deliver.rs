@@ -357,7 +357,7 @@ impl Shard {
 
     pub(super) fn push_batch(&mut self, slot: u32, batch: &Arc<Batch>, from: u32, entry: &Arc<TopicEntry>) {
         let count = batch.publications.len() as u32 - from;
-        let max = self.backlog_max();
+        let (max, is_full) = (self.backlog_max(), self.is_full);
         let Some(Occupant::Connection(conn)) = &mut self.slots[slot as usize].occupant else { return };
         match entry.namespace.priority {
             Priority::Normal => conn.backlog.push_batch(batch, from),
@@ -372,7 +372,7 @@ impl Shard {
             conn.dirty = true;
             self.dirty.push_back(slot);
         }
-        if conn.backlog.bytes() > max {
+        if conn.backlog.weight(is_full) > max {
             self.overflow(slot, entry);
         }
     }
@@ -424,13 +424,12 @@ impl Shard {
             }
             encoded.push(Encoded { seq: *seq, position: publication.position, end: frames.len() as u32 });
         }
-        let bytes = Bytes::copy_from_slice(&frames);
-        self.frames = frames;
-        let sources = match entry.namespace.slow_consumer {
-            SlowConsumer::Latest => publications.iter().take(encoded.len()).map(|(_, publication)| publication.clone()).collect(),
+        let keys = match entry.namespace.slow_consumer {
+            SlowConsumer::Latest => publications.iter().take(encoded.len()).map(|(_, publication)| publication.key.clone()).collect(),
             _ => Box::default(),
         };
-        let mut batch = Batch::new(topic.clone(), bytes, encoded.into(), sources, &self.hub.held);
+        let mut batch = Batch::new(topic.clone(), frames.clone(), encoded.into(), keys, &self.hub.held);
+        self.frames = frames;
         batch.ends = ends;
         Arc::new(batch)
     }
@@ -439,7 +438,7 @@ impl Shard {
         let mut frames = Vec::new();
         let mut out = FrameWriter::new(&*codec.framing, &mut frames);
         match panics::catch(&self.hub.stats, "codec", || codec.protocol.encode_push(&push, &mut out)) {
-            Ok(()) => frames.into(),
+            Ok(()) => self.hub.held.counted(frames, 0),
             Err(_) => Bytes::new(),
         }
     }

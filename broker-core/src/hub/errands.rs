@@ -12,7 +12,12 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Hub, ports::Errand, reading, topic_entry::TopicEntry};
+use super::{
+    Hub,
+    ports::Errand,
+    reading,
+    topic_entry::{KNOWN_FOR, TopicEntry},
+};
 use crate::{Refusal, SnapshotFailed, hooks::BoxFuture, panics};
 
 /// Pause after the first failed call of a backplane, doubled by each further one.
@@ -94,6 +99,12 @@ impl Hub {
                     entry.retry_read(&hub.ports);
                 }));
             }
+            // The model has no time.
+            Errand::Forget { .. } if cfg!(broker_model) => {}
+            Errand::Forget { entry } => self.go_on(Box::pin(async move {
+                tokio::time::sleep(KNOWN_FOR).await;
+                entry.forget_known();
+            })),
             Errand::Snapshot { entry } => self.take_snapshot(entry),
         }
     }

@@ -14,6 +14,7 @@ mod deliver;
 mod directory;
 mod errands;
 mod foreign;
+mod held;
 mod in_order;
 mod in_time;
 mod inbox;
@@ -101,8 +102,8 @@ pub(crate) struct Hub {
     looks: probing::Looks,
     foreign: foreign::Foreign,
     log_pause: LogPause,
-    /// Bytes of encoded publications in memory.
-    held: batch::Held,
+    /// Bytes that wait for connections, with what stands around them.
+    held: held::Held,
     relief: relief::Relief,
     slots: Box<[SlotPool]>,
     next_shard: AtomicUsize,
@@ -165,7 +166,7 @@ impl Hub {
             looks: probing::Looks::default(),
             foreign: foreign::Foreign::default(),
             log_pause: LogPause::default(),
-            held: batch::Held::default(),
+            held: held::Held::default(),
             relief: relief::Relief::default(),
             slots: (0..new.shards).map(|_| SlotPool::default()).collect(),
             next_shard: AtomicUsize::new(0),
@@ -226,6 +227,12 @@ impl Hub {
         self.directory.find(topic).is_some_and(|entry| entry.cancel(&self.ports, member))
     }
 
+    pub(crate) fn history_removed(&self, topic: &Topic) {
+        if let Some(entry) = self.directory.find(topic) {
+            entry.history_removed();
+        }
+    }
+
     pub(crate) fn user_connected(&self, user: &UserId) {
         if !user.is_anonymous() {
             *self.users.lock().entry(user.clone()).or_insert(0) += 1;
@@ -269,6 +276,7 @@ impl Hub {
             incarnation: self.incarnations.fetch_add(1, Relaxed) + 1,
             keeps_log: namespace.keeps_history() && self.backplane.capabilities().history,
             keeps_rows: namespace.keeps_state() && self.backplane.capabilities().state,
+            shared: self.backplane.capabilities().shared,
             has_snapshot: self.hooks.snapshot_of(topic).is_some(),
             snapshot_max_age: self.rules.settings.snapshot_max_age,
             snapshot_stale_max: self.rules.settings.snapshot_stale_max,

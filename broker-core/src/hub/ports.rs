@@ -20,6 +20,8 @@ pub(crate) enum Errand {
     ReadLater { entry: Arc<TopicEntry>, failures: u32 },
     /// Ask the application for the current state. `Hub::snapshot_done` takes the answer.
     Snapshot { entry: Arc<TopicEntry> },
+    /// What a read brought is forgotten after a while. `Hub` does it.
+    Forget { entry: Arc<TopicEntry> },
     /// A topic without listeners waits for its end. `Hub::linger_over` ends it.
     Linger { entry: Arc<TopicEntry>, joins: u64 },
 }

@@ -20,6 +20,8 @@ use crate::{CloseReason, sync::Mutex};
 
 /// What one connection may let wait while the node is over its bound.
 pub(super) const BACKLOG_MAX_WHEN_FULL: usize = 64 * 1024;
+/// The part of the bound that is left to what is on its way while the rest is counted, once in a tick.
+const UNDERWAY: usize = 64;
 /// Time from the beginning of one round to the next.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -68,16 +70,17 @@ pub(crate) struct Weighing {
     found: Mutex<Vec<Candidate>>,
 }
 
-/// A connection, and how many bytes wait for it.
+/// A connection, and how many bytes wait for it, with their list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate {
-    backlog_bytes: usize,
+    weight: usize,
     at: SlotRef,
 }
 
 impl Shard {
     fn is_over(&self) -> bool {
-        self.hub.held.bytes() > self.hub.rules.settings.backlogs_max_bytes
+        let max = self.hub.rules.settings.backlogs_max_bytes;
+        self.hub.held.bytes() > max - max / UNDERWAY
     }
 
     /// Looks whether more waits on this node than may, and sees to it that it becomes less.
@@ -101,14 +104,14 @@ impl Shard {
     pub(super) fn weigh(&mut self, weighing: &Weighing, now: Instant) {
         let candidates = self.slots.iter().zip(0..).filter_map(|(slot, place)| {
             let Some(Occupant::Connection(conn)) = &slot.occupant else { return None };
-            let backlog_bytes = conn.backlog.bytes();
-            let is_meant = backlog_bytes > BACKLOG_MAX_WHEN_FULL && !conn.session.is_closed();
-            is_meant.then(|| Candidate { backlog_bytes, at: self.at(place) })
+            let weight = conn.backlog.weight(true);
+            let is_meant = weight > BACKLOG_MAX_WHEN_FULL && !conn.session.is_closed();
+            is_meant.then(|| Candidate { weight, at: self.at(place) })
         });
         weighing.found.lock().extend(candidates);
         if weighing.missing.fetch_sub(1, AcqRel) == 1 {
             let mut all = std::mem::take(&mut *weighing.found.lock());
-            all.sort_unstable_by_key(|candidate| candidate.backlog_bytes);
+            all.sort_unstable_by_key(|candidate| candidate.weight);
             self.close_largest(all, now);
         }
     }
@@ -124,8 +127,8 @@ impl Shard {
             let Some(Occupant::Connection(conn)) = slot.and_then(|slot| slot.occupant.as_mut()) else { continue };
             // Who would take it has only not had its turn.
             write(conn, &mut self.chunks, &mut self.tally);
-            let backlog_bytes = conn.backlog.bytes();
-            if backlog_bytes > BACKLOG_MAX_WHEN_FULL {
+            if conn.backlog.weight(true) > BACKLOG_MAX_WHEN_FULL {
+                let backlog_bytes = conn.backlog.bytes();
                 self.converse(at, now, |session, _, effects| session.close(CloseReason::SlowConsumer { backlog_bytes }, effects));
             }
         }

@@ -73,6 +73,27 @@ impl Log {
         Self { kept, complete_from, ring_overflowed, position }
     }
 
+    /// In a topic with a state, whoever did not hear a change that has expired since may have an older row of its key: nobody passes over it.
+    pub(super) fn keep_to_changes(&mut self, read: &ReadAnswer, ring: &VecDeque<Arc<Publication>>) {
+        let now = Instant::now();
+        let known = read.page.publications.iter().chain(ring);
+        let over = known.filter(|publication| publication.key.is_some() && publication.is_expired(now));
+        let places = over.filter_map(|publication| publication.position);
+        let newest = places.filter(|at| at.epoch == self.position.epoch && at.offset <= self.position.offset).map(|at| at.offset).max();
+        self.complete_from = self.complete_from.max(newest.unwrap_or(0));
+    }
+
+    /// With the publications that came next.
+    pub(super) fn followed_by(&self, next: &[Arc<Publication>]) -> Self {
+        let kept = self.kept.iter().chain(next).cloned().collect();
+        let position = next.last().and_then(|last| last.position).unwrap_or(self.position);
+        Self { kept, complete_from: self.complete_from, ring_overflowed: self.ring_overflowed, position }
+    }
+
+    pub(super) fn publications(&self) -> &[Arc<Publication>] {
+        &self.kept
+    }
+
     /// Everything after a position up to where the members stand; `None` where anything is missing.
     pub(super) fn after(&self, after: Position) -> Option<Missed> {
         if after.epoch != self.position.epoch || after.offset > self.position.offset {
@@ -230,6 +251,19 @@ mod tests {
         check(&[1, 3, 6], 7, &[8], since(4), &[6, 8], true, None);
         check(&[4, 6], 7, &[], since(2), &[], false, Some((Some(3), Some(7))));
         check(&[4, 6], 7, &[], Since::Beginning, &[4, 6], false, Some((Some(1), Some(3))));
+    }
+
+    #[test]
+    fn a_change_of_a_row_that_expired_before_it_was_served_is_not_passed_over() {
+        let mut over = Publication::new("news".parse().unwrap(), Publish::new(Payload::json("1")).key("k").ttl(std::time::Duration::ZERO));
+        over.position = Some(position(2));
+        let page = LogPage { top: position(3), kept_from: 0, publications: vec![publication(1), Arc::new(over), publication(3)] };
+        let read = ReadAnswer { page, after: 0, state: None };
+        let mut log = Log::new(&read, &VecDeque::new(), false, position(3));
+        assert_eq!(offsets(&log.after(position(1)).unwrap()), [3], "where nobody keeps rows it is no loss");
+        log.keep_to_changes(&read, &VecDeque::new());
+        assert!(log.after(position(1)).is_none());
+        assert_eq!(offsets(&log.after(position(2)).unwrap()), [3]);
     }
 
     #[test]

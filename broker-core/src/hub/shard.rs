@@ -193,7 +193,7 @@ impl Shard {
         if !self.counted.is_empty() {
             self.tell_written();
         }
-        self.tally.add_to(&self.hub.stats);
+        self.tally.add_to(&self.hub.stats, &self.hub.held);
         if took || !self.active.is_empty() || !self.dirty.is_empty() {
             return Tick::More;
         }
@@ -309,6 +309,7 @@ impl Shard {
             outlet,
             backlog: super::backlog::Backlog::default(),
             counted_backlog: 0,
+            counted_list: 0,
             credit,
             held: VecDeque::new(),
             spent: None,
@@ -351,6 +352,9 @@ impl Shard {
             }
             Some(Occupant::Connection(conn)) => {
                 self.hub.stats.backlog_bytes.sub(conn.counted_backlog as u64);
+                // Not before it was added: what this tick found comes first.
+                self.tally.add_to(&self.hub.stats, &self.hub.held);
+                self.hub.held.sub(conn.counted_list);
                 self.hub.stats.connections.sub(1);
                 self.deadlines[at.slot as usize] = None;
             }

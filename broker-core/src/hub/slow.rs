@@ -39,7 +39,7 @@ pub(super) struct Behind {
 }
 
 impl Shard {
-    /// What may wait for one connection.
+    /// What may wait for one connection; while the node is over its bound, the list of it included.
     pub(super) fn backlog_max(&self) -> usize {
         let max = self.hub.rules.settings.backlog_max_bytes;
         if self.is_full { max.min(BACKLOG_MAX_WHEN_FULL) } else { max }
@@ -59,7 +59,7 @@ impl Shard {
             SlowConsumer::Latest if !conn.backlog.wants_conflation() => max + max / 4,
             _ => max,
         };
-        if conn.backlog.bytes() > may_wait {
+        if conn.backlog.weight(self.is_full) > may_wait {
             let dropped = match entry.namespace.slow_consumer {
                 SlowConsumer::Disconnect => 0,
                 SlowConsumer::Latest => {
@@ -73,7 +73,7 @@ impl Shard {
                 SlowConsumer::DropOldest => self.drop_oldest(slot, &mut conn, entry),
             };
             // What is left is replies, signals and other topics: nothing of this topic can make room.
-            if conn.backlog.bytes() > max + max / 4 || dropped == 0 {
+            if conn.backlog.weight(self.is_full) > max + max / 4 || dropped == 0 {
                 self.slow.push((slot, conn.backlog.bytes()));
             }
         }
@@ -88,7 +88,7 @@ impl Shard {
                 dropped.count
             })
         } else {
-            let excess = conn.backlog.bytes() - self.backlog_max();
+            let excess = conn.backlog.weight(self.is_full) - self.backlog_max();
             let codec = conn.codec.clone();
             let mut encode = |gap| self.encode_shared(&codec, Push::Gap { topic: entry.topic.clone(), gap });
             conn.backlog.drop_oldest(&entry.topic, excess, &mut encode)

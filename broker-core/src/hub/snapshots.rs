@@ -9,7 +9,7 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::topic_entry::{Joiner, Who};
-use crate::{Payload, Position, Publication, Resume, hub::inbox::MemberRef};
+use crate::{Gap, GapReason, Payload, Position, Publication, Resume, hub::inbox::MemberRef};
 
 /// Publications that are kept behind a snapshot; more means that it is asked for again.
 const KEPT_MAX: usize = 256;
@@ -138,6 +138,13 @@ impl Snapshots {
         let Snapshot { payload, since, .. } = self.last.as_ref()?;
         let (joiner, mut resume) = self.waiting.pop_front()?;
         if payload.is_some() {
+            let is_of_another_life = |gap: &&mut Gap| gap.to.zip(position).is_some_and(|(to, top)| to.epoch != top.epoch);
+            if let Some(gap) = resume.as_mut().and_then(|resume| resume.gap.as_mut()).filter(is_of_another_life) {
+                // The history began anew after it was found out what is missing.
+                let first = since.front().and_then(|publication| publication.position);
+                let to = first.map(|first| Position { offset: first.offset - 1, ..first }).or(position);
+                *gap = Gap { from: None, to, reason: GapReason::Epoch };
+            }
             return Some(Served { joiner, resume, payload: payload.clone(), since: since.iter().cloned().collect() });
         }
         // Nothing is there that what was published meanwhile could follow: who waited begins where the members stand.

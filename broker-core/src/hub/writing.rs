@@ -7,6 +7,7 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     conn::{Conn, Occupant},
+    held::Held,
     shard::Shard,
 };
 use crate::{CloseFrame, CloseReason, FrameKind, FrameWriter, Push, Stats, panics};
@@ -120,7 +121,7 @@ impl Shard {
             }
         }
         framing.close(close, &mut frames);
-        frames.into()
+        self.hub.held.counted(frames, 0)
     }
 }
 
@@ -133,11 +134,14 @@ pub(super) struct Tally {
     /// Bytes that began to wait, and that ceased to, in backlogs.
     backlog_grown: u64,
     backlog_shrunk: u64,
+    /// Bytes that lists of what waits began to take, and that they gave back.
+    lists_grown: usize,
+    lists_shrunk: usize,
 }
 
 impl Tally {
-    pub(super) fn add_to(&mut self, stats: &Stats) {
-        let Self { deliveries, writes, bytes_written, backlog_grown, backlog_shrunk } = std::mem::take(self);
+    pub(super) fn add_to(&mut self, stats: &Stats, held: &Held) {
+        let Self { deliveries, writes, bytes_written, backlog_grown, backlog_shrunk, lists_grown, lists_shrunk } = std::mem::take(self);
         if deliveries + writes > 0 {
             stats.deliveries.add(deliveries);
             stats.writes.add(writes);
@@ -146,6 +150,10 @@ impl Tally {
         if backlog_grown + backlog_shrunk > 0 {
             stats.backlog_bytes.add(backlog_grown);
             stats.backlog_bytes.sub(backlog_shrunk);
+        }
+        if lists_grown + lists_shrunk > 0 {
+            held.add(lists_grown);
+            held.sub(lists_shrunk);
         }
     }
 }
@@ -193,6 +201,12 @@ pub(super) fn write(conn: &mut Conn, chunks: &mut Vec<Bytes>, tally: &mut Tally)
         tally.backlog_grown += waiting as u64;
         tally.backlog_shrunk += conn.counted_backlog as u64;
         conn.counted_backlog = waiting;
+    }
+    let list = conn.backlog.list_bytes();
+    if list != conn.counted_list {
+        tally.lists_grown += list;
+        tally.lists_shrunk += conn.counted_list;
+        conn.counted_list = list;
     }
     broken
 }

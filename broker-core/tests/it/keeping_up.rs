@@ -196,6 +196,20 @@ async fn signs_of_life_do_not_wait_behind_publications() {
     assert_eq!(client.next().await, "slow:a 1:1");
 }
 
+#[tokio::test]
+async fn the_answer_to_an_unsubscribe_proves_that_everything_before_it_has_come() {
+    let engine = engine(quiet(100));
+    let mut client = slow_client(&engine, LineProtocol::default()).await;
+    client.set_capacity(Some(0));
+    publish(&engine, "slow:a", 1..=2, |_| None).await;
+    client.send(Request::Unsubscribe { topic: topic("-") });
+    while engine.stats().commands.value() < 3 {
+        tokio::task::yield_now().await;
+    }
+    client.set_capacity(None);
+    assert_eq!(client.take(3).await, ["slow:a 1:1", "slow:a 2:2", "unsubscribed -"], "a topic that nobody has");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_is_gone_after_the_write_timeout_and_one_that_takes_little_stays() {
     let engine = open_engine()

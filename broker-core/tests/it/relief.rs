@@ -82,6 +82,36 @@ async fn the_largest_is_closed_also_where_its_shard_sleeps_and_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_lists_of_what_waits_count_where_the_publications_are_shared_and_small() {
+    const CLIENTS: usize = 64;
+    let small = |settings: &mut broker_core::Settings| {
+        settings.shards = SHARDS;
+        settings.backlogs_max_bytes = 6 * KIB * KIB;
+        settings.ping_interval = Duration::from_secs(3600);
+    };
+    let engine = open_engine().namespace("slow", quiet(0)).with_settings(small).build().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(&engine).await;
+        for name in ["slow:a", "slow:b"] {
+            client.subscribe(name);
+            client.next().await;
+        }
+        client.set_capacity(Some(0));
+        clients.push(client);
+    }
+    // In memory once: a megabyte with everything around it. The lists are each connection's own.
+    for n in 0..1_600 {
+        for name in ["slow:a", "slow:b"] {
+            engine.publish(&topic(name), json(&n.to_string())).await.unwrap();
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert!((1..CLIENTS as u64).contains(&closed(&engine)), "{} were closed", closed(&engine));
+}
+
+#[tokio::test(start_paused = true)]
 async fn as_many_are_closed_as_it_takes() {
     let engine = engine();
     let clients = stuck(&engine).await;

@@ -161,6 +161,10 @@ pub(crate) fn say_subscribed(plain: Plain, id: &CommandId, subscribed: &Subscrib
             if let Some(resume) = &subscribed.resume {
                 frame.key("recovered").extend_from_slice(if resume.recovered { b"true" } else { b"false" });
             }
+            if subscribed.snapshot.is_some() {
+                // Whoever is cut before it must not have gone on to the position.
+                frame.key("snapshot").extend_from_slice(b"true");
+            }
             if let Some(data) = &subscribed.data {
                 write_data(frame, data);
             }
@@ -174,13 +178,19 @@ pub(crate) fn failed_resume(plain: Plain, subscribed: &Subscribed) -> Option<Gap
     failed.map(|resume| resume_gap(&resume, subscribed.position))
 }
 
-/// The current state of a topic.
+/// The current state of a topic, with the position of those who have nothing but that.
 pub(crate) fn say_snapshot(subscribed: &Subscribed, snapshot: &Payload, out: &mut FrameWriter<'_>) {
     say(out, "snapshot", &CommandId::None, |frame| {
         frame.text("topic", subscribed.topic.local());
-        write_position(frame, subscribed.position);
+        write_position(frame, before_missed(subscribed));
         write_data(frame, snapshot);
     });
+}
+
+/// From where a client resumes that is cut before what it missed.
+pub(crate) fn before_missed(subscribed: &Subscribed) -> Option<Position> {
+    let first = subscribed.missed.first().and_then(|publication| publication.position);
+    first.map(|first| Position { offset: first.offset - 1, ..first }).or(subscribed.position)
 }
 
 /// A message of the application, where it cannot be sent as it is.

@@ -115,24 +115,25 @@ impl Protocol for Sse {
 }
 
 impl Sse {
-    /// In this order: `subscribed`, a gap where the resume failed, the snapshot, what was missed. The gap moves the position: whoever has not heard
-    /// of it comes back with the old one.
+    /// In this order: `subscribed`, a gap where the resume failed, the snapshot, what was missed. The last of these moves the position, not the
+    /// answer: whoever has not heard of the gap, or has not got the snapshot, comes back with the old one.
     fn subscribed(self, subscribed: &Subscribed, out: &mut FrameWriter<'_>) {
         let topic = &subscribed.topic;
         let said = bare(|out| encode::say_subscribed(self.plain, &CommandId::None, subscribed, out));
         event(Event { topic: Some(topic), is_notice: true, body: &said, ..Event::default() }, out);
-        let before = subscribed.missed.first().and_then(|first| first.position);
-        let before = before.map(|first| Position { offset: first.offset - 1, ..first }).or(subscribed.position);
+        let before = encode::before_missed(subscribed);
         if let Some(gap) = encode::failed_resume(self.plain, subscribed) {
             let said = self.said(&Push::Gap { topic: topic.clone(), gap });
-            event(Event { topic: Some(topic), position: before, is_notice: true, body: &said, ..Event::default() }, out);
+            let position = before.filter(|_| subscribed.snapshot.is_none());
+            event(Event { topic: Some(topic), position, is_notice: true, body: &said, ..Event::default() }, out);
         }
-        step(RecordKind::Mark, topic, before, out);
         if let Some(snapshot) = &subscribed.snapshot {
             let as_object = self.plain.format == Format::Envelope || !is_whole_in_lines(snapshot);
             let envelope = as_object.then(|| bare(|out| encode::say_snapshot(subscribed, snapshot, out)));
-            event(Event { topic: Some(topic), body: envelope.as_deref().unwrap_or(snapshot.bytes()), ..Event::default() }, out);
+            let body = envelope.as_deref().unwrap_or(snapshot.bytes());
+            event(Event { topic: Some(topic), position: before, body, ..Event::default() }, out);
         }
+        step(RecordKind::Mark, topic, before, out);
         if !subscribed.missed.is_empty() {
             for publication in &subscribed.missed {
                 self.publication(publication, out);

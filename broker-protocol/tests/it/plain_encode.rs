@@ -103,7 +103,7 @@ fn entered() -> Reply {
 #[test]
 fn topics_that_the_server_chose_follow_connected() {
     let connected = "{\"broker\":\"connected\",\"session\":\"00000000-0000-4000-8000-000000000001\",\"user\":\"ris1\"}\n\
-                     {\"broker\":\"subscribed\",\"topic\":\"group:a\",\"position\":\"4@other\",\"recovered\":false}\n";
+                     {\"broker\":\"subscribed\",\"topic\":\"group:a\",\"position\":\"4@other\",\"recovered\":false,\"snapshot\":true}\n";
     let gap = "{\"broker\":\"gap\",\"topic\":\"group:a\",\"reason\":\"epoch\"}\n";
     let snapshot = "{\"broker\":\"snapshot\",\"topic\":\"group:a\",\"position\":\"4@other\",\"data\":{}}\n";
     let second = "{\"broker\":\"subscribed\",\"topic\":\"group:b\",\"position\":\"18@Bx3k\",\"recovered\":true}\n";
@@ -197,10 +197,10 @@ fn failed(gap: Option<Gap>) -> Subscribed {
 fn after_subscribed_come_the_gap_the_snapshot_and_what_was_missed() {
     let gap = Gap { from: Some(position("18@Bx3k")), to: Some(position("20@Bx3k")), reason: GapReason::Trimmed };
     let answer = Reply::Subscribed(failed(Some(gap)).into());
-    let told = "{\"broker\":\"subscribed\",\"id\":1,\"topic\":\"orders\",\"position\":\"24@Bx3k\",\"recovered\":false}\n";
+    let told = "{\"broker\":\"subscribed\",\"id\":1,\"topic\":\"orders\",\"position\":\"24@Bx3k\",\"recovered\":false,\"snapshot\":true}\n";
     let gap = "{\"broker\":\"gap\",\"topic\":\"orders\",\"from\":\"18@Bx3k\",\"to\":\"20@Bx3k\",\"reason\":\"trimmed\"}\n";
     let raw = "{\"state\":1}\n24\n";
-    let envelope = "{\"broker\":\"snapshot\",\"topic\":\"orders\",\"position\":\"24@Bx3k\",\"data\":{\"state\":1}}\n\
+    let envelope = "{\"broker\":\"snapshot\",\"topic\":\"orders\",\"position\":\"23@Bx3k\",\"data\":{\"state\":1}}\n\
                     {\"broker\":\"publication\",\"topic\":\"orders\",\"position\":\"24@Bx3k\",\"data\":24,\"time\":1763712000000}\n";
     assert_eq!(reply(&RAW, &ONE, &answer), format!("{told}{gap}{raw}"));
     assert_eq!(reply(&ENVELOPE, &ONE, &answer), format!("{told}{gap}{envelope}"));

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use broker_core::{
-    CloseReason, CommandId, FrameWriter, Gap, GapReason, Inbound, Payload, Protocol, Push, Refusal, Reply, Resume, Since, UnsubscribeReason,
+    CloseReason, CommandId, FrameWriter, Gap, GapReason, Inbound, Payload, Protocol, Push, Refusal, Reply, Resume, Since, Subscribed,
+    UnsubscribeReason,
 };
 use broker_protocol::{Format, Plain, Record, RecordKind, Sse, SseFraming, TopicKey};
 use bytes::Bytes;
@@ -71,6 +72,32 @@ fn a_subscription_is_marked_and_a_failed_resume_moves_the_position_with_its_gap(
     let all = self::records(QUIET, &Push::Subscribed(Box::new(live.clone())));
     let at: Vec<_> = all.iter().map(|record| record.position.unwrap().to_string()).collect();
     assert_eq!(at, ["14@Bx3k", "15@Bx3k", "17@Bx3k"]);
+}
+
+#[test]
+fn whoever_is_cut_before_the_snapshot_comes_back_with_the_position_from_before() {
+    let mut live = subscribed("news");
+    live.position = Some(position("17@Bx3k"));
+    live.snapshot = Some(Payload::json(r#"{"state":1}"#));
+    let gap = Gap { from: None, to: Some(position("17@Bx3k")), reason: GapReason::Trimmed };
+    live.resume = Some(Resume { since: Since::Beginning, recovered: false, gap: Some(gap) });
+    let kinds = |live: &Subscribed| -> Vec<_> {
+        records(RAW, &Push::Subscribed(Box::new(live.clone()))).iter().map(|record| (record.kind, record.position)).collect()
+    };
+    let top = live.position;
+    assert_eq!(kinds(&live), [(RecordKind::Event, None), (RecordKind::Event, top), (RecordKind::Mark, top)]);
+    live.missed = vec![Arc::new(publication("news", Payload::json("1"), Some("17@Bx3k")))];
+    let state = Some(position("16@Bx3k"));
+    assert_eq!(
+        kinds(&live),
+        [
+            (RecordKind::Event, None),
+            (RecordKind::Event, state),
+            (RecordKind::Mark, state),
+            (RecordKind::Event, top),
+            (RecordKind::Mark, top)
+        ]
+    );
 }
 
 #[test]

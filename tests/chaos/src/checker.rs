@@ -262,6 +262,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_hears_is_compared_with_answers_and_with_other_clients() {
+        let told = |number| [subscribed(0, None), Told::Publication { offset: 1, number }];
+        let mut checker = Checker::default();
+        checker.acknowledged(head("e", 1), 10);
+        for (client, number) in [("a", 10), ("b", 11)] {
+            told(number).into_iter().for_each(|told| checker.told(client, "t", told));
+        }
+        assert_eq!(checker.finish(&[head("e", 1)]).disagree, 1);
+        let mut checker = Checker::default();
+        for (client, number) in [("a", 10), ("b", 11)] {
+            told(number).into_iter().for_each(|told| checker.told(client, "t", told));
+        }
+        assert_eq!(checker.finish(&[head("e", 1)]).disagree, 1);
+    }
+
+    #[test]
+    fn counts_of_runs_are_added_up_and_every_broken_promise_is_one() {
+        let one = Counts { lost: 1, disagree: 2, log_dup: 3, out_of_order: 4, behind: 5, signalled: 6, resumed: 7, received: 8 };
+        let mut sum = one;
+        sum.add(&one);
+        assert_eq!(sum, Counts { lost: 2, disagree: 4, log_dup: 6, out_of_order: 8, behind: 10, signalled: 12, resumed: 14, received: 16 });
+        let none = Counts::default();
+        assert!(Counts { signalled: 1, resumed: 1, received: 1, ..none }.is_clean());
+        for broken in [
+            Counts { lost: 1, ..none },
+            Counts { disagree: 1, ..none },
+            Counts { log_dup: 1, ..none },
+            Counts { out_of_order: 1, ..none },
+            Counts { behind: 1, ..none },
+        ] {
+            assert!(!broken.is_clean(), "{broken}");
+        }
+    }
+
+    #[test]
     fn one_number_at_two_places_is_a_double_in_the_log() {
         let mut checker = Checker::default();
         checker.acknowledged(head("e", 1), 10);

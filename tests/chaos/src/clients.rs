@@ -1,23 +1,22 @@
 //! Unmodified clients as processes of their own: they say in lines of JSON what they were told.
 
-use std::{
-    collections::HashMap,
-    path::Path,
-    process::Stdio,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
     sync::watch,
 };
 
-use crate::checker::{Checker, Told};
+use crate::{
+    checker::{Checker, Told},
+    heard::Heard,
+    plant::Planter,
+    world::QUIET_TOPIC,
+};
 
 /// What a client says.
 #[derive(Debug, Deserialize)]
@@ -37,60 +36,36 @@ enum Said {
     Disconnected { code: u32 },
 }
 
-/// Clients of one kind.
+/// A program with clients of one kind.
 pub(crate) struct Clients {
+    /// The node that they are sent to at first.
+    pub(crate) node: usize,
+    name: String,
+    count: usize,
+    topics: Vec<String>,
     _process: Child,
 }
 
-/// What all clients said, beside what is checked.
-#[derive(Debug, Default)]
-pub(crate) struct Heard {
-    /// When each client was last told anything, by its name.
-    last: Mutex<HashMap<String, Instant>>,
-    /// Clients that got something for the first time since [`Heard::mark`], and after how long.
-    since_mark: Mutex<Option<(Instant, HashMap<String, Duration>)>>,
-    /// How often clients lost their connection, by the code they were told.
-    pub(crate) disconnects: Mutex<HashMap<u32, Vec<Instant>>>,
-}
-
-impl Heard {
-    /// From here on it is measured when each client is told something again.
-    pub(crate) fn mark(&self) {
-        *self.since_mark.lock() = Some((Instant::now(), HashMap::new()));
-    }
-
-    /// How long it took each client since the mark, sorted.
-    pub(crate) fn healed(&self) -> Vec<Duration> {
-        let mut all: Vec<Duration> = self.since_mark.lock().as_ref().map(|(_, of)| of.values().copied().collect()).unwrap_or_default();
-        all.sort();
-        all
-    }
-
-    fn told(&self, client: &str) {
-        let now = Instant::now();
-        self.last.lock().insert(client.to_owned(), now);
-        if let Some((begun, of)) = &mut *self.since_mark.lock() {
-            of.entry(client.to_owned()).or_insert(now - *begun);
-        }
-    }
+/// What a program with clients is started with.
+pub(crate) struct Kind<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) script: &'a Path,
+    pub(crate) url: String,
+    pub(crate) name: String,
+    pub(crate) node: usize,
+    pub(crate) count: usize,
+    pub(crate) topics: Vec<String>,
+    pub(crate) planter: Planter,
 }
 
 impl Clients {
-    /// Starts a program that opens so many clients to `url` with these topics.
-    pub(crate) async fn start(
-        program: &Path,
-        script: &Path,
-        url: &str,
-        name: &str,
-        count: usize,
-        topics: &[String],
-        checker: Arc<Mutex<Checker>>,
-        heard: Arc<Heard>,
-    ) -> Result<Self> {
+    /// Starts the program, and waits until all its clients are subscribed.
+    pub(crate) async fn start(kind: Kind<'_>, checker: Arc<Mutex<Checker>>, heard: Arc<Heard>) -> Result<Self> {
+        let Kind { program, script, url, name, node, count, topics, planter } = kind;
         let mut process = Command::new(program)
             .arg(script)
-            .args([url, name, &count.to_string()])
-            .args(topics)
+            .args([&url, &name, &count.to_string()])
+            .args(&topics)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -98,44 +73,62 @@ impl Clients {
             .with_context(|| format!("cannot start {}", program.display()))?;
         let lines = BufReader::new(process.stdout.take().context("no output")?).lines();
         let (subscribed, mut ready) = watch::channel(0_usize);
-        tokio::spawn(read(lines, checker, heard, subscribed));
+        tokio::spawn(Reader { checker, heard, planter, subscribed }.read(lines));
         let wanted = count * topics.len();
         let all = async { ready.wait_for(|subscribed| *subscribed >= wanted).await.is_ok() };
-        match tokio::time::timeout(Duration::from_secs(20), all).await {
-            Ok(true) => Ok(Self { _process: process }),
+        match tokio::time::timeout(Duration::from_secs(30), all).await {
+            Ok(true) => Ok(Self { node, name, count, topics, _process: process }),
             Ok(false) => bail!("{name} ended before its clients were subscribed"),
-            Err(_) => bail!("{name}: not all clients are subscribed after 20 s"),
+            Err(_) => bail!("{name}: not all clients are subscribed after 30 s"),
         }
+    }
+
+    /// Whether they listen to the quiet topic alone.
+    pub(crate) fn is_crowd(&self) -> bool {
+        self.topics == [QUIET_TOPIC]
+    }
+
+    /// Clients and topics that they listen to.
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (String, String)> {
+        (0..self.count).flat_map(move |n| self.topics.iter().map(move |topic| (format!("{}-{n}", self.name), topic.clone())))
     }
 }
 
-async fn read(
-    mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+/// Takes what a program says.
+struct Reader {
     checker: Arc<Mutex<Checker>>,
     heard: Arc<Heard>,
+    planter: Planter,
+    /// Answers to subscribes.
     subscribed: watch::Sender<usize>,
-) {
-    while let Ok(Some(text)) = lines.next_line().await {
-        let line: Line = match serde_json::from_str(&text) {
-            Ok(line) => line,
-            Err(error) => {
-                eprintln!("a client says something unreadable ({error}): {text}");
-                continue;
+}
+
+impl Reader {
+    async fn read(mut self, mut lines: Lines<BufReader<ChildStdout>>) {
+        while let Ok(Some(text)) = lines.next_line().await {
+            match serde_json::from_str(&text) {
+                Ok(line) => self.take(line),
+                Err(error) => eprintln!("a client says something unreadable ({error}): {text}"),
             }
-        };
-        let told = match line.said {
+        }
+    }
+
+    fn take(&mut self, Line { client, topic, said }: Line) {
+        let told = match said {
             Said::Subscribed { epoch, offset, resumed } => {
-                subscribed.send_modify(|count| *count += 1);
+                self.subscribed.send_modify(|count| *count += 1);
+                self.heard.subscribed(&topic);
                 Told::Subscribed { epoch, offset, resumed }
             }
             Said::Publication { offset, n } => Told::Publication { offset, number: n },
             Said::Gap { epoch, offset } => Told::Gap { epoch, offset },
-            Said::Disconnected { code } => {
-                heard.disconnects.lock().entry(code).or_default().push(Instant::now());
-                continue;
-            }
+            Said::Disconnected { code } => return self.heard.disconnected(code),
         };
-        heard.told(&line.client);
-        checker.lock().told(&line.client, &line.topic, told);
+        for told in self.planter.tell(&client, &topic, told) {
+            if let Told::Publication { number, .. } = told {
+                self.heard.publication(&client, &topic, number);
+            }
+            self.checker.lock().told(&client, &topic, told);
+        }
     }
 }

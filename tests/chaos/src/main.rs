@@ -5,38 +5,51 @@
 
 mod checker;
 mod clients;
+mod heard;
 mod node;
+mod plant;
 mod publisher;
 mod schedules;
+mod verdict;
 mod world;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::{
-    checker::Counts,
+    plant::Lie,
     schedules::Schedule,
+    verdict::Sum,
     world::{Outcome, Programs, World},
 };
 
 /// Runs schedules of faults.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Only schedules whose name contains one of these.
+    /// Only these schedules; `name*` means all that begin so.
     schedules: Vec<String>,
+    /// Says which there are.
+    #[arg(long)]
+    list: bool,
     /// Runs of each schedule.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Only the schedules of the short run.
+    /// Only the schedules of the short run, and that planted mistakes are noticed.
     #[arg(long)]
     short: bool,
+    /// Says of the first clients that they were told something else.
+    #[arg(long = "plant", hide = true)]
+    lies: Vec<Lie>,
+    /// Where a report goes that other programs can count.
+    #[arg(long)]
+    junit: Option<PathBuf>,
     /// The server.
-    #[arg(long, env = "BROKER_BIN")]
+    #[arg(long, env = "BROKER_BIN", default_value = "target/release/broker")]
     broker: PathBuf,
     /// Node, with the packages of `tests/e2e/node`.
     #[arg(long, default_value = "node")]
@@ -59,99 +72,103 @@ fn main() -> Result<()> {
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.list {
+        for schedule in schedules::all() {
+            println!("| `{}` | {} |", schedule.name, schedule.does);
+        }
+        return Ok(());
+    }
+    let wanted = |schedule: &Schedule| {
+        let named = arguments.schedules.is_empty()
+            || arguments
+                .schedules
+                .iter()
+                .any(|name| schedule.name == name || name.strip_suffix('*').is_some_and(|begin| schedule.name.starts_with(begin)));
+        named && (schedule.is_short || !arguments.short)
+    };
+    let chosen: Vec<Schedule> = schedules::all().into_iter().filter(wanted).collect();
+    ensure!(!chosen.is_empty(), "no schedule is called so; --list names them");
+    println!("{}", verdict::HEAD);
+    let (mut cases, mut failed) = (Vec::new(), Vec::new());
+    for schedule in &chosen {
+        let wrong = all_seeds(arguments, schedule).await;
+        cases.push((schedule.name.to_owned(), wrong.clone()));
+        failed.extend(wrong);
+    }
+    if arguments.short {
+        let unnoticed = lies_are_noticed(arguments).await.err().map(|error| format!("{error:#}"));
+        cases.push(("planted mistakes are noticed".to_owned(), unnoticed.iter().cloned().collect()));
+        failed.extend(unnoticed);
+    }
+    if let Some(path) = &arguments.junit {
+        std::fs::write(path, junit(&cases))?;
+    }
+    ensure!(failed.is_empty(), "promises were broken:\n{}", failed.join("\n"));
+    Ok(())
+}
+
+/// Runs a schedule with each seed, and prints its line; what is wrong.
+async fn all_seeds(arguments: &Arguments, schedule: &Schedule) -> Vec<String> {
+    let (mut sum, mut wrong) = (Sum::default(), Vec::new());
+    for seed in arguments.seed..arguments.seed + arguments.seeds {
+        let of_run = match one(arguments, schedule, seed, &arguments.lies).await {
+            Ok(outcome) => {
+                sum.add(&outcome);
+                for broken in &outcome.broken {
+                    eprintln!("{} with seed {seed}: {broken}", schedule.name);
+                }
+                verdict::of_run(&schedule.must, &outcome)
+            }
+            Err(error) => vec![format!("{error:#}")],
+        };
+        for what in of_run {
+            let what = format!("{} with seed {seed}: {what}", schedule.name);
+            eprintln!("{what}");
+            wrong.push(what);
+        }
+    }
+    wrong.extend(sum.wrong(&schedule.must).map(|what| format!("{}: {what}", schedule.name)));
+    println!("{}", sum.line(schedule, wrong.is_empty()));
+    wrong
+}
+
+async fn one(arguments: &Arguments, schedule: &Schedule, seed: u64, lies: &[Lie]) -> Result<Outcome> {
     let programs = Programs {
         broker: arguments.broker.clone(),
         node: arguments.node.clone(),
         python: arguments.python.clone(),
         scripts: arguments.scripts.clone(),
     };
-    let wanted = |schedule: &Schedule| {
-        let named = arguments.schedules.is_empty() || arguments.schedules.iter().any(|name| schedule.name.contains(name.as_str()));
-        named && (schedule.is_short || !arguments.short)
-    };
-    let chosen: Vec<Schedule> = schedules::all().into_iter().filter(wanted).collect();
-    ensure!(!chosen.is_empty(), "no schedule is called so");
-    println!(
-        "| schedule | shows | seeds | acknowledged | lost | disagree | log_dup | out of order | behind | signalled | resumed | heal p99 | verdict |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
-    let mut failed = Vec::new();
-    for schedule in &chosen {
-        let mut total = Counts::default();
-        let (mut acknowledged, mut healed, mut wrong) = (0, Vec::new(), Vec::new());
-        for seed in arguments.seed..arguments.seed + arguments.seeds {
-            let folder = arguments.logs.join(format!("{}-{seed}", schedule.name));
-            std::fs::create_dir_all(&folder).context("no folder for logs")?;
-            let outcome = one(&programs, &folder, schedule, seed).await.with_context(|| format!("{} with seed {seed}", schedule.name))?;
-            std::fs::write(folder.join("outcome.txt"), format!("{outcome:#?}"))?;
-            wrong.extend(verdict(schedule, &outcome).into_iter().map(|what| format!("{} with seed {seed}: {what}", schedule.name)));
-            for broken in &outcome.broken {
-                eprintln!("{} with seed {seed}: {broken}", schedule.name);
-            }
-            total.add(&outcome.counts);
-            acknowledged += outcome.acknowledged;
-            healed.extend(outcome.healed);
-        }
-        healed.sort();
-        let Counts { lost, disagree, log_dup, out_of_order, behind, signalled, resumed, .. } = total;
-        println!(
-            "| {} | {} | {} to {} | {acknowledged} | {lost} | {disagree} | {log_dup} | {out_of_order} | {behind} | {signalled} | {resumed} | {} | {} |",
-            schedule.name,
-            schedule.shows,
-            arguments.seed,
-            arguments.seed + arguments.seeds - 1,
-            p99(&healed).map_or_else(|| "-".to_owned(), |time| format!("{} ms", time.as_millis())),
-            if wrong.is_empty() { "good" } else { "BAD" },
-        );
-        failed.extend(wrong);
+    let folder = arguments.logs.join(format!("{}-{seed}", schedule.name));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).context("old logs cannot be removed")?;
     }
-    ensure!(failed.is_empty(), "promises were broken:\n{}", failed.join("\n"));
+    std::fs::create_dir_all(&folder).context("no folder for logs")?;
+    let mut world = World::start(&programs, &folder, schedule.shape, seed, lies).await?;
+    (schedule.run)(&mut world).await?;
+    let outcome = world.finish().await?;
+    std::fs::write(folder.join("outcome.txt"), format!("{outcome:#?}"))?;
+    Ok(outcome)
+}
+
+/// A run in which nothing goes wrong, and of some clients it is said that they were told something else.
+async fn lies_are_noticed(arguments: &Arguments) -> Result<()> {
+    let calm = schedules::all().into_iter().next().context("there are schedules")?;
+    let counts = one(arguments, &calm, arguments.seed, Lie::value_variants()).await?.counts;
+    eprintln!("with planted mistakes: {counts}");
+    for (lie, counted) in [("lost", counts.lost), ("double", counts.out_of_order), ("disagree", counts.disagree), ("behind", counts.behind)]
+    {
+        ensure!(counted > 0, "a run with a planted mistake looks good: {lie}");
+    }
     Ok(())
 }
 
-async fn one(programs: &Programs, folder: &std::path::Path, schedule: &Schedule, seed: u64) -> Result<Outcome> {
-    let mut world = World::start(programs, folder, schedule.shape, seed).await?;
-    (schedule.run)(&mut world).await?;
-    world.finish().await
-}
-
-/// What is wrong with an outcome.
-fn verdict(schedule: &Schedule, outcome: &Outcome) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let counts = &outcome.counts;
-    // Where Redis forgets keys of callers, a retry may be stored twice.
-    let tolerated = if schedule.name == "eviction" { counts.log_dup } else { 0 };
-    if !(Counts { log_dup: counts.log_dup - tolerated, ..*counts }).is_clean() {
-        wrong.push(counts.to_string());
-    }
-    if schedule.must_signal && counts.signalled == 0 {
-        wrong.push("nobody was told of the loss".to_owned());
-    }
-    if schedule.must_not_signal && counts.signalled > 0 {
-        wrong.push(format!("{} losses were told, and there was none", counts.signalled));
-    }
-    if let Some(most) = schedule.heal_max {
-        match p99(&outcome.healed) {
-            Some(time) if time > most => wrong.push(format!("healed after {time:?}, {most:?} at most")),
-            None => wrong.push("nobody was told anything after the cure".to_owned()),
-            _ => {}
-        }
-    }
-    let unexpected: Vec<&String> = outcome
-        .failures
-        .iter()
-        .filter(|what| ![" x 503", "no connection", "broke", "no answer"].iter().any(|word| what.contains(word)))
-        .collect();
-    if !unexpected.is_empty() {
-        wrong.push(format!("publishes were answered {unexpected:?}"));
-    }
-    if outcome.acknowledged == 0 {
-        wrong.push("nothing was published".to_owned());
-    }
-    wrong
-}
-
-/// 99 of 100 are not later.
-fn p99(sorted: &[Duration]) -> Option<Duration> {
-    sorted.get((sorted.len() * 99).div_ceil(100).checked_sub(1)?).copied()
+/// The cases as a report that other programs can count.
+fn junit(cases: &[(String, Vec<String>)]) -> String {
+    let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+    let case = |(name, wrong): &(String, Vec<String>)| {
+        let failure = if wrong.is_empty() { String::new() } else { format!("<failure message=\"{}\"/>", escaped(&wrong.join("; "))) };
+        format!("<testcase name=\"{}\">{failure}</testcase>\n", escaped(name))
+    };
+    format!("<testsuite name=\"chaos\">\n{}</testsuite>\n", cases.iter().map(case).collect::<String>())
 }

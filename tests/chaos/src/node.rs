@@ -28,11 +28,14 @@ pub(crate) struct Node {
     process: Option<Child>,
 }
 
+/// Clients of a node that ends are sent away over this time.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// What every node is told, but for where Redis is.
 const CONFIG: &str = r#"
 [server]
 log_level = "debug"
-drain_timeout = "3s"
+drain_timeout = "DRAIN_MSms"
 [client]
 anonymous = true
 ping_interval = "2s"
@@ -45,8 +48,9 @@ url = "URL"
 durable = DURABLE
 [namespaces.chaos]
 history_size = 10000
+presence = true
 history_ttl = "10m"
-allow = ["sub", "hst"]
+allow = ["sub", "hst", "prs"]
 allow_anonymous = true
 slow_consumer = "catch_up"
 "#;
@@ -55,7 +59,11 @@ impl Node {
     /// Starts a node that finds Redis at `url`, and keeps its files in `folder`.
     pub(crate) async fn start(program: &Path, folder: &Path, name: &str, url: &str, durable: bool) -> Result<Self> {
         let config = folder.join(format!("{name}.toml"));
-        let text = CONFIG.replace("KEY", API_KEY).replace("URL", url).replace("DURABLE", &durable.to_string());
+        let text = CONFIG
+            .replace("KEY", API_KEY)
+            .replace("DRAIN_MS", &DRAIN_TIMEOUT.as_millis().to_string())
+            .replace("URL", url)
+            .replace("DURABLE", &durable.to_string());
         std::fs::write(&config, text)?;
         // Free at this moment, and its own from now on: it comes back at the same address.
         let public = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;

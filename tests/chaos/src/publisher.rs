@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Publishes to topics.
 pub(crate) struct Publisher {
     http: Client<HttpConnector, Full<Bytes>>,
-    nodes: Mutex<Vec<SocketAddr>>,
+    nodes: Vec<SocketAddr>,
     key: String,
     checker: Arc<Mutex<Checker>>,
     next: AtomicU64,
@@ -49,7 +49,7 @@ impl Publisher {
     pub(crate) fn new(nodes: Vec<SocketAddr>, key: &str, checker: Arc<Mutex<Checker>>) -> Arc<Self> {
         Arc::new(Self {
             http: Client::builder(TokioExecutor::new()).build_http(),
-            nodes: Mutex::new(nodes),
+            nodes,
             key: key.to_owned(),
             checker,
             next: AtomicU64::new(1),
@@ -61,9 +61,9 @@ impl Publisher {
         })
     }
 
-    /// A node listens elsewhere now.
-    pub(crate) fn moved(&self, node: usize, to: SocketAddr) {
-        self.nodes.lock()[node] = to;
+    /// The number of the next publication.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next.load(Relaxed)
     }
 
     /// Publishes to a topic at a pace until it is told to stop, one number at a time.
@@ -79,7 +79,7 @@ impl Publisher {
     /// Publishes the next number until it is acknowledged; which node did. The first try goes to this one.
     pub(crate) async fn publish(&self, topic: &str, first_node: usize) -> usize {
         let number = self.next.fetch_add(1, Relaxed);
-        let body = json!({"channel": topic, "data": {"n": number}, "idempotency_key": format!("n{number}")}).to_string();
+        let body = json!({"channel": topic, "data": {"n": number}, "idempotency_key": format!("n{number}")});
         let begun = Instant::now();
         let mut node = first_node;
         loop {
@@ -99,7 +99,7 @@ impl Publisher {
                 Err(what) => self.failed(what),
             }
             tokio::time::sleep(PAUSE).await;
-            node = (node + 1) % self.nodes.lock().len();
+            node = (node + 1) % self.nodes.len();
         }
     }
 
@@ -112,18 +112,36 @@ impl Publisher {
         *self.failures.lock().entry(what).or_default() += 1;
     }
 
-    async fn call(&self, method: &str, body: &str, node: usize) -> Result<Value, String> {
-        let address = self.nodes.lock()[node];
-        let request = Request::post(format!("http://{address}/api/{method}"))
+    async fn call(&self, method: &str, body: &Value, node: usize) -> Result<Value, String> {
+        match self.ask(method, body, node).await? {
+            (200, answer) => Ok(answer),
+            (status, _) => Err(status.to_string()),
+        }
+    }
+
+    /// Asks a node for something of its server API: the status and the text of the answer.
+    pub(crate) async fn ask(&self, method: &str, body: &Value, node: usize) -> Result<(u16, Value), String> {
+        let request = Request::post(format!("http://{}/api/{method}", self.nodes[node]))
             .header("x-api-key", &self.key)
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+            .body(Full::new(Bytes::from(body.to_string())))
             .map_err(|error| error.to_string())?;
+        let (status, bytes) = self.answer(request).await?;
+        Ok((status, serde_json::from_slice(&bytes).map_err(|_| "no JSON".to_owned())?))
+    }
+
+    /// Whether a node says that it is ready; `None`: it says nothing.
+    pub(crate) async fn is_ready(&self, node: usize) -> Option<bool> {
+        let request = Request::get(format!("http://{}/ready", self.nodes[node])).body(Full::default()).ok()?;
+        Some(self.answer(request).await.ok()?.0 == 200)
+    }
+
+    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), String> {
         let answer = async {
             let response = self.http.request(request).await.map_err(|_| "no connection".to_owned())?;
             let status = response.status().as_u16();
             let bytes = response.into_body().collect().await.map_err(|_| "a connection that broke".to_owned())?.to_bytes();
-            if status == 200 { serde_json::from_slice(&bytes).map_err(|_| "no JSON".to_owned()) } else { Err(status.to_string()) }
+            Ok((status, bytes))
         };
         tokio::time::timeout(CALL_TIMEOUT, answer).await.unwrap_or_else(|_| Err("no answer in 5 s".to_owned()))
     }

@@ -1,22 +1,28 @@
 //! Redis, two nodes behind proxies, clients behind a proxy to their node, and publishers: everything that a schedule does wrong to.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use broker_resp::{
-    Address, Command,
-    testing::{Proxy, Server},
+    Address, Command, Push, Value,
+    testing::{Fate, Proxy, Server},
 };
 use parking_lot::Mutex;
 
 use crate::{
     checker::{Checker, Counts},
-    clients::{Clients, Heard},
+    clients::{Clients, Kind},
+    heard::{Healed, Heard},
     node::{API_KEY, Node},
+    plant::{Lie, Planter},
     publisher::Publisher,
 };
 
@@ -38,11 +44,13 @@ pub(crate) struct Shape {
     pub(crate) durable: bool,
     /// Whether there is a replica.
     pub(crate) replica: bool,
+    /// Clients at each node that listen to a quiet topic, beside the others.
+    pub(crate) crowd: usize,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { redis: &["--appendonly", "no"], durable: false, replica: false }
+        Self { redis: &["--appendonly", "no"], durable: false, replica: false, crowd: 0 }
     }
 }
 
@@ -59,23 +67,35 @@ pub(crate) struct World {
     pub(crate) checker: Arc<Mutex<Checker>>,
     pub(crate) heard: Arc<Heard>,
     pub(crate) random: fastrand::Rng,
+    /// How long after cures each node was ready.
+    ready_after: Arc<Mutex<Vec<Duration>>>,
+    /// How many messages each fault met.
+    injected: Vec<Arc<AtomicU64>>,
     topics: Vec<String>,
+    pub(crate) crowd: usize,
     clients: Vec<Clients>,
     publishing: Vec<tokio::task::JoinHandle<()>>,
 }
 
+/// Topics that are published to all the time.
 const TOPICS: usize = 4;
+/// One of them.
+pub(crate) const FIRST_TOPIC: &str = "chaos:0";
+/// One that is published to at the end.
+pub(crate) const QUIET_TOPIC: &str = "chaos:quiet";
 /// Publications of each topic: one in this time.
 const PACE: Duration = Duration::from_millis(40);
 /// All must be well again after so long.
 const CALM_MAX: Duration = Duration::from_secs(30);
+/// At the end clients are waited for so long.
+const HEAD_MAX: Duration = Duration::from_secs(8);
 
 impl World {
     /// Starts everything; publications begin.
-    pub(crate) async fn start(programs: &Programs, folder: &Path, shape: Shape, seed: u64) -> Result<Self> {
+    pub(crate) async fn start(programs: &Programs, folder: &Path, shape: Shape, seed: u64, lies: &[Lie]) -> Result<Self> {
         let redis = Server::start_with(shape.redis).await;
         let replica = match shape.replica {
-            true => Some(Server::start_with(&["--replicaof", "127.0.0.1", &redis.port().to_string()]).await),
+            true => Some(replica_of(&redis).await),
             false => None,
         };
         let (mut nodes, mut links, mut fronts) = (Vec::new(), Vec::new(), Vec::new());
@@ -91,7 +111,8 @@ impl World {
         let checker = Arc::new(Mutex::new(Checker::default()));
         let heard = Arc::new(Heard::default());
         let publisher = Publisher::new(nodes.iter().map(|node| node.public).collect(), API_KEY, checker.clone());
-        let topics: Vec<String> = (0..TOPICS).map(|n| format!("chaos:{n}")).collect();
+        let quiet = (shape.crowd > 0).then(|| QUIET_TOPIC.to_owned());
+        let topics: Vec<String> = (0..TOPICS).map(|n| format!("chaos:{n}")).chain(quiet).collect();
         let mut world = Self {
             redis,
             replica,
@@ -102,33 +123,106 @@ impl World {
             checker,
             heard,
             random: fastrand::Rng::with_seed(seed),
+            ready_after: Arc::default(),
+            injected: Vec::new(),
             topics,
+            crowd: shape.crowd,
             clients: Vec::new(),
             publishing: Vec::new(),
         };
-        world.start_clients(programs).await?;
-        for topic in &world.topics {
+        world.start_clients(programs, lies).await?;
+        for topic in &world.topics[..TOPICS] {
             world.publishing.push(tokio::spawn(world.publisher.clone().run(topic.clone(), PACE)));
         }
         Ok(world)
     }
 
-    async fn start_clients(&mut self, programs: &Programs) -> Result<()> {
+    async fn start_clients(&mut self, programs: &Programs, lies: &[Lie]) -> Result<()> {
         let scripts = &programs.scripts;
         let (js, python) = (scripts.join("node/chaos_client.mjs"), scripts.join("python/chaos_client.py"));
-        for (n, front) in self.fronts.iter().enumerate() {
+        let mut lies = lies.iter().copied();
+        let (busy, all) = (self.topics[..TOPICS].to_vec(), self.topics.clone());
+        for (node, front) in self.fronts.iter().enumerate() {
             let address = front.address();
             let centrifuge = format!("ws://{address}/connection/websocket");
             let plain = format!("ws://{address}/ws?format=envelope");
-            for (program, script, url, name, count) in [
-                (&programs.node, &js, &centrifuge, format!("npm{n}"), 10),
-                (&programs.python, &python, &centrifuge, format!("pypi{n}"), 3),
-                (&programs.python, &python, &plain, format!("plain{n}"), 5),
+            for (program, script, url, name, count, topics) in [
+                (&programs.node, &js, &centrifuge, "npm", 10, &busy),
+                (&programs.python, &python, &centrifuge, "pypi", 3, &busy),
+                (&programs.python, &python, &plain, "plain", 5, &busy),
+                (&programs.node, &js, &centrifuge, "crowd", self.crowd, &all[TOPICS..].to_vec()),
             ] {
-                let clients =
-                    Clients::start(program, script, url, &name, count, &self.topics, self.checker.clone(), self.heard.clone()).await?;
-                self.clients.push(clients);
+                if count == 0 {
+                    continue;
+                }
+                let (url, name, topics, planter) = (url.clone(), format!("{name}{node}"), topics.clone(), Planter::new(lies.next()));
+                let kind = Kind { program, script, url, name, node, count, topics, planter };
+                self.clients.push(Clients::start(kind, self.checker.clone(), self.heard.clone()).await?);
             }
+        }
+        Ok(())
+    }
+
+    /// A fault that let nothing through is cured: from here on it is measured when every subscription at these nodes hears something again, which may have
+    /// been published before, and when both nodes are ready.
+    pub(crate) fn cured(&self, nodes: &[usize]) {
+        self.watch_from(nodes, 0);
+        for node in 0..self.nodes.len() {
+            let (publisher, ready_after, begun) = (self.publisher.clone(), self.ready_after.clone(), Instant::now());
+            tokio::spawn(async move {
+                while publisher.is_ready(node).await != Some(true) && begun.elapsed() < CALM_MAX {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                ready_after.lock().push(begun.elapsed());
+            });
+        }
+    }
+
+    /// From here on it is measured when every subscription at these nodes hears something published later.
+    pub(crate) fn watch(&self, nodes: &[usize]) {
+        self.watch_from(nodes, self.publisher.next_number());
+    }
+
+    fn watch_from(&self, nodes: &[usize], number: u64) {
+        let clients = self.clients.iter().filter(|clients| nodes.contains(&clients.node) && !clients.is_crowd());
+        self.heard.watch(number, clients.flat_map(Clients::subscriptions));
+    }
+
+    /// These nodes must say that they are not ready.
+    pub(crate) async fn are_not_ready(&self, nodes: &[usize]) -> Result<()> {
+        for node in nodes {
+            ensure!(self.publisher.is_ready(*node).await == Some(false), "node {node} says that it is ready, and is not");
+        }
+        Ok(())
+    }
+
+    /// Does this to single messages of topics on their way to a node; a run in which none was met shows nothing, and fails.
+    pub(crate) fn judge_messages(&mut self, node: usize, mut fate: impl FnMut() -> Fate + Send + 'static) {
+        let met = Arc::new(AtomicU64::new(0));
+        self.injected.push(met.clone());
+        self.links[node].judge_pushes(move |push| match push {
+            Push::Message { channel, .. } if channel.windows(6).any(|part| part == b"chaos:") => {
+                let fate = fate();
+                met.fetch_add(u64::from(fate != Fate::Pass), Relaxed);
+                fate
+            }
+            _ => Fate::Pass,
+        });
+    }
+
+    /// No more is published by itself, and all that was begun is acknowledged.
+    pub(crate) async fn end_publishing(&mut self) -> Result<()> {
+        self.publisher.goes_on.store(false, Relaxed);
+        for publishing in std::mem::take(&mut self.publishing) {
+            tokio::time::timeout(CALM_MAX, publishing).await.context("a publish is never acknowledged")??;
+        }
+        Ok(())
+    }
+
+    /// One more publication of each topic.
+    pub(crate) async fn publish_all(&self) -> Result<()> {
+        for topic in &self.topics {
+            tokio::time::timeout(CALM_MAX, self.publisher.publish(topic, 0)).await.context("the last publish is never acknowledged")?;
         }
         Ok(())
     }
@@ -151,28 +245,35 @@ impl World {
     }
 
     /// Asks Redis to do something, past the nodes.
-    pub(crate) async fn tell_redis(&self, words: &[&'static str]) {
+    pub(crate) async fn tell_redis(&self, words: &[&'static str]) -> Value {
         let (first, rest) = words.split_first().expect("a command has a name");
-        self.redis.call(&Command::new(first).args(rest)).await;
+        self.redis.call(&Command::new(first).args(rest)).await
+    }
+
+    /// A replica follows Redis from now on.
+    pub(crate) async fn attach_replica(&mut self) {
+        self.replica = Some(replica_of(&self.redis).await);
+    }
+
+    /// Deletes the keys of topics that end so, as an eviction does; how many there were.
+    pub(crate) async fn evict(&self, end: &str) -> Result<i64> {
+        let keys = self.redis.call(&Command::new("KEYS").arg(format!("*chaos:*{end}"))).await;
+        let keys: Vec<String> = keys.values().context("keys are a list")?.iter().filter_map(Value::text).map(str::to_owned).collect();
+        ensure!(!keys.is_empty(), "no key ends with {end}");
+        self.redis.call(&Command::new("DEL").args(keys)).await.integer().context("a number of keys")
     }
 
     /// Ends the run: one more publication of each topic, and everybody at the head.
     pub(crate) async fn finish(mut self) -> Result<Outcome> {
-        self.publisher.goes_on.store(false, Relaxed);
-        for publishing in std::mem::take(&mut self.publishing) {
-            tokio::time::timeout(CALM_MAX, publishing).await.map_err(|_| anyhow::anyhow!("a publish is never acknowledged"))??;
-        }
-        for topic in &self.topics {
-            tokio::time::timeout(CALM_MAX, self.publisher.publish(topic, 0))
-                .await
-                .map_err(|_| anyhow::anyhow!("the last publish is never acknowledged"))?;
-        }
+        self.end_publishing().await?;
+        self.publish_all().await?;
         let heads = self.publisher.heads();
         ensure!(heads.len() == self.topics.len(), "not all topics were published to");
+        ensure!(self.injected.iter().all(|met| met.load(Relaxed) > 0), "the fault met no message");
         let begun = Instant::now();
         loop {
             let (there, all) = self.checker.lock().at_head(&heads);
-            if there == all || begun.elapsed() > CALM_MAX {
+            if there == all || begun.elapsed() > HEAD_MAX {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -180,17 +281,26 @@ impl World {
         let calm_after = begun.elapsed();
         let mut checker = self.checker.lock();
         let counts = checker.finish(&heads);
+        let mut ready_after = self.ready_after.lock().clone();
+        ready_after.sort();
         Ok(Outcome {
             counts,
             broken: std::mem::take(&mut checker.broken),
             acknowledged: self.publisher.acknowledged.load(Relaxed),
             slowest_publish: *self.publisher.slowest.lock(),
-            failures: self.publisher.failures.lock().iter().map(|(what, count)| format!("{count} x {what}")).collect(),
+            failures: self.publisher.failures.lock().clone(),
             healed: self.heard.healed(),
-            disconnects: self.heard.disconnects.lock().values().map(|all| all.len() as u64).sum(),
+            ready_after,
+            disconnects: self.heard.disconnects.lock().iter().map(|(code, all)| (*code, all.len() as u64)).collect(),
             calm_after,
         })
     }
+}
+
+/// A server that follows another one, and hands its own data on at once.
+async fn replica_of(redis: &Server) -> Server {
+    let port = redis.port().to_string();
+    Server::start_with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]).await
 }
 
 /// What a run showed.
@@ -200,10 +310,14 @@ pub(crate) struct Outcome {
     pub(crate) broken: Vec<String>,
     pub(crate) acknowledged: u64,
     pub(crate) slowest_publish: Duration,
-    /// Answers to publishes that were no acknowledgement.
-    pub(crate) failures: Vec<String>,
-    /// How long after the cure each client was told something again.
-    pub(crate) healed: Vec<Duration>,
-    pub(crate) disconnects: u64,
+    /// Answers to publishes that were no acknowledgement, and how many.
+    pub(crate) failures: BTreeMap<String, u64>,
+    /// How long after cures subscriptions heard something published later.
+    pub(crate) healed: Healed,
+    /// How long after cures each node was ready, sorted.
+    pub(crate) ready_after: Vec<Duration>,
+    /// How often clients lost their connection, by the code that they were told.
+    pub(crate) disconnects: BTreeMap<u32, u64>,
+    /// How long after the last publication all clients had all.
     pub(crate) calm_after: Duration,
 }

@@ -570,11 +570,59 @@ test('topics: what was missed is asked for again when the connection breaks befo
   await nextTry(client);
   socket().accept();
   assert.equal(socket().asked('subscribe').since, '6@X');
-  // Nothing came, and the answer to a ping proves that nothing was meant to.
+  // Nothing came, and an answer that stands behind it proves that nothing was meant to.
   socket().subscribed('a', { position: '9@X', recovered: true });
   assert.equal(a.position, '6@X');
-  socket().say({ broker: 'pong', id: socket().asked('ping').id });
+  socket().say({ broker: 'pong' });
+  assert.equal(a.position, '6@X', 'signs of life overtake what waits');
+  socket().arrived();
   assert.equal(a.position, '9@X');
+});
+
+test('topics: a connection that breaks between the answer and the snapshot that follows it begins anew, and gets the snapshot', async () => {
+  const { client } = await live();
+  const [fresh, late] = [client.subscribe('fresh'), client.subscribe('late', { since: '3@X' })];
+  const told = events(late);
+  socket().subscribed('fresh', { position: '7@X', snapshot: true });
+  socket().subscribed('late', { position: '7@X', recovered: false, snapshot: true });
+  socket().say({ broker: 'gap', topic: 'late', from: '4@X', to: '7@X', reason: 'trimmed' });
+  assert.deepEqual([fresh.position, late.position], [undefined, '3@X']);
+  socket().end();
+  await nextTry(client);
+  socket().accept();
+  assert.deepEqual(socket().sent.map(({ topic, since }) => [topic, since]), [['fresh', undefined], ['late', '3@X']]);
+  socket().subscribed('fresh', { position: '8@X', snapshot: true });
+  socket().subscribed('late', { position: '8@X', recovered: false, snapshot: true });
+  socket().say({ broker: 'gap', topic: 'late', from: '4@X', to: '6@X', reason: 'trimmed' });
+  socket().say({ broker: 'snapshot', topic: 'late', position: '6@X', data: 'state' });
+  assert.equal(late.position, '6@X', 'what was published since the state is still to come');
+  socket().end();
+  await nextTry(client);
+  socket().accept();
+  assert.deepEqual(socket().sent.map(({ topic, since }) => [topic, since]), [['fresh', undefined], ['late', '6@X']]);
+  assert.deepEqual(told, ['subscribed:7@X', 'gap:trimmed', 'subscribed:8@X', 'gap:trimmed', 'snapshot:state']);
+});
+
+test('topics: one question at a time says for all topics that nothing more follows', async () => {
+  const { client } = await live();
+  const topics = ['a', 'b', 'c'].map((topic) => client.subscribe(topic, { since: '1@X' }));
+  const asked = () => socket().sent.filter(({ broker }) => broker === 'unsubscribe').length;
+  for (const { topic } of topics) socket().subscribed(topic, { position: '5@X', recovered: true });
+  assert.equal(asked(), 1);
+  socket().arrived();
+  assert.deepEqual([asked(), ...topics.map(({ position }) => position)], [2, '5@X', '1@X', '1@X']);
+  socket().arrived();
+  assert.deepEqual([asked(), ...topics.map(({ position }) => position)], [2, '5@X', '5@X', '5@X']);
+  // An answer that was asked for before the topic was subscribed to anew says nothing of it.
+  for (const position of ['9@Z', '11@Z']) {
+    socket().say({ broker: 'unsubscribed', topic: 'a', code: 2500, reason: 'again' });
+    await pass(1_000);
+    socket().subscribed('a', { position, recovered: false });
+  }
+  socket().arrived();
+  assert.equal(topics[0].position, '5@X');
+  socket().arrived();
+  assert.equal(topics[0].position, '11@Z');
 });
 
 test('topics: a gap is told with its ends, and the position goes on from the new one', async () => {
@@ -761,7 +809,7 @@ test('topics: what the server does not choose again is told when that is clear, 
   socket().accept('lis1');
   socket().say({ broker: 'subscribed', topic: 'group:a', position: '1@X', recovered: true });
   assert.deepEqual(ended, ['group:c 2500'], 'group:b may follow');
-  socket().say({ broker: 'pong', id: socket().asked('ping').id });
+  socket().arrived();
   assert.deepEqual(ended, ['group:c 2500', 'group:b 0']);
   socket().end();
   await nextTry(client);

@@ -66,7 +66,7 @@ impl Application {
     /// Gives a node its hooks.
     pub(crate) fn hook_into(self: Arc<Self>, builder: EngineBuilder, world: &Arc<World>) -> EngineBuilder {
         let (connect, subscribe, publish) = (self.clone(), self.clone(), self.clone());
-        let builder = ["shot", "shotbare"].into_iter().fold(builder, |builder, namespace| {
+        let builder = ["shot", "shotbare", "shotrows"].into_iter().fold(builder, |builder, namespace| {
             let (application, world) = (self.clone(), Arc::downgrade(world));
             builder.snapshot(namespace, move |topic| {
                 let (application, world) = (application.clone(), world.clone());

@@ -153,7 +153,10 @@ impl Follower {
     pub(crate) fn ended(&mut self) {
         self.live = false;
         self.gap_follows = false;
-        self.snapshot_follows = false;
+        if std::mem::take(&mut self.snapshot_follows) {
+            // A position behind the state that never came would not bring it again.
+            self.at = None;
+        }
     }
 
     /// The client was told to forget what it knows.

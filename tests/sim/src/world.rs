@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{application::Application, bus::Bus, follower::Promise, truth::Truth};
 
 /// Topics that there can be, with what is promised of them; [`TOPICS_LEN`] of them are in each simulation.
-const TOPICS: [(&str, Promise); 16] = [
+const TOPICS: [(&str, Promise); 17] = [
     ("cut:a", Promise::STREAM),
     ("cut:b", Promise::STREAM),
     ("drop:a", Promise::STREAM),
@@ -35,6 +35,8 @@ const TOPICS: [(&str, Promise); 16] = [
     ("shot:a", Promise::SNAPSHOT),
     ("shot:none", Promise::STREAM),
     ("shotbare:a", Promise { snapshot: true, ..Promise::BARE }),
+    // The application has no snapshot of it, and the rows stand in.
+    ("shotrows:a", Promise::KEYED),
 ];
 const TOPICS_LEN: usize = 9;
 
@@ -289,7 +291,7 @@ fn settings(rng: &mut Rng) -> Settings {
     settings
 }
 
-fn namespaces() -> [(&'static str, Namespace); 14] {
+fn namespaces() -> [(&'static str, Namespace); 15] {
     let open = |size: usize, ttl_secs: u64| Namespace::open().history(size, Duration::from_secs(ttl_secs)).filter();
     let mut bare = open(0, 0).slow_consumer(SlowConsumer::DropOldest);
     bare.presence = false;
@@ -310,6 +312,7 @@ fn namespaces() -> [(&'static str, Namespace); 14] {
         ("rowsbrief", open(4, 1).keyed().state_ttl(Duration::from_secs(1))),
         ("shot", open(8, 600)),
         ("shotbare", bare),
+        ("shotrows", rows(5, SlowConsumer::DropOldest)),
     ]
 }
 

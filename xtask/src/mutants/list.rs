@@ -175,6 +175,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "self.from = current;",
         BACKLOGS,
     ),
+    mutant(
+        "rest_of_a_frame_is_not_counted",
+        "hub/batch.rs",
+        "batch.held.counted(rest.to_vec(), 0)",
+        "Bytes::copy_from_slice(&rest)",
+        BACKLOGS,
+    ),
+    mutant("lists_are_not_counted", WRITING, "let list = conn.backlog.list_bytes();", "let list = 0;", &[Integration("relief")]),
     // ---- delivery ----
     mutant(
         "member_gets_what_it_has",
@@ -193,7 +201,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "slow_client_is_not_closed",
         SLOW,
-        "if conn.backlog.bytes() > max + max / 4 || dropped == 0 {",
+        "if conn.backlog.weight(self.is_full) > max + max / 4 || dropped == 0 {",
         "if conn.backlog.bytes() == usize::MAX {",
         &[Integration("slow")],
     ),
@@ -344,13 +352,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "let _ = (codec, choice);",
         SIM,
     ),
-    mutant(
-        "latest_keeps_one_of_all_keys",
-        BACKLOG,
-        "seen.insert(source.key.clone())",
-        "seen.insert(source.key.clone().filter(|_| false))",
-        SIM,
-    ),
+    mutant("latest_keeps_one_of_all_keys", BACKLOG, "seen.insert(key)", "seen.insert(if key.is_some() { &None } else { key })", SIM),
     // ---- snapshots ----
     mutant(
         "nothing_follows_the_snapshot",

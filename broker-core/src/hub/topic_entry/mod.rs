@@ -1,11 +1,13 @@
 //! One topic on this node: its order, its read machine, its interest, who joins and how many listen.
 //!
-//! The rules and their names (J, T, I) are in docs/decisions/0002-joining.md; every rule has a planted bug in the model test that shows it is needed.
+//! The rules and their names (J, T, I) are in docs/decisions/0002-joining.md; every rule of order has a planted bug in the model test that shows it is
+//! needed. J10 only spares reads, and is off there: `tests/it/storm.rs` has it.
 //! What is read from and told to the outside goes through [`Ports`]; nothing here waits, calls a backplane or a hook.
 //!
-//! Here: what an entry is, who comes and goes, what is sequenced. `reading` is its read machine, `serving` makes joiners members, `lagging`
-//! pushes to the shards and knows who is left out.
+//! Here: what an entry is, who comes and goes, what is sequenced. `reading` is its read machine, `known` spares reads, `serving` makes joiners
+//! members, `lagging` pushes to the shards and knows who is left out.
 
+mod known;
 mod lagging;
 mod reading;
 mod serving;
@@ -19,7 +21,11 @@ use std::{
     time::Duration,
 };
 
-use self::lagging::{Lag, OnFull};
+pub(crate) use self::known::KNOWN_FOR;
+use self::{
+    known::Known,
+    lagging::{Lag, OnFull},
+};
 use super::{
     inbox::{Job, MemberRef},
     ports::{Errand, Ports},
@@ -49,6 +55,8 @@ pub(crate) struct TopicEntry {
     /// Whether the backplane keeps the newest publication of each key.
     keeps_rows: bool,
     recovery: Recovery,
+    /// Whether the backplane is shared with other nodes: a read of it costs them something.
+    shared: bool,
     has_snapshot: bool,
     share_max_bytes: usize,
     /// Bytes of this topic that wait for each shard (I3: given back when the job is done).
@@ -91,6 +99,8 @@ struct State {
     recording: bool,
     ring: VecDeque<Arc<Publication>>,
     ring_overflowed: bool,
+    /// What the last read brought (J10); nothing while one is in flight.
+    known: Option<Known>,
     counts: Box<[u32]>,
     lags: Box<[Option<Lag>]>,
     snapshots: Snapshots,
@@ -152,6 +162,7 @@ pub(crate) struct NewTopic {
     pub(crate) incarnation: u64,
     pub(crate) keeps_log: bool,
     pub(crate) keeps_rows: bool,
+    pub(crate) shared: bool,
     pub(crate) has_snapshot: bool,
     pub(crate) snapshot_max_age: Duration,
     pub(crate) snapshot_stale_max: Duration,
@@ -171,6 +182,7 @@ impl TopicEntry {
             namespace: new.namespace,
             keeps_rows: new.keeps_rows,
             recovery,
+            shared: new.shared,
             incarnation: new.incarnation,
             keeps_log: new.keeps_log,
             has_snapshot: new.has_snapshot,
@@ -193,6 +205,7 @@ impl TopicEntry {
                 recording: false,
                 ring: VecDeque::new(),
                 ring_overflowed: false,
+                known: None,
                 counts: vec![0; new.shards].into(),
                 lags: vec![None; new.shards].into(),
                 snapshots: Snapshots::new(new.snapshot_max_age, new.snapshot_stale_max),
@@ -353,6 +366,7 @@ impl TopicEntry {
             state.interest = Interest::Removing;
             // What is not delivered cannot advance the position; a later life of this entry starts from a read.
             state.position = None;
+            state.known = None;
             state.snapshots.invalidate();
             ports.queue(Errand::Interest { entry: self.clone(), wanted: false });
         }
@@ -415,6 +429,7 @@ impl TopicEntry {
         if state.recording || state.snapshots.records() {
             Self::record(state, &publication);
         }
+        Self::know(state, &publication);
         let job = Job::Publication { seq: state.seq, publication };
         self.emit(state, ports, &job, before);
     }

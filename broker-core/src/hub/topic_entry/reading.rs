@@ -63,12 +63,19 @@ impl TopicEntry {
         state.failures = if state.reading.is_some() { failures } else { 0 };
     }
 
-    /// J1, J2: one read at a time, only while the backplane delivers.
+    /// J1, J2: one read at a time, only while the backplane delivers, and only where nothing is known already (J10).
     pub(super) fn read_if_needed(self: &Arc<Self>, state: &mut State, ports: &Ports) {
         if state.reading.is_some() || state.failures > 0 || !state.again && state.joiners.is_empty() {
             return;
         }
+        if !state.again {
+            self.serve_known(state, ports);
+            if state.joiners.is_empty() {
+                return;
+            }
+        }
         state.again = false;
+        state.known = None;
         state.pending.clear();
         state.ring.clear();
         state.ring_overflowed = false;

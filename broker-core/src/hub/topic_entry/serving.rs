@@ -70,8 +70,12 @@ impl TopicEntry {
         if joiners.is_empty() {
             return;
         }
-        let log = Log::new(read, &state.ring, state.ring_overflowed, state.position.unwrap_or(read.page.top));
+        let mut log = Log::new(read, &state.ring, state.ring_overflowed, state.position.unwrap_or(read.page.top));
+        if self.keeps_rows {
+            log.keep_to_changes(read, &state.ring);
+        }
         let mut rows = Rows::Unasked;
+        let resumes = joiners.iter().any(|joiner| matches!(joiner.since, Some(Since::Position(_))));
         let mut kept = Vec::new();
         for mut joiner in joiners {
             match joiner.who {
@@ -88,6 +92,9 @@ impl TopicEntry {
         }
         for joiner in kept.into_iter().rev() {
             state.joiners.push_front(joiner);
+        }
+        if resumes {
+            self.keep_known(state, ports, log);
         }
     }
 

@@ -49,6 +49,12 @@ export class FakeSocket {
     this.say({ broker: 'subscribed', id, topic, ...rest });
   }
 
+  /** Says that everything has come that was on its way. */
+  arrived() {
+    const { id, topic } = this.asked('unsubscribe');
+    this.say({ broker: 'unsubscribed', id, topic, code: 2000, reason: 'client unsubscribe' });
+  }
+
   publish(topic, position, data = position) {
     this.say({ broker: 'publication', topic, position, data, time: 0 });
   }
