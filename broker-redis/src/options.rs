@@ -102,6 +102,6 @@ impl Options {
 /// How links behave. A server that is back is found at once: a try costs it little, and nobody gets anything meanwhile.
 pub(crate) fn of_links() -> broker_resp::Options {
     let mut options = broker_resp::Options::default();
-    options.backoff_max = Duration::from_millis(300);
+    options.backoff_max = Duration::from_millis(200);
     options
 }

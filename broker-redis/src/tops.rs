@@ -102,11 +102,10 @@ async fn look_at(inner: &Inner, group: &Group, follows: &[Arc<Follow>]) -> Optio
     let mut behind = Vec::new();
     for ((follow, was_unsure), answer) in follows.iter().zip(unsure).zip(answers) {
         match generation.as_ref().and_then(|generation| verdict(follow, answer.ok()?, generation, was_unsure)) {
-            Some(Verdict::Fine) => {}
             Some(Verdict::Behind) => behind.push(follow.clone()),
             Some(Verdict::Lost | Verdict::Doubtful) => inner.refill.read(follow),
             None if was_unsure => follow.stays_unsure(),
-            None => {}
+            Some(Verdict::Fine) | None => {}
         }
     }
     generation.map(|_| behind)

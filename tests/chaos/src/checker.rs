@@ -267,12 +267,16 @@ mod tests {
         let mut checker = Checker::default();
         checker.acknowledged(head("e", 1), 10);
         for (client, number) in [("a", 10), ("b", 11)] {
-            told(number).into_iter().for_each(|told| checker.told(client, "t", told));
+            for told in told(number) {
+                checker.told(client, "t", told);
+            }
         }
         assert_eq!(checker.finish(&[head("e", 1)]).disagree, 1);
         let mut checker = Checker::default();
         for (client, number) in [("a", 10), ("b", 11)] {
-            told(number).into_iter().for_each(|told| checker.told(client, "t", told));
+            for told in told(number) {
+                checker.told(client, "t", told);
+            }
         }
         assert_eq!(checker.finish(&[head("e", 1)]).disagree, 1);
     }

@@ -94,10 +94,7 @@ impl World {
     /// Starts everything; publications begin.
     pub(crate) async fn start(programs: &Programs, folder: &Path, shape: Shape, seed: u64, lies: &[Lie]) -> Result<Self> {
         let redis = Server::start_with(shape.redis).await;
-        let replica = match shape.replica {
-            true => Some(replica_of(&redis).await),
-            false => None,
-        };
+        let replica = if shape.replica { Some(replica_of(&redis).await) } else { None };
         let (mut nodes, mut links, mut fronts) = (Vec::new(), Vec::new(), Vec::new());
         for n in 0..2 {
             let link = Proxy::start(redis.address()).await;

@@ -10,13 +10,16 @@ use anyhow::Result;
 
 use crate::world::{Shape, World};
 
+/// Does wrong to a world.
+pub(crate) type Fault = for<'a> fn(&'a mut World) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
 /// One kind of fault.
 pub(crate) struct Schedule {
     pub(crate) name: &'static str,
     /// What it does.
     pub(crate) does: &'static str,
     pub(crate) shape: Shape,
-    pub(crate) run: for<'a> fn(&'a mut World) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>,
+    pub(crate) run: Fault,
     pub(crate) must: Must,
     /// Part of the short run.
     pub(crate) is_short: bool,
@@ -41,6 +44,18 @@ pub(crate) struct Must {
     pub(crate) ready_within: Option<Duration>,
     /// The longest that a publish may take with all its repetitions.
     pub(crate) publish_within: Duration,
+}
+
+impl Must {
+    /// The same with four times as much time, for builds with checks on machines that do other things too.
+    pub(crate) fn patient(self) -> Self {
+        Self {
+            heal_within: self.heal_within.map(|time| time * 4),
+            ready_within: self.ready_within.map(|time| time * 4),
+            publish_within: self.publish_within * 4,
+            ..self
+        }
+    }
 }
 
 /// Clients hear something again this long after a node was killed, or a link came back, 99 of 100.

@@ -105,6 +105,9 @@ pub(super) async fn rolling(world: &mut World) -> Result<()> {
         spread(world, begun).await?;
         world.nodes[node].run().await?;
         world.send_clients(node, node);
+        // They go home, so that the other node drains as many.
+        world.fronts[node].cut();
+        world.wait(SECOND).await;
     }
     world.wait(3 * SECOND).await;
     Ok(())
