@@ -126,7 +126,10 @@ async fn publish(redis: &Arc<RedisBackplane>, len: usize, depth: usize, topic_of
         });
     }
     let count: u64 = publishers.join_all().await.into_iter().sum();
-    Outcome { rate: count as f64 / begun.elapsed().as_secs_f64(), cpu_us: (cpu_time() - cpu).as_secs_f64() * 1e6 / count as f64 }
+    Outcome {
+        rate: count as f64 / begun.elapsed().as_secs_f64(),
+        cpu_us: cpu_time().saturating_sub(cpu).as_secs_f64() * 1e6 / count as f64,
+    }
 }
 
 /// What all threads of this process have used.

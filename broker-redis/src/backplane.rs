@@ -13,7 +13,6 @@ use broker_core::{
 use broker_resp::Command;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::{
     Finding, Health, Options,
@@ -26,6 +25,7 @@ use crate::{
     probe::{self, Probe},
     publishing::Publishing,
     reading::Reading,
+    refill::{self, Refill},
     reports::Reports,
     servers::{Lane, Servers},
     topology::Topology,
@@ -52,8 +52,7 @@ pub(crate) struct Inner {
     pub(crate) reading: Reading,
     pub(crate) told: Arc<Told>,
     pub(crate) probe: Probe,
-    /// Wakes the look at tops.
-    pub(crate) look_now: Notify,
+    pub(crate) refill: Arc<Refill>,
     publishing: Arc<Publishing>,
     reports: Arc<Reports>,
     topics: Mutex<HashMap<Topic, Arc<Follow>>>,
@@ -83,13 +82,14 @@ impl RedisBackplane {
             reading,
             told,
             probe: Probe::default(),
-            look_now: Notify::new(),
+            refill: Arc::default(),
             reports,
             topics: Mutex::default(),
             listener,
         });
-        tokio::spawn(tops::watch(Arc::downgrade(&inner)));
+        tokio::spawn(tops::watch(Arc::downgrade(&inner), inner.refill.clone()));
         tokio::spawn(probe::run(Arc::downgrade(&inner)));
+        tokio::spawn(refill::run(Arc::downgrade(&inner), inner.refill.clone()));
         Ok(Self { inner })
     }
 
@@ -113,7 +113,8 @@ impl Inner {
 
     fn follow(&self, topic: &Topic) -> Arc<Follow> {
         let mut topics = self.topics.lock();
-        let fresh = || Arc::new(Follow::new(topic.clone(), self.listener.clone(), self.reports.clone(), self.told.clone()));
+        let (listener, reports) = (self.listener.clone(), self.reports.clone());
+        let fresh = || Arc::new(Follow::new(topic.clone(), listener, reports, self.told.clone(), self.refill.clone()));
         topics.entry(topic.clone()).or_insert_with(fresh).clone()
     }
 

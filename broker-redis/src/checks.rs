@@ -134,6 +134,10 @@ impl Inner {
             (_, Err(failure)) => ("send messages", failure),
             _ => return None,
         };
+        if failure.is_of_a_replica() {
+            // Its role has been told.
+            return None;
+        }
         let cure = format!(
             "give the user `+@scripting +@read +@write +@fast +info +publish +spublish`, the keys `~{0}:*` and the channels `&{0}:*`",
             self.options.prefix
@@ -161,8 +165,8 @@ fn of_info(server: &Address, info: &str, durable: bool, sharded: bool) -> Vec<Fi
         let what = format!("{server} has version {version}, and what the broker asks for is certain since 6.2");
         findings.push(finding(Severity::Error, what, "use Redis 6.2 or later"));
     }
-    if let Some(role) = field("role").filter(|role| *role != "master") {
-        let what = format!("{server} is a {role}, and nothing can be published there");
+    if field("role").is_some_and(|role| role != "master") {
+        let what = format!("{server} is a replica, and nothing can be published there");
         findings.push(finding(Severity::Error, what, "name the primary, or the sentinels, in the URL"));
     }
     if durable {

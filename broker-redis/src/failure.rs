@@ -25,6 +25,11 @@ impl Failure {
     pub(crate) fn is_passing(error: &ServerError) -> bool {
         matches!(error.code(), "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "BUSY" | "NOREPLICAS")
     }
+
+    /// Whether a server refused because it is a replica.
+    pub(crate) fn is_of_a_replica(&self) -> bool {
+        matches!(self, Self::NotDone(why) if why.starts_with("READONLY"))
+    }
 }
 
 impl From<CallError> for Failure {

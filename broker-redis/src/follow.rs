@@ -15,11 +15,16 @@ use tokio::time::Instant;
 
 use crate::{
     bus::Hearer,
+    calls::positions_ttl,
     entry::{self, Unreadable},
     frame::{self, Message},
     listener::Listener,
+    refill::Refill,
     reports::Reports,
 };
+
+/// What somebody listens to is kept alive at least so often.
+const PROLONG: Duration = Duration::from_secs(60);
 
 /// A topic that this node listens to.
 pub(crate) struct Follow {
@@ -27,6 +32,7 @@ pub(crate) struct Follow {
     listener: Arc<Listener>,
     reports: Arc<Reports>,
     told: Arc<Told>,
+    refill: Arc<Refill>,
     state: Mutex<State>,
 }
 
@@ -34,6 +40,12 @@ pub(crate) struct Follow {
 struct State {
     /// The engine has, or was told to read, everything up to here.
     seen: Option<Position>,
+    /// Messages may have been missed, and the top has not been looked at since.
+    is_unsure: bool,
+    /// The engine is to read it.
+    awaits_read: bool,
+    /// When what is kept of it was last kept alive.
+    prolonged_at: Option<Instant>,
     /// What is kept of the topic, since the engine read it.
     keep: Option<Keep>,
     /// The top was found here, and nothing of it had come: if that is so still in a moment, something was lost.
@@ -77,21 +89,22 @@ pub(crate) enum Verdict {
     Fine,
     /// More was published than came; it may be on its way.
     Behind,
-    /// More was published than came, and it was so a moment ago: it is lost, and has been asked for.
+    /// More was published than came, and it is not on its way: the engine must read it.
     Lost,
-    /// Another life of the data, or less than there was: only the fence can tell.
+    /// Another life of the data, or less than there was: only the fence can tell, and a read runs it.
     Doubtful,
 }
 
 impl Follow {
-    pub(crate) fn new(topic: Topic, listener: Arc<Listener>, reports: Arc<Reports>, told: Arc<Told>) -> Self {
-        Self { topic, listener, reports, told, state: Mutex::default() }
+    pub(crate) fn new(topic: Topic, listener: Arc<Listener>, reports: Arc<Reports>, told: Arc<Told>, refill: Arc<Refill>) -> Self {
+        Self { topic, listener, reports, told, refill, state: Mutex::default() }
     }
 
     /// The engine has read the log up to here.
     pub(crate) fn read(&self, top: Position, keep: Keep) {
         let mut state = self.state.lock();
         state.keep = Some(keep);
+        state.awaits_read = false;
         state.see(top);
     }
 
@@ -100,8 +113,51 @@ impl Follow {
         self.state.lock().keep
     }
 
-    /// Compares with what stands in Redis, where `same_life` says whether the fence would find nothing new.
-    pub(crate) fn compare(&self, top: Position, same_life: bool) -> Verdict {
+    /// Whether the engine is still to do a read that it was told to do.
+    pub(crate) fn awaits_read(&self) -> bool {
+        self.state.lock().awaits_read
+    }
+
+    /// The engine is to read it; says whether it was not before.
+    pub(crate) fn wants_read(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().awaits_read, true)
+    }
+
+    /// Nobody waits for the read any more.
+    pub(crate) fn gives_up(&self) {
+        self.state.lock().awaits_read = false;
+    }
+
+    /// Whether messages may have been missed since the top was last looked at.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.state.lock().is_unsure
+    }
+
+    /// The top is looked at from here on; gives whether messages may have been missed before.
+    pub(crate) fn look(&self) -> bool {
+        std::mem::take(&mut self.state.lock().is_unsure)
+    }
+
+    /// The look failed.
+    pub(crate) fn stays_unsure(&self) {
+        self.state.lock().is_unsure = true;
+    }
+
+    /// Whether what is kept must be kept alive now, since somebody listens; then that counts as done. Well before it would go.
+    pub(crate) fn takes_prolonging(&self, now: Instant) -> Option<Keep> {
+        let mut state = self.state.lock();
+        let keep = state.keep?;
+        let interval = (positions_ttl(keep) / 3).min(PROLONG);
+        if state.prolonged_at.is_some_and(|at| now.duration_since(at) < interval) {
+            return None;
+        }
+        state.prolonged_at = Some(now);
+        Some(keep)
+    }
+
+    /// Compares with what stands in Redis, where `same_life` says whether the fence would find nothing new. `was_unsure`: what is not here was
+    /// missed, and is not on its way.
+    pub(crate) fn compare(&self, top: Position, same_life: bool, was_unsure: bool) -> Verdict {
         let mut state = self.state.lock();
         let Some(seen) = state.seen else { return Verdict::Fine };
         if !same_life || top.epoch != seen.epoch || top.offset < seen.offset {
@@ -112,12 +168,10 @@ impl Follow {
             return Verdict::Fine;
         }
         match state.suspect {
+            _ if was_unsure => Verdict::Lost,
             Some(suspect) if suspect.epoch == top.epoch && suspect.offset > seen.offset => {
                 state.suspect = None;
-                state.see(top);
-                drop(state);
                 self.told.tops_missed.fetch_add(1, Relaxed);
-                self.gapped();
                 Verdict::Lost
             }
             _ => {
@@ -134,24 +188,30 @@ impl Follow {
         }
     }
 
-    fn publications(&self, sink: &dyn Sink, items: Vec<(&[u8], Option<Position>)>, top: Position) {
-        let mut all_read = true;
+    fn publications(&self, sink: &dyn Sink, items: Vec<(&[u8], Option<Position>)>, top: Option<Position>) {
+        // What has positions shows the engine by itself where something is missing before it.
+        let mut is_read = items.iter().any(|(_, position)| position.is_some()) || top.is_none_or(|top| self.has_seen(top));
         for (bytes, position) in items {
             match entry::decode(bytes) {
                 Ok(entry) => sink.publication(Arc::new(self.publication(entry, position))),
                 Err(error) => {
                     self.told.unreadable(error);
-                    all_read &= position.is_none();
+                    is_read &= position.is_none();
                 }
             }
         }
-        if top.offset > 0 {
+        if let Some(top) = top {
             self.state.lock().see(top);
         }
-        if !all_read {
-            // The engine stands before it; a read tells that it is lost for this node.
+        if !is_read {
+            // The engine stands before it; a read brings it, or tells that it is lost for this node.
             sink.gapped(&self.topic);
         }
+    }
+
+    /// Whether everything up to here came, or the engine has not begun: then it reads.
+    fn has_seen(&self, top: Position) -> bool {
+        self.state.lock().seen.is_none_or(|seen| seen.epoch == top.epoch && seen.offset >= top.offset)
     }
 
     fn publication(&self, entry: entry::Entry, position: Option<Position>) -> Publication {
@@ -180,14 +240,19 @@ impl Hearer for Follow {
         match frame::decode(payload) {
             Ok(Message::Publications { items, top }) => self.publications(&*sink, items, top),
             Ok(Message::Epoch(top)) => {
-                let is_new = {
+                let must_read = {
                     let mut state = self.state.lock();
                     let is_new = state.seen.is_some_and(|seen| seen.epoch != top.epoch);
-                    state.see(top);
-                    is_new
+                    self.told.epochs.fetch_add(u64::from(is_new), Relaxed);
+                    if state.awaits_read {
+                        // Most likely it is that read by which the epoch began. If not, the next look finds that this was not seen.
+                        false
+                    } else {
+                        state.see(top);
+                        is_new
+                    }
                 };
-                if is_new {
-                    self.told.epochs.fetch_add(1, Relaxed);
+                if must_read {
                     sink.gapped(&self.topic);
                 }
             }
@@ -201,6 +266,8 @@ impl Hearer for Follow {
     }
 
     fn restored(&self) {
-        self.gapped();
+        // Of many topics at once nothing was missed in most: a look at the top is a tenth of a read.
+        self.stays_unsure();
+        self.refill.look();
     }
 }

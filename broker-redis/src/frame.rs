@@ -12,6 +12,9 @@ use crate::entry::{self, Unreadable};
 /// The version that is read.
 pub(crate) const VERSION: u8 = 1;
 
+/// Stands for the epoch where no script wrote the message.
+const NO_EPOCH: &str = "-";
+
 /// A message of the bus about one topic.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Message<'a> {
@@ -19,8 +22,8 @@ pub(crate) enum Message<'a> {
     Publications {
         /// Entry and position.
         items: Vec<(&'a [u8], Option<Position>)>,
-        /// Behind the last one.
-        top: Position,
+        /// Behind the last one; `None`: whoever sent it knows of no log.
+        top: Option<Position>,
     },
     /// Another life of the log began.
     Epoch(Position),
@@ -59,7 +62,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Message<'_>, Unreadable> {
                 items.push((entry, is_positioned.then_some(Position { offset, epoch })));
                 rest = behind;
             }
-            Ok(Message::Publications { items, top: Position { offset, epoch } })
+            let top = (epoch.as_str() != NO_EPOCH).then_some(Position { offset, epoch });
+            Ok(Message::Publications { items, top })
         }
         _ => Err(Unreadable::Malformed),
     }
@@ -71,7 +75,8 @@ pub(crate) fn encode_unkept(entries: &[bytes::Bytes]) -> Vec<u8> {
     let mut out = Vec::with_capacity(12 + bytes);
     out.extend_from_slice(&[VERSION, 0, 0, 0, 0, 0, 0, 0]);
     out.extend_from_slice(&(entries.len() as u16).to_be_bytes());
-    out.extend_from_slice(&[1, b'-']);
+    out.push(NO_EPOCH.len() as u8);
+    out.extend_from_slice(NO_EPOCH.as_bytes());
     for entry in entries {
         out.push(0);
         out.extend_from_slice(&(entry.len() as u32).to_be_bytes());
@@ -138,7 +143,7 @@ mod tests {
         assert_eq!(decode(marker), Ok(Message::Epoch(at(7))));
         let batch = b"\x01\x00\x00\x00\x00\x00\x00\x07\x00\x03\x02e1\x01\x00\x00\x00\x01a\x00\x00\x00\x00\x02bb\x01\x00\x00\x00\x00";
         let items: Vec<(&[u8], Option<Position>)> = vec![(b"a", Some(at(8))), (b"bb", None), (b"", Some(at(9)))];
-        assert_eq!(decode(batch), Ok(Message::Publications { items, top: at(9) }));
+        assert_eq!(decode(batch), Ok(Message::Publications { items, top: Some(at(9)) }));
         let logged = b"\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09abc";
         assert_eq!(decode_logged(logged), Ok(Logged { offset: 5, expires_at_ms: 9, entry: b"abc" }));
         let row = b"\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x09\x00\x00\x00\x01abc";
@@ -148,8 +153,7 @@ mod tests {
     #[test]
     fn what_is_not_kept_is_sent_without_a_position() {
         let sent = encode_unkept(&[Bytes::from_static(b"a")]);
-        let Ok(Message::Publications { items, .. }) = decode(&sent) else { panic!("a message") };
-        assert_eq!(items, [(&b"a"[..], None)]);
+        assert_eq!(decode(&sent), Ok(Message::Publications { items: vec![(&b"a"[..], None)], top: None }));
     }
 
     #[test]

@@ -23,7 +23,7 @@
 //! # Where things are
 //!
 //! `backplane` puts the parts together. A publish goes through `publishing` and `lua/publish.lua`, a read through `reading` and `lua/history.lua` or
-//! `lua/state.lua`; all begin with `lua/fence.lua`. What comes goes through `bus` and `follow`. `tops` and `probe` find what did not come. Which server
+//! `lua/state.lua`; all begin with `lua/fence.lua`. What comes goes through `bus` and `follow`. `tops` and `probe` find what did not come, `refill` has it read. Which server
 //! has what, for one server, Sentinel and Cluster alike, is known by `topology`; calls find their way in `servers`. `checks` looks at how servers are configured.
 //!
 //! # Servers
@@ -52,6 +52,7 @@ mod presence;
 mod probe;
 mod publishing;
 mod reading;
+mod refill;
 mod registry;
 mod reports;
 mod script;

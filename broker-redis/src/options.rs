@@ -69,7 +69,7 @@ pub struct Options {
     pub servers: Servers,
     /// Begins every name in Redis: 1 to 64 letters, digits, `-`, `_`, `.` and `:`. Brokers with different prefixes know nothing of each other. Default: `broker`.
     pub prefix: String,
-    /// How long a publish may take, all its tries together. Default: 2 s.
+    /// How long a publish may take, all its tries together; at most 25 s. Default: 2 s.
     pub publish_timeout: Duration,
     /// How long a read may take. Default: 2 s.
     pub read_timeout: Duration,

@@ -81,7 +81,7 @@ impl Publishing {
             servers,
             calls,
             reports,
-            timeout: options.publish_timeout,
+            timeout: options.publish_timeout.min(TIMEOUT_MAX),
             queue_max: options.publish_queue_max,
             local_when_down: options.local_when_down,
             topics: Mutex::default(),
@@ -211,5 +211,7 @@ fn published(topic: &Topic, waiting: &Waiting, taken: Taken, versions_max: usize
 
 /// How long a batch is remembered: it is tried again within the publish's timeout.
 pub(crate) const BATCH_TTL: Duration = Duration::from_secs(30);
+/// Longest time for all tries of a batch together.
+const TIMEOUT_MAX: Duration = Duration::from_secs(25);
 
-const _: () = assert!(BATCH_TTL.as_secs() < IDEMPOTENCY_TTL.as_secs());
+const _: () = assert!(TIMEOUT_MAX.as_secs() < BATCH_TTL.as_secs() && BATCH_TTL.as_secs() < IDEMPOTENCY_TTL.as_secs());

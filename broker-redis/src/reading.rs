@@ -46,7 +46,7 @@ impl Reading {
         let part = self.log_part(&group, query, keep).await?;
         let page = LogPage { top: part.top, kept_from: 0, publications: Vec::new() };
         let mut read = LogRead { topic, told: &self.told, query, has_rows: keep.state.is_some(), page, bytes: 0 };
-        let mut next = read.add(part);
+        let mut next = read.add(part, query.after);
         while let Some(after) = next {
             let rest = LogQuery { after: Some(after), limit: query.limit.map(|limit| limit - read.page.publications.len()), ..query };
             let part = self.log_part(&group, rest, keep).await?;
@@ -56,14 +56,15 @@ impl Reading {
             if !query.reverse {
                 read.page.top = part.top;
             }
-            next = read.add(part);
+            next = read.add(part, Some(after));
         }
         Ok(Some(read.page))
     }
 
     async fn log_part(&self, group: &Group, query: LogQuery, keep: Keep) -> Result<LogPart, Failure> {
-        let call = self.calls.history(group, query, keep);
-        answers::log_part(self.servers.eval_until(Lane::Read, group, &script::HISTORY, |_| call.clone(), self.timeout).await?)
+        // Each try is a call of its own: the epoch that it offers must never name two lives.
+        let call = |_| self.calls.history(group, query, keep);
+        answers::log_part(self.servers.eval_until(Lane::Read, group, &script::HISTORY, call, self.timeout).await?)
     }
 
     /// Reads rows as far as was asked, or to their end.
@@ -73,8 +74,8 @@ impl Reading {
         let mut whole: Option<StatePage> = None;
         let mut bytes = 0;
         loop {
-            let call = self.calls.state(&group, rest, keep);
-            let answer = self.servers.eval_until(Lane::Read, &group, &script::STATE, |_| call.clone(), self.timeout).await?;
+            let call = |_| self.calls.state(&group, rest, keep);
+            let answer = self.servers.eval_until(Lane::Read, &group, &script::STATE, call, self.timeout).await?;
             let StatePart { top, now_ms, next, rows } = answers::state_part(answer)?;
             let page = whole.get_or_insert_with(|| StatePage { top, rows: Vec::new(), next: None });
             if page.top.epoch != top.epoch {
@@ -117,12 +118,19 @@ struct LogRead<'a> {
 }
 
 impl LogRead<'_> {
-    /// Adds a part; after which offset the next one begins, if there is to be one.
-    fn add(&mut self, part: LogPart) -> Option<u64> {
+    /// Adds a part that was asked for after an offset; after which offset the next one begins, if there is to be one.
+    fn add(&mut self, part: LogPart, after: Option<u64>) -> Option<u64> {
         self.page.kept_from = self.page.kept_from.max(part.first.saturating_sub(1));
+        // Offsets have no holes, so it is known what stands where.
+        let begin = if self.query.reverse {
+            after.map_or(part.top.offset, |after| part.top.offset.min(after.saturating_sub(1)))
+        } else {
+            after.map_or(part.first, |after| part.first.max(after + 1))
+        };
         let mut last = None;
-        for entry in &part.entries {
-            last = match self.add_entry(entry, part.top, part.now_ms) {
+        for (entry, n) in part.entries.iter().zip(0..) {
+            let offset = if self.query.reverse { begin.saturating_sub(n) } else { begin + n };
+            last = match self.add_entry(entry, Position { offset, ..part.top }, part.now_ms) {
                 Added::Full => return None,
                 Added::At(offset) => Some(offset),
             };
@@ -133,12 +141,14 @@ impl LogRead<'_> {
         (!limit_reached && !end_reached).then_some(last)
     }
 
-    fn add_entry(&mut self, bytes: &Bytes, top: Position, now_ms: u64) -> Added {
+    fn add_entry(&mut self, bytes: &Bytes, at: Position, now_ms: u64) -> Added {
         let logged = match frame::decode_logged(bytes) {
-            Ok(logged) => logged,
-            Err(error) => {
-                self.told.unreadable(error);
-                return Added::At(self.page.kept_from);
+            Ok(logged) if logged.offset == at.offset => logged,
+            // Not the broker's, or something shifted the list: what should stand here is forgotten.
+            _ => {
+                self.told.unreadable(entry::Unreadable::Malformed);
+                self.page.kept_from = self.page.kept_from.max(at.offset);
+                return Added::At(at.offset);
             }
         };
         if logged.expires_at_ms > 0 && logged.expires_at_ms <= now_ms {
@@ -148,7 +158,7 @@ impl LogRead<'_> {
             }
             return Added::At(logged.offset);
         }
-        match publication(self.topic, &logged, top, now_ms) {
+        match publication(self.topic, &logged, at, now_ms) {
             Ok(publication) => {
                 self.bytes = self.bytes.saturating_add(publication.weight_bytes());
                 if self.query.bytes.is_some_and(|max| self.bytes > max) && !self.page.publications.is_empty() {

@@ -1,20 +1,26 @@
 //! Publishes of this node about which somebody waits for a report, until they come back over the bus.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use broker_core::Publish;
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
-/// A report is waited for no longer.
-const WAIT_MAX: Duration = Duration::from_secs(10);
 /// Most publishes that are kept: each is somebody's call in flight.
 const MAX: usize = 10_000;
+/// So many are kept before it is looked which of them nobody waits for any more: what nobody on this node listens to never comes back.
+const SWEEP_MIN: usize = 64;
 
 /// Publishes by the number they carry.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    waiting: Mutex<HashMap<u64, (Instant, Publish)>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    publishes: HashMap<u64, Publish>,
+    /// With so many it is looked again.
+    sweep_at: usize,
 }
 
 impl Reports {
@@ -23,22 +29,22 @@ impl Reports {
         if !publish.is_reported() {
             return None;
         }
-        let mut waiting = self.waiting.lock();
-        let now = Instant::now();
-        if waiting.len() >= MAX {
-            waiting.retain(|_, (until, _)| *until > now);
+        let Waiting { publishes, sweep_at } = &mut *self.waiting.lock();
+        if publishes.len() >= *sweep_at {
+            publishes.retain(|_, publish| publish.is_reported());
+            *sweep_at = (2 * publishes.len()).max(SWEEP_MIN);
         }
-        if waiting.len() >= MAX {
+        if publishes.len() >= MAX {
             return None;
         }
         // By chance, since other nodes have numbers too: one of theirs must not be taken for ours.
         let number = fastrand::u64(..);
-        waiting.insert(number, (now + WAIT_MAX, publish.clone()));
+        publishes.insert(number, publish.clone());
         Some(number)
     }
 
     /// The publish with this number, if it is one of ours.
     pub(crate) fn take(&self, number: u64) -> Option<Publish> {
-        self.waiting.lock().remove(&number).map(|(_, publish)| publish)
+        self.waiting.lock().publishes.remove(&number)
     }
 }

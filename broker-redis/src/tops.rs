@@ -17,10 +17,10 @@ use tokio::time::Instant;
 use crate::{
     backplane::Inner,
     calls::{self, rows_ttl},
-    failure::Failure,
     follow::{Follow, Verdict},
     frame,
     keys::Group,
+    refill::Refill,
     servers::Lane,
 };
 
@@ -30,44 +30,47 @@ const ROUND: Duration = Duration::from_secs(1);
 pub(crate) const ROUND_MAX: usize = 10_000;
 /// What came a moment late is no loss: topics that are behind are looked at again after this.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
+/// A look that failed, where messages may have been missed, is tried again after this.
+const RETRY: Duration = Duration::from_millis(200);
 /// Commands in one write.
 const CHUNK: usize = 500;
-/// What somebody listens to is kept alive so often.
-const PROLONG: Duration = Duration::from_secs(60);
 
 /// Looks at tops until the backplane is gone.
-pub(crate) async fn watch(inner: Weak<Inner>) {
+pub(crate) async fn watch(inner: Weak<Inner>, refill: Arc<Refill>) {
     let mut turn = 0;
-    let mut prolonged = Instant::now();
+    let mut round_at = Instant::now() + ROUND;
+    let mut again_at = round_at;
     loop {
-        {
-            let Some(inner) = inner.upgrade() else { return };
-            // A link that is back may have lost anything: all are looked at, without a wait.
-            let all_at_once = tokio::select! {
-                () = tokio::time::sleep(ROUND) => false,
-                () = inner.look_now.notified() => true,
-            };
-            let follows = inner.follows();
-            let chosen = if all_at_once || follows.len() <= ROUND_MAX { follows } else { next(&mut turn, &follows) };
-            let behind = look(&inner, &chosen).await;
-            if !behind.is_empty() {
-                tokio::time::sleep(SECOND_LOOK).await;
-                look(&inner, &behind).await;
-            }
-            if prolonged.elapsed() >= PROLONG {
-                prolonged = Instant::now();
-                prolong(&inner).await;
-            }
+        // Topics whose messages may have been missed are looked at without a wait.
+        tokio::select! {
+            () = tokio::time::sleep_until(again_at) => {}
+            () = refill.to_be_looked_at() => {}
         }
-        tokio::task::yield_now().await;
+        let Some(inner) = inner.upgrade() else { return };
+        let is_round = Instant::now() >= round_at;
+        let follows = chosen(&inner.follows(), is_round, &mut turn);
+        let behind = look(&inner, &follows).await;
+        if !behind.is_empty() {
+            tokio::time::sleep(SECOND_LOOK).await;
+            look(&inner, &behind).await;
+        }
+        if is_round {
+            prolong(&inner).await;
+            round_at = Instant::now() + ROUND;
+        }
+        let is_in_doubt = follows.iter().any(|follow| follow.keep().is_some() && follow.is_unsure());
+        again_at = if is_in_doubt { round_at.min(Instant::now() + RETRY) } else { round_at };
     }
 }
 
-/// The next ones in turn.
-fn next(turn: &mut usize, follows: &[Arc<Follow>]) -> Vec<Arc<Follow>> {
-    let begin = *turn % follows.len();
-    *turn = begin + ROUND_MAX;
-    follows.iter().cycle().skip(begin).take(ROUND_MAX).cloned().collect()
+/// Those of which it is not certain that everything came; in a round also the others, or as many of them as a round has.
+fn chosen(follows: &[Arc<Follow>], is_round: bool, turn: &mut usize) -> Vec<Arc<Follow>> {
+    let in_turn = if is_round { follows.len().min(ROUND_MAX) } else { 0 };
+    let begin = *turn % follows.len().max(1);
+    *turn = begin + in_turn;
+    let is_in_turn = |place: usize| (place + follows.len() - begin) % follows.len() < in_turn;
+    let chosen = follows.iter().enumerate().filter(|(place, follow)| is_in_turn(*place) || follow.is_unsure());
+    chosen.map(|(_, follow)| follow.clone()).collect()
 }
 
 /// Compares; those that are behind.
@@ -76,39 +79,45 @@ async fn look(inner: &Inner, follows: &[Arc<Follow>]) -> Vec<Arc<Follow>> {
     let known = follows.iter().filter(|follow| follow.keep().is_some()).cloned();
     for (group, part) in inner.servers.by_primary(known, |follow| inner.calls.keys.topic(&follow.topic)) {
         for chunk in part.chunks(CHUNK) {
-            behind.extend(look_at(inner, &group, chunk).await);
+            match look_at(inner, &group, chunk).await {
+                Some(more) => behind.extend(more),
+                // The others of this primary would wait as long.
+                None => break,
+            }
         }
     }
     behind
 }
 
-/// Compares topics of one primary.
-async fn look_at(inner: &Inner, group: &Group, follows: &[Arc<Follow>]) -> Vec<Arc<Follow>> {
+/// Compares topics of one primary; `None`: it does not answer.
+async fn look_at(inner: &Inner, group: &Group, follows: &[Arc<Follow>]) -> Option<Vec<Arc<Follow>>> {
     let mut commands = vec![Command::new("INFO").arg("replication")];
     commands.extend(
         follows.iter().map(|follow| Command::new("HMGET").arg(inner.calls.keys.topic(&follow.topic).key("m")).args(["e", "t", "g"])),
     );
+    let unsure: Vec<bool> = follows.iter().map(|follow| follow.look()).collect();
     let answers = inner.servers.call_many(Lane::Read, group, &commands, inner.options.read_timeout).await;
     let mut answers = answers.into_iter();
     let generation = answers.next().and_then(Result::ok).and_then(|info| generation(&info, inner.calls.durable));
-    let Some(generation) = generation else { return Vec::new() };
     let mut behind = Vec::new();
-    for (follow, answer) in follows.iter().zip(answers) {
-        match verdict(follow, answer, &generation) {
-            Verdict::Behind => behind.push(follow.clone()),
-            Verdict::Doubtful => ask_the_fence(inner, follow).await,
-            Verdict::Fine | Verdict::Lost => {}
+    for ((follow, was_unsure), answer) in follows.iter().zip(unsure).zip(answers) {
+        match generation.as_ref().and_then(|generation| verdict(follow, answer.ok()?, generation, was_unsure)) {
+            Some(Verdict::Behind) => behind.push(follow.clone()),
+            Some(Verdict::Lost | Verdict::Doubtful) => inner.refill.read(follow),
+            None if was_unsure => follow.stays_unsure(),
+            Some(Verdict::Fine) | None => {}
         }
     }
-    behind
+    generation.map(|_| behind)
 }
 
-fn verdict(follow: &Follow, answer: Result<Value, Failure>, generation: &str) -> Verdict {
-    let Ok(answer) = answer else { return Verdict::Fine };
-    let Some([epoch, top, of_generation]) = answer.values() else { return Verdict::Fine };
+/// `None`: what was answered says nothing.
+fn verdict(follow: &Follow, answer: Value, generation: &str, was_unsure: bool) -> Option<Verdict> {
+    let [epoch, top, of_generation] = answer.values()? else { return None };
     let epoch = epoch.bytes().and_then(|bytes| frame::epoch_of(bytes).ok());
-    let (Some(epoch), Some(top)) = (epoch, top.integer().and_then(|top| u64::try_from(top).ok())) else { return Verdict::Doubtful };
-    follow.compare(Position { offset: top, epoch }, of_generation.text() == Some(generation))
+    let top = top.integer().and_then(|top| u64::try_from(top).ok());
+    let (Some(epoch), Some(offset)) = (epoch, top) else { return Some(Verdict::Doubtful) };
+    Some(follow.compare(Position { offset, epoch }, of_generation.text() == Some(generation), was_unsure))
 }
 
 /// What the fence would read.
@@ -124,20 +133,12 @@ fn generation(info: &Value, durable: bool) -> Option<String> {
     Some(id.split(|letter: char| !letter.is_ascii_hexdigit()).next()?.to_owned())
 }
 
-/// Runs the history script: it moves the epoch where that is due, and tells everybody. Then the engine reads.
-async fn ask_the_fence(inner: &Inner, follow: &Follow) {
-    let Some(keep) = follow.keep() else { return };
-    match inner.reading.history(&follow.topic, broker_core::LogQuery::top(), keep).await {
-        Ok(_) => follow.gapped(),
-        Err(error) => tracing::debug!(topic = %follow.topic, %error, "a topic of doubtful epoch could not be read"),
-    }
-}
-
 /// What somebody listens to stays, and so do its positions.
 async fn prolong(inner: &Inner) {
+    let now = Instant::now();
     let mut commands = Vec::new();
     for follow in inner.follows() {
-        let Some(keep) = follow.keep() else { continue };
+        let Some(keep) = follow.takes_prolonging(now) else { continue };
         let group = inner.calls.keys.topic(&follow.topic);
         let expire = |suffix: &str, ttl: Duration| Command::new("PEXPIRE").arg(group.key(suffix)).arg(ttl.as_millis() as u64);
         commands.push((group.clone(), expire("m", calls::positions_ttl(keep))));

@@ -37,8 +37,8 @@ pub enum InvalidUrl {
     #[error("it names no host")]
     NoHost,
     /// A port is no number.
-    #[error("`{0}` is no port")]
-    Port(String),
+    #[error("what follows the colon of a host is no port; a password stands before the host: redis://:password@host:6379")]
+    Port,
     /// The database is no number.
     #[error("`{0}` is no database, databases are numbers")]
     Database(String),
@@ -99,7 +99,7 @@ fn address(host: &str, default: u16) -> Result<Address, InvalidUrl> {
     if host.is_empty() {
         return Err(InvalidUrl::NoHost);
     }
-    let port = port.map_or(Ok(default), |port| port.parse().map_err(|_| InvalidUrl::Port(port.to_owned())))?;
+    let port = port.map_or(Ok(default), |port| port.parse().map_err(|_| InvalidUrl::Port))?;
     Ok(Address::Tcp { host: host.to_owned(), port })
 }
 
@@ -182,9 +182,13 @@ mod tests {
         assert_eq!(error("localhost:6379"), InvalidUrl::Scheme);
         assert_eq!(error("http://localhost"), InvalidUrl::Scheme);
         assert_eq!(error("redis://"), InvalidUrl::NoHost);
-        assert_eq!(error("redis://a:b"), InvalidUrl::Port("b".to_owned()));
+        assert_eq!(error("redis://a:b"), InvalidUrl::Port);
         assert_eq!(error("redis://a/x"), InvalidUrl::Database("x".to_owned()));
         assert_eq!(error("redis+sentinel://a"), InvalidUrl::NoPrimary);
         assert_eq!(error("redis://a%zz:b@c"), InvalidUrl::Encoding);
+        // Whoever forgot the host.
+        for url in ["redis://:secret", "redis://ann:secret", "redis://ann:secret/1", "redis+cluster://ann:secret,b"] {
+            assert!(!error(url).to_string().contains("secret"), "{url}");
+        }
     }
 }

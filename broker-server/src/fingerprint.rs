@@ -6,6 +6,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Config, Secret};
 
+/// The secret of tokens that a node in dev mode has made for itself: nodes differ in it, and hardly anybody minds.
+pub const MADE_IN_DEV_MODE: &str = "client.token, made for this run";
+
 /// Digits of a fingerprint: enough to tell settings apart.
 const DIGITS: usize = 12;
 
@@ -17,7 +20,8 @@ pub fn of(config: &Config, made_secret: Option<&Secret>, api_key: &Secret) -> Ve
             groups.entry(group).or_default().push((path.join("."), value));
         }
     }
-    let secrets = [("client.token", made_secret), ("api.key", Some(api_key))];
+    let made = if config.is_dev && made_secret.is_some() { MADE_IN_DEV_MODE } else { "client.token" };
+    let secrets = [(made, made_secret), ("api.key", Some(api_key))];
     for (group, secret) in secrets {
         let value = secret.map(|secret| secret.expose().to_owned());
         groups.entry(group.to_owned()).or_default().push(("in force".to_owned(), value));
@@ -79,6 +83,20 @@ mod tests {
                 ("BROKER_SERVER__LISTEN", "127.0.0.1:1"),
             ])
         );
+    }
+
+    #[test]
+    fn a_secret_that_dev_mode_has_made_stands_apart() {
+        let prints = |dev, secret: &str| {
+            let config = Config { is_dev: dev, ..Config::default() };
+            of(&config, Some(&Secret::new(secret)), &Secret::new("dev")).into_iter().collect::<BTreeMap<_, _>>()
+        };
+        let differing = |dev| {
+            let (one, other) = (prints(dev, "one"), prints(dev, "other"));
+            one.iter().filter(|(name, print)| other.get(*name) != Some(print)).map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(differing(true), [MADE_IN_DEV_MODE]);
+        assert_eq!(differing(false), ["client.token"]);
     }
 
     #[test]

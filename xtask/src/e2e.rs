@@ -24,6 +24,8 @@ enum Runner {
     Python,
     /// Python, and servers whose clock of the wall can be set.
     FakedClock,
+    /// Python, and nginx and haproxy.
+    Balancers,
     /// Faults, with clients in Node and Python.
     Chaos,
 }
@@ -63,6 +65,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
+    ("balancers", Runner::Balancers, "python/test_balancers.py"),
     ("chaos", Runner::Chaos, "--short"),
 ];
 
@@ -177,7 +180,7 @@ impl Means {
         let started = Instant::now();
         let built = match runner {
             Runner::Node | Runner::Chromium => self.node_suite(runner, file, &report),
-            Runner::Python | Runner::FakedClock => self.python_suite(runner, file, &report),
+            Runner::Python | Runner::FakedClock | Runner::Balancers => self.python_suite(runner, file, &report),
             Runner::Chaos => self.chaos_suite(file, &report),
         };
         let mut suite = match built {
@@ -230,8 +233,10 @@ impl Means {
         let interpreter = self.interpreter()?;
         let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
-        if runner == Runner::FakedClock {
-            suite.env("LIBFAKETIME", needs::faketime().map_err(|error| format!("{error:#}"))?);
+        match runner {
+            Runner::FakedClock => _ = suite.env("LIBFAKETIME", needs::faketime().map_err(|error| format!("{error:#}"))?),
+            Runner::Balancers => needs::balancers().map_err(|error| format!("{error:#}"))?,
+            _ => {}
         }
         Ok(suite)
     }

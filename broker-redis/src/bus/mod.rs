@@ -104,6 +104,8 @@ impl Bus {
             if wanted.is_heard {
                 return Ok(());
             }
+            // Whoever asked again, or is gone, left a place behind: while Redis is gone there would be ever more of them.
+            wanted.waiting.retain(|waiting| !waiting.is_closed());
             wanted.waiting.push(done);
         }
         self.inner.place(&channel);

@@ -132,13 +132,15 @@ impl ControlBus for RedisControl {
     }
 
     fn troubles(&self) -> Vec<String> {
-        let trouble = match self.inner.nodes.view().standing {
+        let view = self.inner.nodes.view();
+        let why = view.trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let trouble = match view.standing {
             Standing::Joining => "this node could not yet tell the others that it is there",
             Standing::CutOff => "the other nodes count this one as lost",
             Standing::Here if !self.has_caught_up() => "this node has not yet done every revocation that it did not hear of",
             Standing::Here => return Vec::new(),
         };
-        vec![trouble.to_owned()]
+        vec![format!("{trouble}{why}")]
     }
 
     async fn ask(&self, question: ControlQuestion, deadline: Duration) -> ControlAnswers {
@@ -306,8 +308,14 @@ impl Inner {
             Some(Err(error)) => vec![envelope::refusal(&head, &error.to_string())],
             None => vec![envelope::refusal(&head, "its engine is not running")],
         };
-        self.seen.lock().done(&from, &parts);
+        // An answer of many parts is not remembered: as long as it is being sent, nobody who asks again has it made and sent again.
+        if parts.len() == 1 {
+            self.seen.lock().done(&from, &parts);
+        }
         self.send(&from.node, &parts).await;
+        if parts.len() > 1 {
+            self.seen.lock().done(&from, &parts);
+        }
     }
 
     fn refuse(self: &Arc<Self>, from: Head, why: &str) {

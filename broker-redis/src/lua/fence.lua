@@ -11,9 +11,11 @@ local generation = string.match(info, 'master_replid:(%x+)')
 if ARGV[4] == '1' and string.find(info, 'second_repl_offset:-1', 1, true) then
   generation = 'durable'
 end
-local known = redis.call('HMGET', meta, 'e', 't', 'g', 'c', 'b')
+local known = redis.call('HMGET', meta, 'e', 't', 'g', 'c', 'b', 'w')
 local epoch, top, cumulated, row_bytes = known[1], tonumber(known[2] or '0'), tonumber(known[4] or '0'), tonumber(known[5] or '0')
-local fresh = 0
+-- By which offsets are compared across epochs: it changes only where they begin anew.
+local offsets = known[6] or epoch
+local fresh, is_unknown = 0, false
 local has_rows = ARGV[6] == '1'
 if epoch and has_rows then
   -- Rows that went without the rest were evicted: whoever comes back must hear of it.
@@ -22,13 +24,19 @@ if epoch and has_rows then
 end
 if not epoch then
   -- Nothing is known of what the positions named: all of it begins anew.
-  redis.call('DEL', meta, log, rows, order, ends, versions)
+  -- Where memory is short, Redis refuses a write that needs some if it is the script's first one: a publish is to be refused, a read is not.
+  if not KEYS[7] or redis.call('EXISTS', meta, log, rows, order, ends, versions) > 0 then
+    redis.call('DEL', meta, log, rows, order, ends, versions)
+  end
   top, cumulated, row_bytes = 0, 0, 0
+  offsets, is_unknown = ARGV[1], true
 end
 if not epoch or known[3] ~= generation then
   -- Another life of the data. Log and offsets stay where they are known: a false alarm must not wipe a history.
   epoch, fresh = ARGV[1], 1
-  redis.call('HSET', meta, 'e', epoch, 't', top, 'g', generation, 'c', cumulated, 'b', row_bytes)
+  if not KEYS[7] then redis.call('PEXPIRE', meta, ARGV[5]) end
+  redis.call('HSET', meta, 'e', epoch, 't', top, 'g', generation, 'c', cumulated, 'b', row_bytes, 'w', offsets)
   redis.call('PEXPIRE', meta, ARGV[5])
-  redis.call(ARGV[3], ARGV[2], struct.pack('>I1I1I6I2I1c0', 1, 1, top, 0, #epoch, epoch))
+  -- A user who may not send must not leave it half done; whoever compares positions finds out without the message.
+  redis.pcall(ARGV[3], ARGV[2], struct.pack('>I1I1I6I2I1c0', 1, 1, top, 0, #epoch, epoch))
 end

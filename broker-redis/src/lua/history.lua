@@ -2,7 +2,13 @@
 -- so that the position that it hands out holds.
 -- ARGV after the fence's: 7 after or before which offset ("": from the end), 8 most entries, 9 most bytes, 10 "1" newest first.
 -- Answers {epoch, top, first offset that is kept, fresh, now, entries}. At least one entry where there is one.
-redis.call('PEXPIRE', meta, top == 0 and math.min(tonumber(ARGV[5]), 300000) or ARGV[5])
+-- Of a topic that nothing was ever appended to little is remembered, but never less than somebody else wants to.
+local remembered = tonumber(ARGV[5])
+if top == 0 then
+  remembered = math.min(remembered, 300000)
+  if not is_unknown then remembered = math.max(remembered, redis.call('PTTL', meta)) end
+end
+redis.call('PEXPIRE', meta, string.format('%d', remembered))
 local length = redis.call('LLEN', log)
 local first = top - length + 1
 local limit, bytes_max = tonumber(ARGV[8]), tonumber(ARGV[9])

@@ -10,18 +10,19 @@ local size, bytes_max = tonumber(ARGV[7]), tonumber(ARGV[8])
 if ARGV[15] == '1' then
   local before = redis.call('GET', KEYS[7])
   if before then
+    -- It holds in another epoch too, as long as offsets go on: what was remembered and what was appended came and went in one step.
     local answer = cmsgpack.unpack(before)
-    if answer[1] == epoch then
-      answer[4] = fresh
-      return answer
+    if answer[7] == offsets then
+      return { epoch, answer[2], answer[3], fresh, answer[5], answer[6] }
     end
   end
 end
 local base = top
 local codes, plain = {}, true
 local entries, sent, writes = {}, {}, {}
-local new_versions, new_rows, row_growth, row_count = {}, {}, 0, nil
+local new_versions, version_count, new_rows, row_growth, row_count = {}, nil, {}, 0, nil
 local seen, trimmed_rows = {}, false
+local is_anything_taken = false
 local now = nil
 local function clock()
   if not now then
@@ -49,17 +50,20 @@ for n = 1, tonumber(ARGV[17]) do
   if guard then
     local first = seen[guard] or redis.call('GET', guard)
     if first then
-      local first_offset, first_epoch = string.match(first, '^(%-?%d+)@(.*)$')
-      if first_epoch == epoch then code, offset = 1, tonumber(first_offset) end
+      local first_offset, of_offsets = string.match(first, '^(%-?%d+)@(.*)$')
+      if of_offsets == offsets then code, offset = 1, tonumber(first_offset) end
     end
   end
+  local is_first_version = false
   if code == 0 and number then
     local field = key and 'k' .. key or 't'
     local newest = new_versions[field] or redis.call('HGET', versions, field)
     if newest and string.sub(newest, 21) == number_epoch and string.sub(newest, 1, 20) >= number then
       code, offset = 2, is_kept and top or -1
-    elseif not newest and redis.call('HLEN', versions) >= tonumber(ARGV[16]) then
-      code = 5
+    elseif not newest then
+      is_first_version = true
+      version_count = version_count or redis.call('HLEN', versions)
+      if version_count >= tonumber(ARGV[16]) then code = 5 end
     end
   end
   local growth, old = 0, nil
@@ -98,6 +102,7 @@ for n = 1, tonumber(ARGV[17]) do
     end
   end
   if code == 0 then
+    is_anything_taken = true
     local expires_at = ttl > 0 and clock() + ttl or 0
     if is_kept then
       top = top + 1
@@ -109,10 +114,12 @@ for n = 1, tonumber(ARGV[17]) do
       sent[#sent + 1] = struct.pack('>I1I4', 0, #body) .. body
     end
     if guard then
-      seen[guard] = string.format('%d@%s', offset, epoch)
+      seen[guard] = string.format('%d@%s', offset, offsets)
     end
     if number then
-      new_versions[key and 'k' .. key or 't'] = number .. number_epoch
+      local field = key and 'k' .. key or 't'
+      if is_first_version then version_count = version_count + 1 end
+      new_versions[field] = number .. number_epoch
     end
     if has_row then
       row_growth = row_growth + growth
@@ -149,11 +156,8 @@ if #entries > 0 then
   end
   -- Each time: a topic with a publication every few minutes must keep them as long as one with many. Positions outlive the log.
   redis.call('PEXPIRE', log, ARGV[9])
-  redis.call('PEXPIRE', meta, ARGV[5])
 end
-local wrote_rows = false
 for key, row in pairs(writes) do
-  wrote_rows = true
   if row then
     redis.call('HSET', rows, key, row[1])
     redis.call('ZADD', order, row[2], key)
@@ -164,9 +168,9 @@ for key, row in pairs(writes) do
     redis.call('ZREM', ends, key)
   end
 end
-if wrote_rows then
+-- By every publication, also one without a key: rows must outlive what is known of their history.
+if has_rows and #entries > 0 then
   for _, name in ipairs({ rows, order, ends }) do redis.call('PEXPIRE', name, ARGV[12]) end
-  redis.call('PEXPIRE', meta, ARGV[5])
 end
 local wrote_versions = false
 for field, version in pairs(new_versions) do
@@ -175,13 +179,24 @@ for field, version in pairs(new_versions) do
 end
 if wrote_versions then redis.call('PEXPIRE', versions, ARGV[5]) end
 for guard, first in pairs(seen) do redis.call('SET', guard, first, 'PX', ARGV[14]) end
-local receivers = 0
+local answer = { epoch, base, top, fresh, 0, not plain and codes or false }
+-- Before it is sent: without memory Redis refuses a first write that needs some, and what was sent would be answered with that error.
+if ARGV[13] ~= '0' then
+  redis.call('SET', KEYS[7], cmsgpack.pack({ epoch, base, top, fresh, 0, answer[6], offsets }), 'PX', ARGV[13])
+end
+-- Also where nothing is kept: versions and callers' keys mean nothing without it.
+if is_anything_taken then redis.call('PEXPIRE', meta, ARGV[5]) end
 if #sent > 0 then
   local head = struct.pack('>I1I1I6I2I1c0', 1, 0, base, #sent, #epoch, epoch)
-  receivers = redis.call(ARGV[3], ARGV[2], head .. table.concat(sent))
-end
-local answer = { epoch, base, top, fresh, receivers, not plain and codes or false }
-if ARGV[13] ~= '0' then
-  redis.call('SET', KEYS[7], cmsgpack.pack(answer), 'PX', ARGV[13])
+  local receivers = redis.pcall(ARGV[3], ARGV[2], head .. table.concat(sent))
+  if type(receivers) == 'number' then
+    answer[5] = receivers
+  elseif #entries == 0 then
+    -- It was not sent and is not kept: it has not happened.
+    redis.call('DEL', KEYS[7])
+    for guard in pairs(seen) do redis.call('DEL', guard) end
+    return receivers
+  end
+  -- What is kept and could not be sent is found by whoever compares positions.
 end
 return answer

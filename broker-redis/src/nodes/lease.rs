@@ -84,12 +84,17 @@ impl Inner {
                 // Whether it was done is not known: where it was, the next call finds the lease; where not, it begins one.
                 lease.begins |= self.view.borrow().standing == Standing::Joining;
                 let is_over = Instant::now() >= lease.held_until;
-                tracing::warn!(%failure, lease_is_over = is_over, "this node could not say that it is there");
+                let failure = failure.to_string();
+                // It is tried several times a second: each reason is worth one line, and that the lease ends another one.
+                let is_cut_off = is_over && self.view.borrow().standing == Standing::Here;
+                if is_cut_off || self.view.borrow().trouble.as_deref() != Some(&failure) {
+                    tracing::warn!(failure, lease_is_over = is_over, "this node could not say that it is there");
+                }
                 self.view.send_modify(|view| {
                     if is_over && view.standing == Standing::Here {
                         view.standing = Standing::CutOff;
                     }
-                    view.trouble = Some(failure.to_string().into());
+                    view.trouble = Some(failure.into());
                 });
             }
         }

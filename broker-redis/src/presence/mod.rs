@@ -15,7 +15,8 @@ use std::{
 
 use async_trait::async_trait;
 use broker_core::{Announcement, Arrival, Backplane, Departure, Presence, PresenceStats, SessionId, SessionInfo, Topic, Unavailable};
-use broker_resp::Command;
+use broker_resp::{Command, Value};
+use futures_util::future::try_join;
 
 use self::{calls::Calls, said::Said};
 use crate::{
@@ -152,11 +153,11 @@ impl Presence for RedisPresence {
         let Calls { servers, keys, timeout } = &self.inner.calls;
         let group = keys.topic(topic);
         let [sessions, people, ..] = calls::names(&group);
-        let commands = [Command::new("HLEN").arg(sessions), Command::new("HLEN").arg(people)];
-        let mut counts = [0; 2];
-        for (count, answer) in counts.iter_mut().zip(servers.call_many(Lane::Read, &group, &commands, *timeout).await) {
-            *count = answer?.integer().ok_or(Failure::Unexpected("no count"))? as usize;
-        }
-        Ok(PresenceStats { sessions: counts[0], users: counts[1] })
+        let [sessions, people] = [sessions, people].map(|name| Command::new("HLEN").arg(name));
+        let count = |command| servers.call(Lane::Read, &group, command, *timeout);
+        let (sessions, users) = try_join(count(&sessions), count(&people)).await?;
+        let number = |answer: &Value| answer.integer().ok_or(Failure::Unexpected("no count"));
+        let (sessions, users) = (number(&sessions)?, number(&users)?);
+        Ok(PresenceStats { sessions: sessions as usize, users: users as usize })
     }
 }

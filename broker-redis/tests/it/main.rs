@@ -11,3 +11,4 @@ mod nodes;
 mod presence;
 mod sentinel;
 mod world;
+mod writing;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use broker_core::Topic;
+use broker_core::{Payload, Publish, StreamItem, Topic};
 use broker_resp::{
-    Push,
+    Command, Push,
     testing::{Chances, Direction, Fate},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::world::{World, until};
+use crate::world::{LONG, World, until};
 
 fn topic() -> Topic {
     "t:1".parse().expect("a legal topic")
@@ -108,5 +108,99 @@ async fn a_half_open_link_is_dropped_and_replaced() {
     witness.reads(number).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "back after {:?}", begun.elapsed());
     assert_eq!((witness.gaps.len(), witness.received), (0, 21));
+    world.truth.check();
+}
+
+/// What skips the history says where the log stands: it must not hide that something before it was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_before_something_without_a_position_is_noticed() {
+    let world = World::new().await;
+    let mut stream = world.nodes[1].engine.subscribe(&topic()).expect("it is allowed");
+    let mut next = async || timeout(LONG, stream.next()).await.expect("it comes in time").expect("it goes on");
+    assert!(matches!(next().await, StreamItem::Live { .. }));
+    world.publish(0, &topic()).await;
+    assert!(matches!(next().await, StreamItem::Publication(one) if one.position.is_some_and(|position| position.offset == 1)));
+    let mut is_lost = false;
+    world.nodes[1].proxy.judge_pushes(move |push| match push {
+        Push::Message { channel, .. } if channel.ends_with(b"t:1}") && !std::mem::replace(&mut is_lost, true) => Fate::Drop,
+        _ => Fate::Pass,
+    });
+    world.publish(0, &topic()).await;
+    let typing = Publish::new(Payload::json("\"typing\"")).skip_history();
+    world.nodes[0].engine.publish(&topic(), typing).await.expect("it is sent");
+    let mut came = Vec::new();
+    for _ in 0..2 {
+        let StreamItem::Publication(publication) = next().await else { panic!("nothing is lost") };
+        came.push(publication.position.map(|position| position.offset));
+    }
+    came.sort_unstable();
+    assert_eq!(came, [None, Some(2)]);
+}
+
+/// A connection that is back: topics of which nothing was missed cost a look, not a read.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_topics_that_missed_something_are_read_when_the_bus_is_back() {
+    let world = World::new().await;
+    let quiet: Vec<Topic> = (0..1_000).map(|n| format!("t:quiet{n}").parse().expect("legal")).collect();
+    let mut streams: Vec<_> = quiet.iter().map(|topic| world.nodes[1].engine.subscribe(topic).expect("it is allowed")).collect();
+    for stream in &mut streams {
+        assert!(matches!(timeout(LONG, stream.next()).await, Ok(Some(StreamItem::Live { .. }))));
+    }
+    let mut witness = world.witness(1, &topic()).await;
+    world.server.call(&Command::new("CONFIG").arg("RESETSTAT")).await;
+    world.nodes[1].proxy.refuse(true);
+    world.nodes[1].proxy.cut();
+    let number = world.publish(0, &topic()).await;
+    world.nodes[1].proxy.cure();
+    witness.reads(number).await;
+    until("the node is well", || world.nodes[1].redis.health().troubles.is_empty()).await;
+    let stats = world.server.call(&Command::new("INFO").arg("commandstats")).await;
+    let calls = |name: &str| -> usize {
+        let line = stats.text().and_then(|text| text.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:calls="))));
+        line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or_default()
+    };
+    assert!(calls("hmget") >= 1_001, "all were looked at: {}", calls("hmget"));
+    assert!(calls("lrange") < 100 && calls("evalsha") < 100, "{} scripts", calls("evalsha"));
+    assert_eq!(witness.gaps.len(), 0);
+    world.truth.check();
+}
+
+/// The data of many topics begins another life: each listener is told, and Redis is asked twice for each topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_topic_is_told_of_another_epoch_for_two_commands() {
+    let world = World::new().await;
+    let topics: Vec<Topic> = (0..500).map(|n| format!("t:{n}").parse().expect("legal")).collect();
+    let mut streams: Vec<_> = topics.iter().map(|topic| world.nodes[1].engine.subscribe(topic).expect("it is allowed")).collect();
+    for stream in &mut streams {
+        assert!(matches!(timeout(LONG, stream.next()).await, Ok(Some(StreamItem::Live { .. }))));
+    }
+    world.server.call(&Command::new("CONFIG").arg("RESETSTAT")).await;
+    world.server.call(&Command::new("FLUSHALL")).await;
+    for stream in &mut streams {
+        assert!(matches!(timeout(LONG, stream.next()).await, Ok(Some(StreamItem::Gap(_)))));
+    }
+    let stats = world.server.call(&Command::new("INFO").arg("commandstats")).await;
+    let line = stats.text().and_then(|text| text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")));
+    let calls: usize = line.and_then(|line| line.split(',').next()?.parse().ok()).expect("there were some");
+    assert!((500..600).contains(&calls), "{calls} scripts");
+}
+
+/// Who wants to listen while Redis is gone is refused for now; who listens goes on by itself, and is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_gone_nobody_is_let_in_and_nobody_is_forgotten() {
+    let mut world = World::new().await;
+    let other: Topic = "t:2".parse().expect("legal");
+    let mut witness = world.witness(1, &topic()).await;
+    let number = world.publish(0, &topic()).await;
+    witness.reads(number).await;
+    world.server.kill();
+    let mut refused = world.nodes[1].engine.subscribe(&other).expect("it is allowed");
+    assert!(timeout(LONG, refused.next()).await.expect("it is not left waiting").is_none());
+    world.server.restart().await;
+    witness.reads_gap().await;
+    let mut let_in = world.nodes[1].engine.subscribe(&other).expect("it is allowed");
+    assert!(matches!(timeout(LONG, let_in.next()).await, Ok(Some(StreamItem::Live { position: Some(_) }))));
+    let number = world.publish(0, &topic()).await;
+    witness.reads(number).await;
     world.truth.check();
 }

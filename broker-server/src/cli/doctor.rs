@@ -12,6 +12,9 @@ pub struct Doctor {
     /// One JSON object, for programs
     #[arg(long)]
     pub json: bool,
+    /// Do not wait for the first ping of an idle connection; that takes as long as `client.ping_interval`
+    #[arg(long)]
+    pub quick: bool,
     /// The configuration of the nodes.
     #[command(flatten)]
     pub settings: Settings,

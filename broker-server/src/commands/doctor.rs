@@ -13,7 +13,7 @@ pub(super) fn run(flags: &Doctor) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let runtime = Builder::new_current_thread().enable_all().build().context("the system gives no event queue")?;
-    let findings = runtime.block_on(doctor::examine(&loaded.config, flags.url.as_deref()))?;
+    let findings = runtime.block_on(doctor::examine(&loaded.config, flags.url.as_deref(), flags.quick))?;
     if flags.json {
         println!("{}", findings.to_json());
     } else {

@@ -20,6 +20,8 @@ const STARTER: &str = r#"# Configuration of a broker. Start it with `broker`, lo
 anonymous = true
 # Pages that may connect, besides those that this machine serves to itself.
 allowed_origins = []                 # ["https://app.example.com"]
+# Behind nginx or haproxy: their addresses, or all clients have the proxy's (docs/operations/load-balancers.md).
+# trusted_proxies = ["127.0.0.1"]
 
 [client.token]
 # Signs the tokens that your backend issues (JWT, HS256). Keep it secret.
@@ -53,6 +55,10 @@ history_ttl = "10m"
 [server]
 listen = "127.0.0.1:8000"            # "0.0.0.0:8000" to be reached from other machines
 internal_listen = "127.0.0.1:8001"   # /metrics
+
+# Many nodes act as one on one Redis; each has this same file.
+# [backplane]
+# url = "redis://127.0.0.1:6379"       # `broker doctor` looks at it, and at all nodes
 
 # TLS, without a proxy in front: https and wss only. The files are read again when they change.
 # [server.tls]

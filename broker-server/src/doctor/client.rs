@@ -2,17 +2,18 @@
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::{Method, Request, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioIo},
 };
 use serde_json::Value;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{handshake::client::generate_key, protocol::Role};
 
-use super::TIMEOUT;
+use super::{TIMEOUT, socket::Socket};
 use crate::config::Secret;
 
 /// Longest answer.
@@ -80,6 +81,22 @@ impl Client {
         let request = Request::builder().method(Method::POST).uri(format!("{}/api/{method}", self.base));
         let request = request.header("X-API-Key", key.expose()).header("Content-Type", "application/json");
         self.send(request.body(Full::from("{}"))?).await
+    }
+
+    /// Opens a WebSocket; the status of the answer where it was refused.
+    pub(super) async fn socket(&self, path: &str) -> anyhow::Result<Result<Socket, u16>> {
+        let request = Request::builder().method(Method::GET).uri(format!("{}{path}", self.base));
+        let request = request.header("Connection", "Upgrade").header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
+        let request = request.header("Sec-WebSocket-Key", generate_key()).body(Full::default())?;
+        let exchange = async {
+            let answer = self.inner.request(request).await.map_err(|error| anyhow::anyhow!(causes(&error)))?;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(Err(answer.status().as_u16()));
+            }
+            let pipe = TokioIo::new(hyper::upgrade::on(answer).await?);
+            Ok(Ok(Socket::from_raw_socket(pipe, Role::Client, None).await))
+        };
+        timeout(TIMEOUT, exchange).await.with_context(|| format!("no answer within {} s", TIMEOUT.as_secs()))?
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {

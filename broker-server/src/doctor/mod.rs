@@ -2,9 +2,11 @@
 //! modules; here is what a finding is, and how findings are shown.
 
 mod client;
+mod cures;
 mod nodes;
 mod reach;
 mod redis;
+mod socket;
 
 use std::{fmt, time::Duration};
 
@@ -115,12 +117,14 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Looks at everything. `url`: where the broker is asked; `None`: at the listener of the configuration.
-pub async fn examine(config: &Config, url: Option<&str>) -> anyhow::Result<Findings> {
+/// Looks at everything. `url`: where the broker is asked; `None`: at the listener of the configuration. `quick`: without what takes as long as a
+/// connection is idle.
+pub async fn examine(config: &Config, url: Option<&str>, quick: bool) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     redis::examine(config, &mut findings.0).await;
     let listen = config.server.listen;
     let scheme = if config.server.tls.pair().is_some() { "https" } else { "http" };
+    let is_listener = url.is_none();
     let url = url.map_or_else(|| format!("{scheme}://{listen}"), client::http_url);
     let client = client::Client::new(&url)?;
     let reached = reach::examine(&client, &mut findings.0).await;
@@ -128,5 +132,7 @@ pub async fn examine(config: &Config, url: Option<&str>) -> anyhow::Result<Findi
         return Ok(findings);
     }
     nodes::examine(&client, config.api.key.as_ref(), &reached, &mut findings.0).await;
+    // Before the listener itself stands nothing that could cut what is idle.
+    socket::examine(&client, config.api.key.as_ref(), quick || is_listener, &mut findings.0).await;
     Ok(findings)
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Finding, client::Client, reach::Reached};
-use crate::config::Secret;
+use super::{Finding, client::Client, cures, reach::Reached};
+use crate::{config::Secret, fingerprint::MADE_IN_DEV_MODE};
 
 /// Clocks that differ more than this refuse tokens of each other's backends, and confuse whoever compares logs.
 const CLOCKS_MAX_MS: u64 = 1_000;
@@ -43,6 +43,10 @@ fn judge(answer: &Value, reached: &[Reached], findings: &mut Vec<Finding>) {
     let nodes: Vec<Node> = answer["nodes"].as_array().into_iter().flatten().map(Node::read).collect();
     pairs(&nodes, findings);
     for silent in answer["silent"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if let Some(why) = silent.strip_prefix("any other node: ") {
+            findings.push(Finding::error("pairs", format!("the other nodes could not be asked: {why}")).cure(cures::of(why)));
+            continue;
+        }
         let finding = Finding::error("pairs", format!("node {silent} is known and does not answer"));
         findings.push(finding.cure("it has ended without a goodbye, hangs, or is cut off from Redis: look at its log; a node that is gone is forgotten after a minute"));
     }
@@ -99,7 +103,7 @@ fn pairs(nodes: &[Node], findings: &mut Vec<Finding>) {
     for node in nodes {
         if let Some(trouble) = &node.trouble {
             let finding = Finding::error("pairs", format!("node {} could not publish a probe: {trouble}", node.name));
-            findings.push(finding.cure("see what its /ready says, and its log"));
+            findings.push(finding.cure(cures::of(trouble)));
         }
     }
     for from in nodes.iter().filter(|from| from.trouble.is_none()) {
@@ -160,10 +164,16 @@ fn settings(nodes: &[Node], findings: &mut Vec<Finding>) {
             differs = true;
             let sides: Vec<String> = by_print.values().map(|nodes| nodes.join(", ")).collect();
             let message = format!("the nodes have different settings of {name}: {}", sides.join(" against "));
-            findings.push(
-                Finding::error("settings", message)
-                    .cure("give every node the same; a secret that is not set is made at random by each node"),
-            );
+            findings.push(if name == MADE_IN_DEV_MODE {
+                Finding::warning(
+                    "settings",
+                    "each node in dev mode has made a secret of its own: a token that one of them takes, another one refuses",
+                )
+                .cure("where tokens are used, start all with the same --token-hmac-secret")
+            } else {
+                let cure = "give every node the same; a secret that is not set is made at random by each node";
+                Finding::error("settings", message).cure(cure)
+            });
         }
     }
     if !differs && nodes.len() > 1 {
@@ -198,6 +208,18 @@ mod tests {
         let deaf = [node("a", &["a", "b"], now, "x"), node("b", &["b"], now, "x")];
         check(&deaf, &[], &[("pairs", Severity::Error), ("settings", Severity::Fine)]);
         check(&[node("a", &["a"], now, "x")], &["b"], &[("pairs", Severity::Fine), ("pairs", Severity::Error)]);
+    }
+
+    #[test]
+    fn secrets_that_dev_mode_has_made_are_no_error() {
+        let now = broker_core::unix_ms(std::time::SystemTime::now());
+        let of_dev = |id: &str, print: &str| {
+            let mut node = node(id, &["a", "b"], now, "x");
+            node["settings"][MADE_IN_DEV_MODE] = json!(print);
+            node
+        };
+        check(&[of_dev("a", "x"), of_dev("b", "y")], &[], &[("pairs", Severity::Fine), ("settings", Severity::Warning)]);
+        check(&[of_dev("a", "x"), of_dev("b", "x")], &[], &[("pairs", Severity::Fine), ("settings", Severity::Fine)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::{Finding, TRIES, client::Client};
+use super::{Finding, TRIES, client::Client, cures};
 
 /// A node that answered.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub(super) async fn examine(client: &Client, findings: &mut Vec<Finding>) -> Vec
             findings.push(Finding::fine("ready", format!("node {id} is ready")));
         }
         for problem in problems {
-            findings.push(Finding::error("ready", format!("node {id} is not ready: {problem}")).cure(cure(problem)));
+            findings.push(Finding::error("ready", format!("node {id} is not ready: {problem}")).cure(cures::of(problem)));
         }
     }
     let reached: Vec<Reached> = nodes.into_iter().map(|(id, (knows, _))| Reached { id, knows }).collect();
@@ -77,23 +77,6 @@ fn strangers(reached: &[Reached]) -> Option<Finding> {
     );
     let cure = "give all nodes the same backplane.url and backplane.prefix; with kind = \"memory\" there may be only one node";
     Some(Finding::error("nodes", message).cure(cure))
-}
-
-/// How to put right what a node says of itself.
-fn cure(problem: &str) -> &'static str {
-    if problem.contains("draining") {
-        "it is being shut down; the balancer should not send clients to it any more"
-    } else if problem.contains("delivers nothing") {
-        "Redis accepts subscriptions and delivers nothing: look for a proxy between, and for client-output-buffer-limit pubsub in Redis"
-    } else if problem.contains("version") && problem.contains("format") {
-        "nodes of different versions share this prefix: bring all of them to one version"
-    } else if problem.contains("count this one as lost") || problem.contains("tell the others") {
-        "it cannot write to Redis: see what it says of its links and of Redis"
-    } else if problem.contains("NOAUTH") || problem.contains("WRONGPASS") || problem.contains("NOPERM") {
-        "give user and password in backplane.url, and let the user run the commands of docs/operations/redis.md"
-    } else {
-        "see that Redis runs, and that this node reaches the address of backplane.url"
-    }
 }
 
 #[cfg(test)]

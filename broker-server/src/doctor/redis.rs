@@ -5,8 +5,8 @@ use std::time::Duration;
 use broker::RedisBackplane;
 use broker_redis::Severity as Found;
 
-use super::{Finding, Severity};
-use crate::config::{BackplaneKind, Config};
+use super::{Finding, Severity, cures};
+use crate::config::Config;
 
 /// How long Redis may take to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,8 +17,10 @@ pub(super) async fn examine(config: &Config, findings: &mut Vec<Finding>) {
     let options = match config.backplane.redis() {
         Ok(Some(options)) => options,
         Ok(None) => {
-            let kind = if config.backplane.kind == BackplaneKind::Redis { "no url" } else { "memory" };
-            findings.push(Finding::skipped("redis", format!("the backplane of this configuration is {kind}: there may be only one node")));
+            let finding = Finding::skipped("redis", "no Redis was looked at: the configuration that doctor was given names none");
+            findings.push(
+                finding.cure("where the nodes have one, start doctor with what they were started with: --config FILE, or --redis URL"),
+            );
             return;
         }
         Err(error) => {
@@ -36,15 +38,18 @@ pub(super) async fn examine(config: &Config, findings: &mut Vec<Finding>) {
     wait(&redis).await;
     let health = redis.health();
     for trouble in &health.troubles {
-        let finding = Finding::error("redis", trouble.clone());
-        findings
-            .push(finding.cure("start Redis, or correct backplane.url: its host, port, user and password; see docs/operations/redis.md"));
+        findings.push(Finding::error("redis", trouble.clone()).cure(cures::of(trouble)));
     }
     let found = redis.check().await;
     if found.is_empty() && health.troubles.is_empty() {
         findings.push(Finding::fine("redis", "Redis is there, and configured as it should be"));
     }
-    for finding in found {
+    // What keeps a link from its server has been told, with its own cure.
+    let is_told = |what: &str| {
+        let why = what.split_once(" cannot be used: ").map_or(what, |(_, why)| why);
+        health.troubles.iter().any(|trouble| trouble.contains(why))
+    };
+    for finding in found.into_iter().filter(|finding| !is_told(&finding.what)) {
         let severity = match finding.severity {
             Found::Note => Severity::Note,
             Found::Warning => Severity::Warning,

@@ -23,7 +23,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use broker_core::{Head, Refusal};
+use broker_core::{Head, Refusal, RefusalKind};
 use broker_ws::{Handshake, OverTls, Peer, Pending as Place, Upgrade};
 use http::{
     Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
@@ -252,6 +252,10 @@ impl Pending {
             Ok(Opened { connection, protocol, subprotocol, .. }) => {
                 upgrade.serve(connection, protocol, limits);
                 handshake.accept(subprotocol).map(|()| ResponseBody::default())
+            }
+            // A balancer in front asks another node where it reads a status that says so: that helps a page more than to know why.
+            Err(Refused { refusal, .. }) if broker.is_draining() && refusal.kind == RefusalKind::Unavailable => {
+                as_http(&refusal, broker.shared.dev)
             }
             Err(Refused { refusal, protocol, subprotocol }) if is_page => {
                 upgrade.refuse(as_frames(refusal, &*protocol), limits);

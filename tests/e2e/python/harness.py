@@ -248,9 +248,9 @@ class Publisher(threading.Thread):
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def fetch(request):
+def fetch(request, opener=_direct):
     try:
-        answer = _direct.open(request, timeout=PATIENCE)
+        answer = opener.open(request, timeout=PATIENCE)
     except urllib.error.HTTPError as error:
         answer = error
     with answer:

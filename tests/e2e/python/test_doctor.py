@@ -4,17 +4,19 @@ import asyncio
 import json
 import subprocess
 
+import pytest
+
 from harness import Broker, binary, clean_environment, eventually
 from redis_server import Redis
 
 SECRET_OF_NODES = "of-both-nodes-in-the-tests-of-doctor-0123456789"
 
 
-async def doctor(*arguments, cwd):
-    """Its exit code and findings."""
+async def doctor(*arguments, cwd, quick=True):
+    """Its exit code and findings; `quick` without waiting for a ping."""
 
     def run():
-        command = [binary(), "doctor", "--json", *arguments]
+        command = [binary(), "doctor", "--json", *(["--quick"] if quick else []), *arguments]
         return subprocess.run(command, env=clean_environment(), cwd=cwd, capture_output=True, text=True, timeout=40)
 
     done = await asyncio.to_thread(run)
@@ -116,3 +118,47 @@ async def test_without_a_key_the_pairs_are_left_out_and_said_so(tmp_path):
         assert code == 0 and of(findings, "pairs", "skipped"), findings
         code, findings = await doctor(broker.http, "--api-key", "another-key-of-doctor-01", cwd=tmp_path)
         assert code == 1 and of(findings, "pairs", "error") == ["the API key is refused"]
+
+
+RIGHTS = "+@scripting +@read +@write +@fast +@pubsub"
+# What is wrong with the way to Redis: what is set up there, the URL's beginning, and words of the cure.
+MISTAKES = {
+    "a wrong password": (["ACL SETUSER ann on >secret-of-ann allcommands allkeys allchannels"], "redis://ann:secret-of-bob@", "correct user and password"),
+    "a password in place of the user": (["CONFIG SET requirepass secret-of-ann"], "redis://secret-of-ann@", "redis://:password@host"),
+    "no right to INFO": ([f"ACL SETUSER ann on >secret-of-ann ~broker:* &broker:* {RIGHTS}"], "redis://ann:secret-of-ann@", "+info"),
+    "the keys of another prefix": ([f"ACL SETUSER ann on >secret-of-ann ~other:* &other:* +info {RIGHTS}"], "redis://ann:secret-of-ann@", "~PREFIX:*"),
+    "a replica": (["REPLICAOF 127.0.0.1 1"], "redis://", "name the primary"),
+    "a full Redis": (["CONFIG SET maxmemory 1"], "redis://", "raise maxmemory"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
+async def test_what_redis_refuses_makes_a_node_not_ready_and_is_told_with_its_cure(mistake, tmp_path):
+    setup, scheme, cure = mistake
+    with Redis() as redis:
+        for command in setup:
+            assert redis.command(*command.split(" ")) == b"+OK\r\n"
+        url = redis.url.replace("redis://", scheme)
+        with Broker("--dev", "--redis", url) as broker:
+
+            async def problems():
+                _, _, ready = await asyncio.to_thread(broker.get, "/ready")
+                return ready.get("problems", [])
+
+            # Its first words are that it has not been able to do anything yet.
+            await eventually(problems, lambda told: any(": " in problem for problem in told), "the node says what is wrong")
+            code, findings = await doctor("--dev", "--redis", url, broker.http, cwd=tmp_path)
+        assert code == 1
+        assert of(findings, "ready", "error") and all(finding["cure"] for finding in findings if finding["severity"] == "error"), findings
+        everything = json.dumps(findings)
+        assert "secret-of" not in everything and cure in everything
+
+
+async def test_two_nodes_as_in_the_readme_are_well(tmp_path):
+    """Dev mode makes a secret of its own on each node: worth a word, and no error."""
+    with Redis() as redis, Broker("--dev", "--redis", redis.url) as one, Broker("--dev", "--redis", redis.url) as other:
+        await know_each_other(one, other)
+        code, findings = await doctor("--dev", "--redis", redis.url, one.http, cwd=tmp_path)
+        assert code == 0 and of(findings, "pairs", "ok") and of(findings, "settings", "warning"), findings
+        code, findings = await doctor(one.http, cwd=tmp_path)
+        assert code == 0 and "none" in of(findings, "redis", "skipped")[0], findings
