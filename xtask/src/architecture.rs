@@ -43,13 +43,18 @@ const WALL_CLOCK: &[(&str, &str)] = &[
     ("broker-auth/src/", "tokens and tickets tell their times by it"),
     ("broker-core/src/hub/asks.rs", "credentials end by it, and are issued by it where nobody says when"),
     ("broker-core/src/hub/orders.rs", "credentials end by it; since when a session is there is shown by it"),
+    ("broker-core/src/hub/probing.rs", "the clocks of nodes are compared"),
     ("broker-core/src/publication.rs", "the time of a publication is shown"),
     ("broker-core/src/registry.rs", "revocations compare with the times of tokens"),
     ("broker-core/src/sessions.rs", "credentials are issued by it where nobody says when"),
     ("broker-core/src/subject.rs", "credentials are issued by it where nobody says when"),
     ("broker-http/src/api/call/sessions.rs", "revocations compare with the times of tokens"),
+    ("broker-redis/src/entry.rs", "the time of a publication is shown"),
+    ("broker-redis/src/nodes/mod.rs", "since when a node runs is shown by it"),
+    ("broker-resp/src/outbox.rs", "when a connection ended is shown by it"),
     ("broker-server/src/commands/token.rs", "tokens tell their times by it"),
     ("broker-server/src/credentials.rs", "tokens tell their times by it"),
+    ("broker-server/src/doctor/nodes.rs", "the clocks of nodes are compared"),
     ("broker-ws/src/tls/mod.rs", "certificates end by it"),
 ];
 

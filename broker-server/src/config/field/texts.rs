@@ -166,7 +166,7 @@ impl Field for RedisUrlField<'_> {
             InvalidRedisUrl::Scheme if !text.is_empty() && !text.contains("://") => {
                 Fault::found("this has no scheme").help("write \"redis://127.0.0.1:6379\"; rediss:// speaks TLS, unix:// names a socket")
             }
-            InvalidRedisUrl::Port(_) => {
+            InvalidRedisUrl::Port => {
                 Fault::found("its port is no number").help("a password stands before the host: redis://:password@host:6379")
             }
             error => Fault::found(error.to_string()),
