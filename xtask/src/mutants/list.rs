@@ -380,8 +380,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     mutant(
         "snapshot_outlives_its_listeners",
         ENTRY,
-        "state.position = None;\n            state.snapshots.invalidate();",
-        "state.position = None;",
+        "state.known = None;\n            state.snapshots.invalidate();",
+        "state.known = None;",
         SIM,
     ),
     // ---- catching up, once more ----
