@@ -15,6 +15,7 @@ mod identity;
 mod keeping;
 mod keeping_up;
 mod keyed;
+mod lost;
 mod occupancy;
 mod opening;
 mod passing_time;

@@ -94,7 +94,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         READING,
         "state.again |= self.keeps_log;\n        self.go_on(&mut state, ports);\n    }",
         "self.go_on(&mut state, ports);\n    }",
-        SIM,
+        &[Integration("lost")],
     ),
     mutant(
         "failed_read_forgets_joiners",
