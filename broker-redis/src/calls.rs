@@ -139,6 +139,6 @@ fn add(call: &mut Call, waiting: &Waiting, next_key: &mut usize) {
 }
 
 /// Redis refuses times that do not fit; nothing here lasts longer than a year.
-fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     (time.as_millis() as u64).min(365 * 24 * 3600 * 1000)
 }

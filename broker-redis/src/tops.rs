@@ -140,7 +140,7 @@ async fn prolong(inner: &Inner) {
     for follow in inner.follows() {
         let Some(keep) = follow.takes_prolonging(now) else { continue };
         let group = inner.calls.keys.topic(&follow.topic);
-        let expire = |suffix: &str, ttl: Duration| Command::new("PEXPIRE").arg(group.key(suffix)).arg(ttl.as_millis() as u64);
+        let expire = |suffix: &str, ttl: Duration| Command::new("PEXPIRE").arg(group.key(suffix)).arg(calls::millis(ttl));
         commands.push((group.clone(), expire("m", calls::positions_ttl(keep))));
         if keep.state.is_some() {
             commands.extend(["s", "z", "x"].map(|suffix| (group.clone(), expire(suffix, rows_ttl(keep)))));
