@@ -25,6 +25,14 @@ async fn witnesses(world: &World, topic: &Topic) -> [Witness; 2] {
     [world.witness(0, topic).await, world.witness(1, topic).await]
 }
 
+/// Each is told once, and of nothing else.
+async fn are_told_of_a_new_epoch(witnesses: impl Iterator<Item = &mut Witness>) {
+    for witness in witnesses {
+        witness.reads_gap().await;
+        assert_eq!(witness.gaps, [GapReason::Epoch]);
+    }
+}
+
 async fn save(world: &World) {
     world.server.call(&Command::new("SAVE")).await;
 }
@@ -45,10 +53,7 @@ async fn redis_that_comes_back_older_is_a_new_epoch_for_everybody() {
     world.server.restart().await;
     // As many as were lost: the trap, since without a new epoch the positions would be named again.
     publish(&world, &busy, 5, &mut []).await;
-    for witness in of_busy.iter_mut().chain(&mut of_quiet).chain(&mut of_untouched) {
-        witness.reads_gap().await;
-        assert_eq!(witness.gaps, [GapReason::Epoch]);
-    }
+    are_told_of_a_new_epoch(of_busy.iter_mut().chain(&mut of_quiet).chain(&mut of_untouched)).await;
     publish(&world, &busy, 3, &mut of_busy).await;
     publish(&world, &quiet, 3, &mut of_quiet).await;
     world.truth.check();
@@ -63,10 +68,7 @@ async fn lost_data_is_a_new_epoch_for_everybody() {
     publish(&world, &quiet, 10, &mut of_quiet).await;
     world.server.call(&Command::new("FLUSHALL")).await;
     publish(&world, &busy, 1, &mut []).await;
-    for witness in of_busy.iter_mut().chain(&mut of_quiet) {
-        witness.reads_gap().await;
-        assert_eq!(witness.gaps, [GapReason::Epoch]);
-    }
+    are_told_of_a_new_epoch(of_busy.iter_mut().chain(&mut of_quiet)).await;
     publish(&world, &busy, 3, &mut of_busy).await;
     publish(&world, &quiet, 3, &mut of_quiet).await;
     world.truth.check();
