@@ -64,6 +64,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("liveness", Runner::Python, "python/test_liveness.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
+    ("arrangements of Redis", Runner::Python, "python/test_topologies.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
     ("balancers", Runner::Balancers, "python/test_balancers.py"),
     ("chaos", Runner::Chaos, "--short"),
@@ -225,7 +226,7 @@ impl Means {
 
     /// The Python of the suites.
     fn interpreter(&mut self) -> Result<PathBuf, String> {
-        let prepare = || needs::curl().and_then(|()| needs::redis()).and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
+        let prepare = || needs::curl().and_then(|()| needs::openssl()).and_then(|()| needs::redis()).and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
         self.python.get_or_insert_with(prepare).clone()
     }
 

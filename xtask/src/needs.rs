@@ -58,6 +58,11 @@ pub(crate) fn curl() -> Result<()> {
     debian(&[("curl", "curl")])
 }
 
+/// `openssl`, which makes the certificates of servers in some suites.
+pub(crate) fn openssl() -> Result<()> {
+    debian(&[("openssl", "openssl")])
+}
+
 /// The library that a program is started with so that its clock of the wall can be set; answers its path. `LIBFAKETIME` names another one.
 pub(crate) fn faketime() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("LIBFAKETIME") {
@@ -75,12 +80,11 @@ pub(crate) fn redis() -> Result<()> {
     if std::env::var_os("REDIS_SERVER").is_some() { Ok(()) } else { debian(&[("redis-server", "redis-server")]) }
 }
 
-/// `nginx` and `haproxy`, which tests start by themselves on free ports, and `openssl`, which makes their certificates. A service that the packages
-/// start is the system's own.
+/// `nginx` and `haproxy`, which tests start by themselves on free ports. A service that the packages start is the system's own.
 pub(crate) fn balancers() -> Result<()> {
     // Programs of services stand where only root's `PATH` leads.
     let missing = |name: &str| !exists(name) && !Path::new("/usr/sbin").join(name).exists();
-    let packages = [("nginx", "nginx-light"), ("haproxy", "haproxy"), ("openssl", "openssl")];
+    let packages = [("nginx", "nginx-light"), ("haproxy", "haproxy")];
     let packages: Vec<&str> = packages.iter().filter(|(program, _)| missing(program)).map(|(_, package)| *package).collect();
     if packages.is_empty() { Ok(()) } else { install(&packages) }
 }

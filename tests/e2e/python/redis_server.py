@@ -1,37 +1,45 @@
 """A real `redis-server` of one test: started on a free port, killed, stopped and brought back with its data."""
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, which leaves room for the bus of a cluster 10,000 above it."""
+    while True:
+        with socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                bus.bind(("127.0.0.1", port + 10_000))
+                return port
 
 
 class Redis:
-    """One server. `REDIS_SERVER` names another binary."""
+    """One server. `REDIS_SERVER` names another binary. With `certificates` (of `topologies.py`) it speaks TLS only."""
 
-    def __init__(self, *options, running=True):
+    def __init__(self, *options, running=True, certificates=None):
         self._binary = os.environ.get("REDIS_SERVER") or shutil.which("redis-server")
         assert self._binary, "redis-server is missing: `cargo xtask e2e` installs it"
         self._directory = tempfile.mkdtemp(prefix="broker-redis-")
         self._options = options
         self._process = None
+        self._certificates = certificates
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}"
+        self.url = f"{'rediss' if certificates else 'redis'}://127.0.0.1:{self.port}"
         if running:
             self.start()
 
     def start(self):
         """Starts it with what it had on its disk; answers when it does."""
-        command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._directory]
+        command = [self._binary, *self.settings(), "--bind", "127.0.0.1", "--dir", self._directory]
         command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", *self._options]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 10
@@ -39,14 +47,25 @@ class Redis:
             assert self._process.poll() is None and time.monotonic() < end, "redis-server does not start"
             time.sleep(0.02)
 
+    def settings(self):
+        """Where it listens, and how."""
+        port = str(self.port)
+        return ["--port", "0", "--tls-port", port, *self._certificates.settings()] if self._certificates else ["--port", port]
+
     def command(self, *words):
         """The bytes that it answers to one command; `None`: it does not."""
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(" ".join(words).encode() + b"\r\n")
-                return connection.recv(65536)
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as plain:
+                with self._secured(plain) as connection:
+                    connection.sendall(" ".join(words).encode() + b"\r\n")
+                    return connection.recv(65536)
         except OSError:
             return None
+
+    def _secured(self, connection):
+        if not self._certificates:
+            return connection
+        return ssl.create_default_context(cafile=self._certificates.ca).wrap_socket(connection, server_hostname="127.0.0.1")
 
     def kill(self):
         """As a crash does it: what was acknowledged is on the disk."""

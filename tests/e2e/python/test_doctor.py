@@ -2,32 +2,14 @@
 
 import asyncio
 import json
-import subprocess
 
 import pytest
 
-from harness import Broker, binary, clean_environment, eventually
+from doctor import doctor, of
+from harness import Broker, eventually
 from redis_server import Redis
 
 SECRET_OF_NODES = "of-both-nodes-in-the-tests-of-doctor-0123456789"
-
-
-async def doctor(*arguments, cwd, quick=True):
-    """Its exit code and findings; `quick` without waiting for a ping."""
-
-    def run():
-        command = [binary(), "doctor", "--json", *(["--quick"] if quick else []), *arguments]
-        return subprocess.run(command, env=clean_environment(), cwd=cwd, capture_output=True, text=True, timeout=40)
-
-    done = await asyncio.to_thread(run)
-    assert done.stdout, done.stderr
-    answer = json.loads(done.stdout)
-    assert (done.returncode == 0) == answer["well"], done
-    return done.returncode, answer["findings"]
-
-
-def of(findings, check, severity):
-    return [finding["message"] for finding in findings if (finding["check"], finding["severity"]) == (check, severity)]
 
 
 async def know_each_other(*nodes):
