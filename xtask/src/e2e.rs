@@ -65,6 +65,8 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("liveness", Runner::Python, "python/test_liveness.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
+    ("the bus between nodes", Runner::Python, "python/test_bus.py"),
+    ("state on many nodes", Runner::Python, "python/test_keyed_nodes.py"),
     ("arrangements of Redis", Runner::Python, "python/test_topologies.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
     ("balancers", Runner::Balancers, "python/test_balancers.py"),

@@ -1,4 +1,4 @@
-"""A real `redis-server` of one test: started on a free port, killed, stopped and brought back with its data."""
+"""A real `redis-server` of one test: started on a free port, killed, stopped and brought back with its data; and a way to it that is deaf."""
 
 import contextlib
 import os
@@ -9,6 +9,8 @@ import ssl
 import subprocess
 import tempfile
 import time
+
+from harness import Proxy
 
 
 def free_port():
@@ -67,6 +69,15 @@ class Redis:
             return connection
         return ssl.create_default_context(cafile=self._certificates.ca).wrap_socket(connection, server_hostname="127.0.0.1")
 
+    def call(self, *words):
+        """The bytes that it answers to one command whose words are any bytes."""
+        words = [word.encode() if isinstance(word, str) else word for word in words]
+        request = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as plain:
+            with self._secured(plain) as connection:
+                connection.sendall(request)
+                return connection.recv(65536)
+
     def kill(self):
         """As a crash does it: what was acknowledged is on the disk."""
         self._process.kill()
@@ -87,3 +98,45 @@ class Redis:
             self._process.send_signal(signal.SIGCONT)
             self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class DeafProxy(Proxy):
+    """While it is `deaf`, Redis takes every subscription through it, and no message of the bus comes through."""
+
+    deaf = False
+
+    async def _forward(self, pair, reader, writer):
+        if writer is not pair["near"]:
+            return await super()._forward(pair, reader, writer)
+        held = b""
+        try:
+            while data := await reader.read(65536):
+                held += data
+                passed = b""
+                while (end := _frame_end(held, 0)) is not None:
+                    frame, held = held[:end], held[end:]
+                    is_message = frame.startswith(b">") and b"message\r\n" in frame[:24]
+                    if not (self.deaf and is_message):
+                        passed += frame
+                writer.write(passed)
+                await writer.drain()
+        except OSError:
+            pass
+        writer.transport.abort()
+
+
+def _frame_end(data, at):
+    """Where the RESP3 frame ends that begins at `at`; `None`: behind what is there."""
+    line_end = data.find(b"\r\n", at)
+    if line_end < 0:
+        return None
+    kind, rest = data[at : at + 1], data[at + 1 : line_end]
+    at = line_end + 2
+    if kind in (b"$", b"=", b"!"):
+        at += max(int(rest), -2) + 2
+        return at if at <= len(data) else None
+    for _ in range(int(rest) * (2 if kind == b"%" else 1) if kind in (b"*", b"~", b">", b"%") else 0):
+        at = _frame_end(data, at)
+        if at is None:
+            return None
+    return at
