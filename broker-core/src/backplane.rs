@@ -167,7 +167,8 @@ pub struct LogQuery {
     pub bytes: Option<usize>,
     /// Newest first.
     pub reverse: bool,
-    /// Read for those who listen: what was appended up to the answer counts as delivered to this node.
+    /// Read for those who listen: what was appended up to the answer counts as delivered to this node, once the answer reaches the top
+    /// ([`LogPage::next`]).
     pub delivers: bool,
 }
 
@@ -199,6 +200,9 @@ pub struct LogPage {
     pub kept_from: u64,
     /// In the order asked for.
     pub publications: Vec<Arc<Publication>>,
+    /// Where the next page begins: [`LogQuery::after`] of the query for it. `None`: nothing is left out for the sake of the query's bounds, or
+    /// nothing but the top was asked for.
+    pub next: Option<u64>,
 }
 
 /// Which part of a topic's state is read.

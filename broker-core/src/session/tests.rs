@@ -235,7 +235,7 @@ impl Conversation {
             Question::Publish { topic, .. } | Question::PublishForApplication { topic, .. } => {
                 Answer::Published(topic, or(refusal, Published::at(Some(top))))
             }
-            Question::History { topic, .. } => Answer::History(topic, or(refusal, LogPage { top, kept_from: 0, publications: Vec::new() })),
+            Question::History { topic, .. } => Answer::History(topic, or(refusal, LogPage { top, kept_from: 0, publications: Vec::new(), next: None })),
             Question::Presence { topic, .. } => Answer::Presence(topic, or(refusal, Vec::new())),
             Question::PresenceStats { topic, .. } => Answer::PresenceStats(topic, or(refusal, PresenceStats::default())),
             Question::Call { data, .. } => Answer::Call(or(refusal, data)),

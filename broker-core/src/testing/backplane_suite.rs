@@ -107,6 +107,13 @@ async fn history_is_trimmed_paged_and_reversed(backplane: &dyn Backplane, topic:
     assert_eq!(read(LogQuery { after: Some(9), ..LogQuery::default() }).await, [0u64; 0]);
     assert_eq!(read(LogQuery { reverse: true, limit: Some(2), ..LogQuery::default() }).await, [5, 4]);
     assert_eq!(read(LogQuery { reverse: true, ..LogQuery::after(5) }).await, [4, 3]);
+    let next = async |query: LogQuery| backplane.history(topic, query, THREE).await.expect("history answers").next;
+    assert_eq!(next(LogQuery { limit: Some(2), ..LogQuery::default() }).await, Some(4), "a page that is cut says where the next one begins");
+    assert_eq!(next(LogQuery { bytes: Some(1), ..LogQuery::default() }).await, Some(3));
+    assert_eq!(next(LogQuery { reverse: true, limit: Some(2), ..LogQuery::default() }).await, Some(4));
+    for whole in [LogQuery::default(), LogQuery::top(), LogQuery::after(5), LogQuery { limit: Some(3), ..LogQuery::default() }] {
+        assert_eq!(next(whole).await, None, "{whole:?} leaves nothing out");
+    }
     backplane.remove_history(topic).await.expect("history is removed");
     assert_eq!(read(LogQuery::default()).await, [0u64; 0], "positions go on after a removal");
 }
