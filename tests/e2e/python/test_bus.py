@@ -40,12 +40,12 @@ async def test_a_deaf_bus_is_noticed_and_what_it_loses_is_read(topic):
                 await all_ready(deaf, other)
                 async with await PlainWire.open(deaf, topics=[topic]) as plain, await CentrifugeWire.open(deaf, topics=[topic]) as centrifuge:
                     for number in range(ROUNDS):
-                        found = await deaf.metric("broker_redis_bus_deaf")
+                        found = await deaf.metric("broker_redis_bus_deaf_total")
                         proxy.deaf, deaf_at = True, time.monotonic()
                         _, body = await eventually(lambda: ready(deaf), lambda told: told[0] == 503, "it says that its bus is deaf")
                         assert time.monotonic() - deaf_at <= NOTICED_MAX
                         assert any("delivers nothing" in problem for problem in body["problems"]), body
-                        assert await deaf.metric("broker_redis_bus_deaf") > found
+                        assert await deaf.metric("broker_redis_bus_deaf_total") > found
                         assert (await ready(other))[0] == 200
                         published_at = time.monotonic()
                         await asyncio.to_thread(other.publish, topic, {"lost": number})
@@ -101,12 +101,12 @@ async def test_what_version_1_wrote_is_read_from_the_bus_and_from_the_log(mode, 
             await later.hears({"n": 1})
             assert later.positions()[topic] == (1, EPOCH.decode()) and not later.all("gap")
         assert (await ready(broker))[0] == 200
-        assert await broker.metric("broker_redis_unreadable") == 0
+        assert await broker.metric("broker_redis_unreadable_total") == 0
 
 
 async def test_another_version_is_counted_told_by_ready_and_told_to_whoever_misses_it(topic):
-    with Redis() as redis, node(redis.url) as broker:
-        await all_ready(broker)
+    with Redis() as redis, node(redis.url) as broker, node(redis.url) as other:
+        await all_ready(broker, other)
         kept(redis, topic, 1, LOGGED)
         async with await PlainWire.open(broker, topics=[topic]) as plain, await CentrifugeWire.open(broker, topics=[topic]) as centrifuge:
             foreign = b"\x63" + ENTRY[1:]
@@ -114,8 +114,11 @@ async def test_another_version_is_counted_told_by_ready_and_told_to_whoever_miss
             redis.call("PUBLISH", "broker:{%s}" % topic, b"\x63" + MESSAGE[1:])
             status, body = await eventually(lambda: ready(broker), lambda told: told[0] == 503, "it says that there is another version")
             assert any("version 99" in problem and "version 1" in problem for problem in body["problems"]), body
-            assert await broker.metric("broker_redis_unreadable") >= 1
+            assert await broker.metric("broker_redis_unreadable_total") >= 1
             assert (await asyncio.to_thread(broker.get, "/health"))[0] == 200
+            # Any node says how all of them are.
+            nodes = {node["uid"]: node["problems"] for node in (await asyncio.to_thread(other.api, "info"))["nodes"]}
+            assert nodes == {body["node"]: body["problems"], (await ready(other))[1]["node"]: []}
             # What it says cannot be known, so whoever listens is told that something is missing.
             await plain.until(lambda: plain.all("gap", topic), "a gap is told")
             await centrifuge.until(lambda: centrifuge.all("unsubscribed", topic), "the subscription is told to begin anew")
