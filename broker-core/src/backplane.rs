@@ -89,6 +89,9 @@ pub struct Capabilities {
     pub patterns: bool,
     /// Other nodes share it: a position that one of them gave out means the same on every other.
     pub shared: bool,
+    /// Publishes to one topic are taken in the order in which their futures were first polled, also while earlier ones have no answer yet: so
+    /// those that come together may go together.
+    pub in_line: bool,
 }
 
 impl Capabilities {
@@ -112,6 +115,12 @@ impl Capabilities {
     /// Is shared with other nodes.
     pub fn shared(mut self) -> Self {
         self.shared = true;
+        self
+    }
+
+    /// Takes publishes to one topic in the order in which they were first polled.
+    pub fn in_line(mut self) -> Self {
+        self.in_line = true;
         self
     }
 

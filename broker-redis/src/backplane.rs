@@ -141,7 +141,7 @@ impl Backplane for RedisBackplane {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none().history().state().shared()
+        Capabilities::none().history().state().shared().in_line()
     }
 
     fn troubles(&self) -> Vec<String> {
