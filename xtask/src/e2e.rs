@@ -17,7 +17,10 @@ use crate::report::Count;
 use crate::{needs, workspace};
 
 /// The longest that one suite may take, beside others.
-const SUITE_TIMEOUT: Duration = Duration::from_secs(300);
+const SUITE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// The longest that one binary of tests may take, or the documentation's examples, which are compiled first.
+const CARGO_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What runs a suite.
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -74,8 +77,8 @@ const SUITES: &[(&str, Runner, &str)] = &[
 
 /// How many seconds some suites take, about; the others take [`SHORT`]. The longest begin first.
 const LONG: &[(&str, u64)] = &[
-    ("cargo test broker-redis it", 60),
-    ("Redis 6.2", 60),
+    ("cargo test broker-redis it", 40),
+    (OLD_REDIS, 40),
     (OF_DOCUMENTATION, 60),
     ("half-open networks", 50),
     ("dashboard in Chromium", 40),
@@ -98,8 +101,17 @@ const LONG: &[(&str, u64)] = &[
 /// What a suite takes that is not among the [`LONG`] ones, in seconds.
 const SHORT: u64 = 10;
 
-/// Suites whose tests mostly wait, each for itself: they run in so many processes, with servers of their own.
-const SPLIT: &[(&str, u8)] = &[("balancers", 3), ("clock", 3), ("doctor", 3), ("identity", 3), ("many nodes", 2)];
+/// Suites whose tests mostly wait, each for itself: so many run at a time, those of pytest in processes and with servers of their own.
+const SPLIT: &[(&str, u8)] = &[
+    ("balancers", 3),
+    ("cargo test broker-redis it", 4),
+    ("cargo test broker-resp it", 4),
+    ("clock", 3),
+    ("doctor", 3),
+    ("identity", 3),
+    ("many nodes", 2),
+    (OLD_REDIS, 4),
+];
 
 /// Suites that measure what others beside them would disturb: how soon nodes heal, how soon a pong comes beside a topic as fast as the machine.
 const ALONE: &[&str] = &["liveness", "chaos"];
@@ -175,17 +187,17 @@ const OF_DOCUMENTATION: &str = "cargo test --doc";
 
 /// A job for each binary with tests, and one for the examples in the documentation.
 fn cargo_jobs(products: &Products) -> Vec<Job> {
-    let job = |name: String, command: Command| Job {
-        expected: Duration::from_secs(seconds(&name)),
-        name,
-        command,
-        alone: false,
-        limit: SUITE_TIMEOUT,
-        counted: Counted::Output,
-    };
-    let binaries = products.tests.iter().map(|test| job(format!("{OF_CARGO} {} {}", test.package, test.target), test.command()));
-    let documentation = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast", "--doc"]);
-    binaries.chain([job(OF_DOCUMENTATION.to_owned(), documentation)]).collect()
+    let binaries = products.tests.iter().map(|test| cargo_job(format!("{OF_CARGO} {} {}", test.package, test.target), test.command()));
+    let documentation = products::whole_workspace(&["test", "--no-fail-fast", "--doc"]);
+    binaries.chain([cargo_job(OF_DOCUMENTATION.to_owned(), documentation)]).collect()
+}
+
+fn cargo_job(name: String, mut command: Command) -> Job {
+    if let Some(tests) = split(&name) {
+        command.env("RUST_TEST_THREADS", tests.to_string());
+    }
+    let expected = Duration::from_secs(seconds(&name));
+    Job { name, command, expected, alone: false, limit: CARGO_TIMEOUT, counted: Counted::Output }
 }
 
 /// The backplane on the oldest Redis that it promises to work with, without what that one has not: clusters, and `ACL DRYRUN`.
@@ -198,14 +210,18 @@ fn old_redis(products: &Products, means: &Means) -> Result<Job, Done> {
     let test = products.tests.iter().find(|test| (test.package.as_str(), test.target.as_str()) == ("broker-redis", "it"));
     let mut command = test.ok_or_else(|| broken(OLD_REDIS, "its tests were not built"))?.command();
     command.args(rooms).env("REDIS_SERVER", server);
-    let expected = Duration::from_secs(seconds(OLD_REDIS));
-    Ok(Job { name: OLD_REDIS.to_owned(), command, expected, alone: false, limit: SUITE_TIMEOUT, counted: Counted::Output })
+    Ok(cargo_job(OLD_REDIS.to_owned(), command))
 }
 
 /// A suite whose needs cannot be met counts as failed, with the reason, and the others go on.
 fn broken(name: &str, reason: &str) -> Done {
     eprintln!("\n{name} cannot run: {reason}");
     Done { name: name.to_owned(), count: Count::BROKEN, took: Duration::ZERO }
+}
+
+/// How many tests of a suite run at a time, where that is not what its runner does by itself.
+fn split(name: &str) -> Option<u8> {
+    SPLIT.iter().find(|(split, _)| *split == name).map(|(_, tests)| *tests)
 }
 
 fn seconds(name: &str) -> u64 {
@@ -283,7 +299,7 @@ impl Means {
         self.node.clone()?;
         let mut suite = command(
             "node",
-            &["--test", "--test-timeout=90000", "--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=junit"],
+            &["--test", "--test-timeout=150000", "--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=junit"],
         );
         suite.arg(format!("--test-reporter-destination={}", report.display())).arg(format!("tests/e2e/{file}"));
         if runner == Runner::Chromium {
@@ -304,8 +320,8 @@ impl Means {
     fn python_suite(&self, runner: Runner, name: &str, file: &str, report: &Path) -> Result<Command, String> {
         self.redis.clone()?;
         let mut suite = command(self.python.clone()?, &["-m", "pytest", "--quiet"]);
-        if let Some((_, processes)) = SPLIT.iter().find(|(split, _)| *split == name) {
-            suite.arg(format!("--numprocesses={processes}")).arg("--dist=worksteal");
+        if let Some(tests) = split(name) {
+            suite.arg(format!("--numprocesses={tests}")).arg("--dist=worksteal");
         }
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
         match runner {

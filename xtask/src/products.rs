@@ -3,6 +3,7 @@
 //! One build, since each choice of packages or features is a graph of its own to cargo, which would compile most of the dependencies again.
 
 use std::collections::HashMap;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::process::{cargo, command, shown};
+use crate::workspace;
 
 /// The tests and programs of the workspace.
 #[derive(Default)]
@@ -69,17 +71,26 @@ impl Products {
 ///
 /// A program is what users get by default: the features of the workspace only add modules (`testing`) and what no program asks for (`broker/json`).
 pub(crate) fn of_workspace() -> Result<Products> {
-    build(&["build", "--workspace", "--all-features", "--lib", "--bins", "--examples", "--tests"])
+    build(whole_workspace(&["build", "--lib", "--bins", "--examples", "--tests"]))
+}
+
+/// Cargo with all packages and features. Where nobody has built the workspace incrementally it does not begin to: what is built once costs a third more so.
+pub(crate) fn whole_workspace(arguments: &[&str]) -> Command {
+    let mut build = cargo(arguments);
+    build.args(["--workspace", "--all-features"]);
+    if env::var_os("CARGO_INCREMENTAL").is_none() && (env::var_os("CI").is_some() || !workspace::is_built_incrementally()) {
+        build.env("CARGO_INCREMENTAL", "0");
+    }
+    build
 }
 
 /// Builds some programs: package and binary.
 pub(crate) fn of_programs(wanted: &[(&str, &str)]) -> Result<Products> {
     let chosen = wanted.iter().flat_map(|(package, binary)| ["--package", package, "--bin", binary]);
-    build(&["build"].into_iter().chain(chosen).collect::<Vec<_>>())
+    build(cargo(&["build"].into_iter().chain(chosen).collect::<Vec<_>>()))
 }
 
-fn build(arguments: &[&str]) -> Result<Products> {
-    let mut build = cargo(arguments);
+fn build(mut build: Command) -> Result<Products> {
     eprintln!("\n$ {}", shown(&build));
     let output = build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     ensure!(output.status.success(), "the build failed");
