@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -11,13 +11,22 @@ use crate::workspace;
 
 /// Every Debian package whose program is missing, at once: one after the other takes several times as long.
 pub(crate) fn packages() -> Result<()> {
-    let mut missing = missing(&[("node", "nodejs"), ("npm", "npm"), ("python3", "python3"), ("curl", "curl"), ("faketime", "faketime")]);
-    if std::env::var_os("REDIS_SERVER").is_none() {
+    let is_named = |variable: &str| std::env::var_os(variable).is_some();
+    let mut missing = missing(&[("node", "nodejs"), ("npm", "npm"), ("python3", "python3"), ("curl", "curl")]);
+    if !is_named("REDIS_SERVER") {
         missing.extend(self::missing(&[("redis-server", "redis-server")]));
     }
+    if !is_named("LIBFAKETIME") {
+        missing.extend(self::missing(&[("faketime", "faketime")]));
+    }
     missing.extend(missing_services());
-    if find_chromium().is_none() {
+    if !is_named("CHROMIUM") && find_chromium().is_none() {
         missing.push("chromium");
+    }
+    // Debian keeps this part of Python apart.
+    let mut venv = Command::new("python3");
+    if !venv.args(["-c", "import ensurepip"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        missing.push("python3-venv");
     }
     if missing.is_empty() { Ok(()) } else { install(&missing) }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Products {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct TestBinary {
     pub(crate) package: String,
-    /// The name of the library, binary or file below `tests` that is tested.
+    /// What is tested: `lib`, `bin` and its name, or the name of a file or folder below `tests`. No other one of the package is called so.
     pub(crate) target: String,
     program: PathBuf,
     /// The folder of the package.
@@ -54,12 +54,18 @@ impl Products {
             let message: Value = serde_json::from_str(line).with_context(|| format!("cargo said what is no JSON: {line}"))?;
             let Some(program) = message["executable"].as_str().map(PathBuf::from) else { continue };
             let target = text(&message["target"]["name"])?;
+            let kind = text(&message["target"]["kind"][0])?;
             if message["profile"]["test"] == true {
+                let target = match kind.as_str() {
+                    "test" => target,
+                    "bin" => format!("bin {target}"),
+                    _ => kind,
+                };
                 let manifest = text(&message["manifest_path"])?;
                 let folder = Path::new(&manifest).parent().context("a manifest is in a folder")?.to_owned();
                 let package = of_package(&text(&message["package_id"])?);
                 products.tests.push(TestBinary { package, target, program, folder });
-            } else if message["target"]["kind"][0] == "bin" {
+            } else if kind == "bin" {
                 products.programs.insert(target, program);
             }
         }
@@ -69,7 +75,8 @@ impl Products {
 
 /// Builds all tests and programs of the workspace, with all features.
 ///
-/// A program is what users get by default: the features of the workspace only add modules (`testing`) and what no program asks for (`broker/json`).
+/// A program does what it does for users, who build it with its own features: those of the workspace add modules (`testing`) and interfaces that nobody calls
+/// who does not ask for them (`broker/json`, `tokio/test-util`).
 pub(crate) fn of_workspace() -> Result<Products> {
     build(whole_workspace(&["build", "--lib", "--bins", "--examples", "--tests"]))
 }
@@ -126,7 +133,7 @@ mod tests {
         let products = Products::read(MESSAGES).unwrap();
         let tests: Vec<_> =
             products.tests.iter().map(|test| (test.package.as_str(), test.target.as_str(), test.folder.to_str().unwrap())).collect();
-        assert_eq!(tests, [("broker-server", "broker", "/w/broker-server"), ("simulation", "seeds", "/w/tests/sim")]);
+        assert_eq!(tests, [("broker-server", "bin broker", "/w/broker-server"), ("simulation", "seeds", "/w/tests/sim")]);
         assert_eq!(products.program("broker"), Some(Path::new("/t/debug/broker")));
         assert_eq!(products.program("hello"), None, "examples are no programs of a suite");
     }
