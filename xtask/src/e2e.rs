@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::needs::PackagedServer;
 use crate::pool::{self, Counted, Done, Job};
 use crate::process::{self, cargo, command};
 use crate::products::{self, Products};
@@ -70,6 +71,9 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("liveness", Runner::Python, "python/test_liveness.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
+    ("the bus between nodes", Runner::Python, "python/test_bus.py"),
+    ("state on many nodes", Runner::Python, "python/test_keyed_nodes.py"),
+    ("arrangements of Redis", Runner::Python, "python/test_topologies.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
     ("balancers", Runner::Balancers, "python/test_balancers.py"),
     ("chaos", Runner::Chaos, "--short"),
@@ -78,7 +82,9 @@ const SUITES: &[(&str, Runner, &str)] = &[
 /// How many seconds some suites take, about; the others take [`SHORT`]. The longest begin first.
 const LONG: &[(&str, u64)] = &[
     ("cargo test broker-redis it", 40),
-    (OLD_REDIS, 40),
+    (needs::OLD_REDIS.name, 40),
+    (needs::VALKEY.name, 40),
+    ("arrangements of Redis", 45),
     (OF_DOCUMENTATION, 60),
     ("half-open networks", 50),
     ("dashboard in Chromium", 40),
@@ -96,6 +102,7 @@ const LONG: &[(&str, u64)] = &[
     ("tokens", 25),
     ("groups", 20),
     ("rights", 20),
+    ("the bus between nodes", 20),
 ];
 
 /// What a suite takes that is not among the [`LONG`] ones, in seconds.
@@ -110,7 +117,8 @@ const SPLIT: &[(&str, u8)] = &[
     ("doctor", 3),
     ("identity", 3),
     ("many nodes", 2),
-    (OLD_REDIS, 4),
+    (needs::OLD_REDIS.name, 4),
+    (needs::VALKEY.name, 4),
 ];
 
 /// Suites that measure what others beside them would disturb: how soon nodes heal, how soon a pong comes beside a topic as fast as the machine.
@@ -131,7 +139,8 @@ pub(crate) fn test() -> Result<bool> {
     eprintln!("all is there after {:.0} s", started.elapsed().as_secs_f64());
     let mut jobs = cargo_jobs(&products);
     let mut done = Vec::new();
-    for job in [old_redis(&products, &means)].into_iter().chain(suites.iter().map(|suite| means.job(suite, &products))) {
+    let others = means.other_servers.iter().map(|server| backplane_on(server, &products));
+    for job in others.chain(suites.iter().map(|suite| means.job(suite, &products))) {
         match job {
             Ok(job) => jobs.push(job),
             Err(broken) => done.push(broken),
@@ -200,17 +209,31 @@ fn cargo_job(name: String, mut command: Command) -> Job {
     Job { name, command, expected, alone: false, limit: CARGO_TIMEOUT, counted: Counted::Output }
 }
 
-/// The backplane on the oldest Redis that it promises to work with, without what that one has not: clusters, and `ACL DRYRUN`.
-const OLD_REDIS: &str = "Redis 6.2";
+/// The servers besides the installed Redis that the backplane's tests run on, and with which of their rooms, or all: the oldest one has no cluster
+/// with sharded channels and no `ACL DRYRUN`.
+const OTHER_SERVERS: &[(PackagedServer, &[&str])] =
+    &[(needs::OLD_REDIS, &["conformance::", "control::", "data::", "network::", "nodes::", "presence::"]), (needs::VALKEY, &[])];
 
-/// `cargo xtask test`'s part with [`OLD_REDIS`].
-fn old_redis(products: &Products, means: &Means) -> Result<Job, Done> {
-    let rooms = ["conformance::", "control::", "data::", "network::", "nodes::", "presence::"];
-    let server = means.old_redis.as_ref().map_err(|reason| broken(OLD_REDIS, reason))?;
+/// One of [`OTHER_SERVERS`].
+struct OtherServer {
+    name: &'static str,
+    rooms: &'static [&'static str],
+    program: Result<PathBuf, String>,
+}
+
+impl OtherServer {
+    fn prepare((server, rooms): &(PackagedServer, &'static [&'static str])) -> Self {
+        Self { name: server.name, rooms, program: server.install().map_err(|error| format!("{error:#}")) }
+    }
+}
+
+/// `cargo xtask test`'s part with another server.
+fn backplane_on(server: &OtherServer, products: &Products) -> Result<Job, Done> {
+    let program = server.program.as_ref().map_err(|reason| broken(server.name, reason))?;
     let test = products.tests.iter().find(|test| (test.package.as_str(), test.target.as_str()) == ("broker-redis", "it"));
-    let mut command = test.ok_or_else(|| broken(OLD_REDIS, "its tests were not built"))?.command();
-    command.args(rooms).env("REDIS_SERVER", server);
-    Ok(cargo_job(OLD_REDIS.to_owned(), command))
+    let mut command = test.ok_or_else(|| broken(server.name, "its tests were not built"))?.command();
+    command.args(server.rooms).env("REDIS_SERVER", program);
+    Ok(cargo_job(server.name.to_owned(), command))
 }
 
 /// A suite whose needs cannot be met counts as failed, with the reason, and the others go on.
@@ -242,7 +265,8 @@ type Suite = (&'static str, Runner, &'static str);
 /// What the runners need: there, or why it is not.
 struct Means {
     redis: Result<(), String>,
-    old_redis: Result<PathBuf, String>,
+    /// Those of [`OTHER_SERVERS`] that are wanted.
+    other_servers: Vec<OtherServer>,
     node: Result<(), String>,
     chromium: Result<PathBuf, String>,
     python: Result<PathBuf, String>,
@@ -265,11 +289,11 @@ impl Means {
         Self {
             redis: when(python || everything, needs::redis),
             node: when(any(&[Runner::Node, Runner::Chromium, Runner::Chaos]), needs::node),
-            python: when(python, || needs::curl().and_then(|()| needs::python())),
+            python: when(python, || needs::curl().and_then(|()| needs::openssl()).and_then(|()| needs::python())),
             chromium: when(any(&[Runner::Chromium]), needs::chromium),
             faketime: when(any(&[Runner::FakedClock]), needs::faketime),
             balancers: when(any(&[Runner::Balancers]), needs::balancers),
-            old_redis: when(everything, needs::old_redis),
+            other_servers: if everything { OTHER_SERVERS.iter().map(OtherServer::prepare).collect() } else { Vec::new() },
         }
     }
 
@@ -382,7 +406,11 @@ mod tests {
 
     #[test]
     fn what_is_said_of_suites_names_suites_that_there_are() {
-        let there = |name: &str| name == OLD_REDIS || name.starts_with(OF_CARGO) || SUITES.iter().any(|(suite, ..)| *suite == name);
+        let there = |name: &str| {
+            OTHER_SERVERS.iter().any(|(server, _)| server.name == name)
+                || name.starts_with(OF_CARGO)
+                || SUITES.iter().any(|(suite, ..)| *suite == name)
+        };
         let said = LONG.iter().map(|(name, _)| *name).chain(SPLIT.iter().map(|(name, _)| *name)).chain(ALONE.iter().copied());
         assert_eq!(said.filter(|name| !there(name)).collect::<Vec<_>>(), [""; 0]);
     }
