@@ -44,6 +44,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("broker.js in Chromium", Runner::Chromium, "node/broker_js_in_chromium.test.mjs"),
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
     ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
+    ("ocs in Chromium", Runner::Chromium, "node/ocs.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
@@ -145,6 +146,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("BROKER_BIN", "broker-server", "broker"),
     ("APPLICATION_BIN", "e2e-application", "e2e-application"),
     ("DASHBOARD_BIN", "dashboard", "dashboard"),
+    ("OCS_BIN", "ocs", "ocs"),
     ("CHAOS_BIN", "chaos", "chaos"),
 ];
 
