@@ -12,8 +12,8 @@ let isLooking = false;
 let wantsMore = false;
 const open = new Set(); // notices whose recipients are shown
 
-const figure = (label, value, detail, tone) =>
-  h("div", { class: "card figure" }, h("div", { class: "label" }, label), h("div", { class: "value" }, h("b", {}, value)), h("div", { class: "detail" }, tone ? h("span", { class: "tag", "data-tone": tone }, detail) : detail));
+const figure = (label, value, detail, tone = null) =>
+  h("div", { class: "card figure" }, h("div", { class: "label" }, label), h("div", { class: "value" }, h("b", {}, value)), h("div", { class: "detail", "data-tone": tone }, detail));
 
 function figures({ outbox, redis, nodes, nodes_known: nodesKnown }) {
   const waits = outbox.pending ? `oldest ${span(outbox.oldest_ms)}` : "everything is sent";

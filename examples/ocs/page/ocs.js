@@ -125,7 +125,7 @@ session.addEventListener("changed", ({ detail: { before, now, by: cause } }) => 
   known = new Map();
   for (const one of Object.values(VIEWS)) one.forget?.();
   const name = ({ user }) => `${user.name} (${user.id})`;
-  const moved = { tab: now ? `Signed in as ${name(now)} in another tab. This tab has followed.` : "Signed out in another tab.", server: now ? `This tab is now ${name(now)}.` : "The login has ended. Sign in again." }[cause];
+  const moved = { tab: now ? `Signed in as ${name(now)} in another tab. This tab has followed.` : "Signed out in another tab.", server: now ? `This tab is now ${name(now)}.` : "This login has ended: signed out elsewhere, or its time is over." }[cause];
   by("moved").hidden = !moved;
   setText(by("moved"), moved ?? "");
   if (now) connect();

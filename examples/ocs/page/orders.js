@@ -26,7 +26,7 @@ function draw() {
   const user = who()?.user;
   if (!user) return by("rows").replaceChildren();
   by("new-order").hidden = !user.groups.includes(`ocs_doctor_${user.id}`);
-  const list = [...rows.values()].filter(shown).sort((a, b) => b.id - a.id);
+  const list = [...rows.values()].filter(shown).sort((a, b) => b.ordered_at_ms - a.ordered_at_ms);
   const nothing = !isLoaded ? "Reading the orders" : rows.size ? "No order matches the filter." : user.groups.length ? "No orders yet. They appear here as doctors write them." : "You are in no group, so no order is shown. An admin can change that.";
   by("rows").replaceChildren(...(list.length ? list.map((order) => row(order, user)) : [h("tr", {}, h("td", { class: "empty", colspan: "6" }, nothing))]));
   fresh.clear();
@@ -42,10 +42,10 @@ function row(order, user) {
   const button = mayAct && h("button", { class: `button small${act === "accept" ? " primary" : ""}`, type: "button", "aria-label": `${label} ${order.exam} of ${order.patient}`, onclick: ({ currentTarget }) => advance(order, act, currentTarget) }, label);
   const ago = span(Date.now() - order.ordered_at_ms);
   return h("tr", { "data-order": order.id, "data-status": order.status, "data-new": fresh.has(order.id) },
-    h("td", {}, h("b", {}, order.patient), h("span", { class: "detail" }, `No. ${order.id}`)),
-    h("td", {}, order.exam, h("span", { class: "detail" }, order.service === "ris" ? "Radiology" : "Laboratory")),
+    h("td", {}, h("b", {}, order.patient), h("span", { class: "detail wide" }, `No. ${order.id}`), h("span", { class: "detail narrow" }, order.exam)),
+    h("td", { class: "wide" }, order.exam, h("span", { class: "detail" }, order.service === "ris" ? "Radiology" : "Laboratory")),
     h("td", { class: "wide" }, order.doctor_name),
-    h("td", { class: "wide number-left", title: new Date(order.ordered_at_ms).toLocaleString("en-GB") }, clock(order.ordered_at_ms).slice(0, 5), h("span", { class: "detail" }, `${ago} ago`)),
+    h("td", { class: "wide", title: new Date(order.ordered_at_ms).toLocaleString("en-GB") }, clock(order.ordered_at_ms).slice(0, 5), h("span", { class: "detail" }, `${ago} ago`)),
     h("td", {}, h("span", { class: "tag", "data-tone": TONES[order.status] }, STATUSES[order.status]),
       pending.has(order.id) ? h("span", { class: "detail", role: "status" }, "notice pending") : order.changed_by_name && h("span", { class: "detail" }, order.changed_by_name)),
     h("td", { class: "act" }, button || null),

@@ -114,7 +114,7 @@ fn read(row: &Row<'_>) -> Result<Order> {
 
 /// The orders that a user sees, newest first.
 pub(crate) fn list(transaction: &Transaction<'_>, user: &User) -> Result<Vec<Order>> {
-    let mut select = transaction.prepare_cached(&format!("{SELECT} ORDER BY orders.id DESC"))?;
+    let mut select = transaction.prepare_cached(&format!("{SELECT} ORDER BY ordered_at_ms DESC"))?;
     let mut shown = Vec::new();
     for order in select.query_map([], read)? {
         let order = order?;

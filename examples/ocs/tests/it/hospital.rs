@@ -128,6 +128,16 @@ impl Socket {
         }
     }
 
+    /// The next frame of the application's own.
+    pub(crate) async fn told(&mut self) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame.get("broker").is_none() {
+                return frame;
+            }
+        }
+    }
+
     /// The code with which the server closes.
     pub(crate) async fn closed(&mut self) -> u16 {
         loop {

@@ -85,11 +85,11 @@ async fn what_an_admin_changes_holds_on_the_open_socket_when_the_call_answers() 
     let mut moved = hospital.connect(&ris2).await;
     hospital.patch(&admin, "users/ris2/", json!({"role": "laboratory"})).await.unwrap();
     hospital.post(&ris1, &format!("{MRI}/accept/"), json!(null)).await.unwrap();
-    let frame = moved.next().await;
+    let frame = moved.told().await;
     assert_eq!((&frame["type"], &frame["user"]["groups"]), (&json!("user_changed"), &json!(["ocs_lis"])));
     let lis1 = hospital.log_in("lis1").await;
     hospital.post(&lis1, "3/accept/", json!(null)).await.unwrap();
-    assert_eq!(moved.next().await["message"], "Blood count order of 이순신 was accepted", "nothing of the old group came before it");
+    assert_eq!(moved.told().await["message"], "Blood count order of 이순신 was accepted", "nothing of the old group came before it");
 
     let (status, error) = hospital.patch(&admin, "users/ris2/", json!({"groups": ["everyone"]})).await.unwrap_err();
     assert_eq!((status, error["error"].as_str()), (400, Some("bad_request")));
