@@ -46,7 +46,7 @@ function card(notice) {
       h("span", { class: "tag", "data-tone": tone }, label),
       h("b", {}, notice.message),
       h("span", { class: "muted" }, `by ${notice.actor}, ${clock(notice.at_ms)}`),
-      h("span", { class: "muted" }, `${had} of ${notice.recipients.length} ${notice.recipients.length === 1 ? "has" : "have"} it`)),
+      h("span", { class: "muted" }, `received by ${had} of ${notice.recipients.length}`)),
     h("div", { class: "stack tight" },
       notice.why && h("p", { class: "muted" }, `Not sent: ${notice.why}`),
       h("div", { class: "table" }, h("table", {},

@@ -43,7 +43,9 @@ function hear(frame) {
     if (view === "delivery") delivery.refresh();
   } else if (frame?.notice) {
     live.send({ type: "received", notices: [frame.notice] });
-    if (notice(frame)) tell(frame);
+    if (!notice(frame)) return;
+    orders.upsert(frame.order);
+    tell(frame);
   }
 }
 
@@ -51,7 +53,6 @@ function hear(frame) {
 function notice(frame) {
   if (known.has(frame.notice)) return false;
   known.set(frame.notice, frame);
-  orders.upsert(frame.order);
   drawBell();
   return true;
 }

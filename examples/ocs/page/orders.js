@@ -11,10 +11,13 @@ const NEXT = { new: ["accept", "Accept"], accepted: ["complete", "Complete"] };
 const PENDING_LOOK_MS = 1000;
 
 let rows = new Map(); // orders by id
+let heard = new Map(); // of these, what came from the socket since the list was last asked for
 let isLoaded = false;
 const pending = new Map(); // orders whose notice is not out, by id: the notice
 const fresh = new Set(); // light up once
 let status = "all";
+
+const isNewer = (order, than) => !than || (order.changed_at_ms ?? 0) >= (than.changed_at_ms ?? 0);
 
 const shown = (order) => {
   const words = by("search").value.trim().toLowerCase();
@@ -81,7 +84,8 @@ async function lookAgain(id, notice) {
     const { state } = await call(`notices/${notice}/`);
     if (state === "pending") throw new Error("still pending");
     pending.delete(id);
-    toast("The others have been told", { tone: "good" });
+    if (state === "sent") toast("The others have been told", { tone: "good" });
+    else toast("The others could not be told", { text: "An operator sees why.", tone: "bad" });
     draw();
   } catch {
     setTimeout(() => lookAgain(id, notice), PENDING_LOOK_MS);
@@ -106,9 +110,11 @@ export const orders = {
   /** Reads the list; what another tab or node changed meanwhile is in it. */
   async refresh() {
     if (!who()?.user.menus.includes("orders")) return;
+    const meanwhile = (heard = new Map());
     try {
       const list = await call("");
       rows = new Map(list.map((order) => [order.id, order]));
+      for (const order of meanwhile.values()) if (isNewer(order, rows.get(order.id))) rows.set(order.id, order);
       isLoaded = true;
       draw();
     } catch (error) {
@@ -117,14 +123,15 @@ export const orders = {
   },
   /** One order as it is now, unless something newer is known. */
   upsert(order) {
-    const had = rows.get(order.id);
-    if ((had?.changed_at_ms ?? 0) > (order.changed_at_ms ?? 0)) return;
+    if (!isNewer(order, rows.get(order.id))) return;
     rows.set(order.id, order);
+    heard.set(order.id, order);
     fresh.add(order.id);
     draw();
   },
   forget() {
     rows = new Map();
+    heard = new Map();
     isLoaded = false;
     pending.clear();
     draw();

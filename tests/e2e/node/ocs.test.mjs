@@ -192,6 +192,10 @@ test('ocs: what an admin changes is followed on the open socket within a second'
   assert.equal(frames(page, 'ocs_status_changed').filter((frame) => frame.includes('박민정')).length, 0);
   await call(admin, 'users/ris2/', 'PATCH', { role: 'radiology' });
   await row(page, '홍길동').first().waitFor();
+  await page.reload();
+  await live(page);
+  await page.locator('#rows tr[data-order]').first().waitFor();
+  assert.equal(await row(page, '정우성').count(), 0, 'what was heard in the old role is in no list');
   await Promise.all([page, admin, lis].map((tab) => tab.close()));
 });
 
