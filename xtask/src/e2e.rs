@@ -86,6 +86,7 @@ const LONG: &[(&str, u64)] = &[
     ("centrifuge in Chromium", 40),
     ("broker.js in Chromium", 40),
     ("balancers", 40),
+    ("ocs in Chromium", 35),
     ("clock", 35),
     ("identity", 35),
     ("slow clients in Node", 30),
@@ -265,7 +266,8 @@ impl Means {
             eprintln!("{error:#}");
         }
         Self {
-            redis: when(python || everything, needs::redis),
+            // Pages of examples run on two nodes, too.
+            redis: when(python || everything || any(&[Runner::Chromium]), needs::redis),
             node: when(any(&[Runner::Node, Runner::Chromium, Runner::Chaos]), needs::node),
             python: when(python, || needs::curl().and_then(|()| needs::python())),
             chromium: when(any(&[Runner::Chromium]), needs::chromium),
