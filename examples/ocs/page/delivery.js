@@ -48,7 +48,7 @@ function card(notice) {
       h("span", { class: "muted" }, `by ${notice.actor}, ${clock(notice.at_ms)}`),
       h("span", { class: "muted" }, `received by ${had} of ${notice.recipients.length}`)),
     h("div", { class: "stack tight" },
-      notice.why && h("p", { class: "muted" }, `Not sent: ${notice.why}`),
+      notice.why && h("p", { class: "muted" }, `The outbox says: ${notice.why}`),
       h("div", { class: "table" }, h("table", {},
         h("thead", {}, h("tr", {}, ["Who", "Received", "Node", "Why not"].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", {}, notice.recipients.length ? notice.recipients.map((one) => recipient(one, notice)) : h("tr", {}, h("td", { class: "empty", colspan: "4" }, "Nobody but the one who did it is in these groups.")))))),

@@ -123,11 +123,16 @@ async fn end(broker: Broker, database: Database, login: String) -> Result<(), St
 pub(crate) async fn follow(broker: &Broker, database: &Database, outbox: &OutboxHandle, user: &User) {
     outbox.wake();
     let (broker, database, user) = (broker.clone(), database.clone(), user.id.clone());
-    insist("a change of a user", move || {
+    let change = move || {
         let (broker, database, user) = (broker.clone(), database.clone(), user.clone());
         async move { change_identity(&broker, &database, user).await }
-    })
-    .await;
+    };
+    insist("a change of a user", change.clone()).await;
+    // A socket that was being opened meanwhile may have read the groups of before, and was not there to be changed.
+    tokio::spawn(async move {
+        tokio::time::sleep(RETRY_INTERVAL).await;
+        insist("a change of a user", change).await;
+    });
 }
 
 /// Read anew at each try: the newest change is the one that holds.
