@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import { artifact, openBrowser } from './harness/pages.mjs';
+import { artifact, openPeople } from './harness/pages.mjs';
 import { startProxy } from './harness/proxy.mjs';
 import { startTwoNodes } from './harness/two_nodes.mjs';
 
@@ -12,13 +12,14 @@ const LIVE_AGAIN_MS = 5_000;
 
 let ocs;
 let ris1; // signed in on the first node from the first test to the last
+let people;
 const browsers = {}; // one for each person: tabs of a browser share their storage
 before(async () => {
   mkdirSync(artifact('screenshots'), { recursive: true });
-  ocs = await startTwoNodes('OCS_BIN', 'ocs', ['--cheap-passwords']);
+  [ocs, people] = await Promise.all([startTwoNodes('OCS_BIN', 'ocs', ['--cheap-passwords']), openPeople()]);
 });
 after(async () => {
-  await Promise.all(Object.values(browsers).map((browser) => browser.close()));
+  await people?.close();
   await ocs?.stop();
 });
 
@@ -26,7 +27,7 @@ const node = (at) => ocs.nodes[at].port;
 
 /** A page of `person`'s browser at a port, with its sockets, frames and troubles. */
 async function open(person, port) {
-  browsers[person] ??= await openBrowser();
+  browsers[person] ??= await people.person();
   const page = await browsers[person].newPage();
   page.seen = { sockets: [], frames: [], troubles: [] };
   page.on('pageerror', (error) => page.seen.troubles.push(error.message));
