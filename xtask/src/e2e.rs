@@ -51,6 +51,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("broker.js in Chromium", Runner::Chromium, "node/broker_js_in_chromium.test.mjs"),
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
     ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
+    ("ocs in Chromium", Runner::Chromium, "node/ocs.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
@@ -91,6 +92,7 @@ const LONG: &[(&str, u64)] = &[
     ("centrifuge in Chromium", 40),
     ("broker.js in Chromium", 40),
     ("balancers", 40),
+    ("ocs in Chromium", 35),
     ("clock", 35),
     ("identity", 35),
     ("slow clients in Node", 30),
@@ -256,6 +258,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("BROKER_BIN", "broker-server", "broker"),
     ("APPLICATION_BIN", "e2e-application", "e2e-application"),
     ("DASHBOARD_BIN", "dashboard", "dashboard"),
+    ("OCS_BIN", "ocs", "ocs"),
     ("CHAOS_BIN", "chaos", "chaos"),
 ];
 
@@ -287,7 +290,8 @@ impl Means {
             eprintln!("{error:#}");
         }
         Self {
-            redis: when(python || everything, needs::redis),
+            // Pages of examples run on two nodes, too.
+            redis: when(python || everything || any(&[Runner::Chromium]), needs::redis),
             node: when(any(&[Runner::Node, Runner::Chromium, Runner::Chaos]), needs::node),
             python: when(python, || needs::curl().and_then(|()| needs::openssl()).and_then(|()| needs::python())),
             chromium: when(any(&[Runner::Chromium]), needs::chromium),
