@@ -28,6 +28,9 @@ pub const PLAIN_GROUP: &str = "spc_plain";
 /// The group of sessions of our own page, which chooses what it hears.
 pub const PAGE_GROUP: &str = "spc_page";
 
+/// The group of the sessions of one login, by what is stored of its token.
+pub const LOGIN_GROUP: &str = "login_";
+
 /// What somebody may do with the products that they may see.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -140,6 +143,7 @@ pub fn identity(login: &Login, token_hash: &str, way: Way) -> Identity {
         .capability(hear)
         .meta(serde_json::to_vec(&user.products).expect("a list of numbers"))
         .token_id(token_hash)
+        .group(format!("{LOGIN_GROUP}{token_hash}"))
         .expires_at(SystemTime::UNIX_EPOCH + Duration::from_millis(login.expires_ms))
         .data(json(&hello))
         .rule("login");

@@ -31,7 +31,7 @@ pub fn broker(builder: Builder, store: &Store, node: &str, following: &Arc<Follo
     builder
         // Alerts overtake points that wait for the same browser, and may be filtered by their tags.
         .namespace("alerts", Namespace::default().history(HISTORY.0, HISTORY.1).filter().priority(Priority::High))
-        .namespace("spc", Namespace::default().history(HISTORY.0, HISTORY.1).priority(Priority::High))
+        .namespace("spc", Namespace::default().history(HISTORY.0, HISTORY.1).filter().priority(Priority::High))
         .namespace("line", Namespace::default().history(HISTORY.0, HISTORY.1))
         .route(Route::new("/ws/spc/notifications"))
         .route(Route::new("/ws/spc/product/{id}").topic("spc:product.{id}"))

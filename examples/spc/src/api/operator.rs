@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 
 use super::{Answer, Caller};
 use crate::{
-    access::{PAGE_GROUP, PLAIN_GROUP, Role, Way, identity, needs},
+    access::{LOGIN_GROUP, PAGE_GROUP, PLAIN_GROUP, Role, Way, identity, needs},
     notice::{ProductId, now_ms},
     refused::Refused,
     spc::Spc,
-    store::{Login, User},
 };
 
 /// Connections that one answer holds at most.
@@ -107,17 +106,20 @@ pub(super) async fn set_rights(State(spc): State<Spc>, Caller { user, .. }: Call
     });
     let changed = changed.await?;
     for session in spc.broker.sessions(Target::user(changed.id.as_str())).list(CONNECTIONS_MAX).await.map_err(ControlError::into_refusal)? {
-        follow(&spc, &changed, &session).await?;
+        follow(&spc, &session).await?;
     }
     Ok(Json(json!(changed)))
 }
 
-/// Gives one open session what its user may hear, and takes the rest.
-async fn follow(spc: &Spc, user: &User, session: &SessionReport) -> Result<(), Refused> {
+/// Gives one open session what its user may hear, and takes the rest. It stays a session of its login.
+async fn follow(spc: &Spc, session: &SessionReport) -> Result<(), Refused> {
     let way = if session.groups.iter().any(|group| **group == *PLAIN_GROUP) { Way::Notifications } else { Way::Asking };
-    let login = Login { user: user.clone(), expires_ms: u64::MAX };
+    let Some(hash) = session.groups.iter().find_map(|group| group.strip_prefix(LOGIN_GROUP)).map(str::to_owned) else { return Ok(()) };
+    let known = hash.clone();
+    // A login that has ended meanwhile closes its sessions itself.
+    let Some(login) = spc.store.run(move |transaction| transaction.login(&known, now_ms())).await? else { return Ok(()) };
     let sessions = spc.broker.sessions(Target::Session(session.session));
-    sessions.change_identity(identity(&login, "", way)).await.map_err(ControlError::into_refusal)?;
+    sessions.change_identity(identity(&login, &hash, way)).await.map_err(ControlError::into_refusal)?;
     Ok(())
 }
 

@@ -82,10 +82,22 @@ pub fn xbar(subgroups: &[Vec<f64>]) -> Result<(Limits, Sigma), InvalidSubgroups>
     of_ranges(mean(&means), mean(&ranges), size)
 }
 
-/// The limits of the chart of ranges beside it: lower and upper.
-pub fn range_limits(mean_range: f64, size: usize) -> Result<(f64, f64), InvalidSubgroups> {
-    let (_, lower, upper) = constants(size)?;
-    Ok((lower * mean_range, upper * mean_range))
+/// The chart of ranges beside it, of subgroups, or of neighbours where points are single readings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RangeLimits {
+    /// The mean range.
+    pub centre: f64,
+    /// The lower control limit; 0 for small subgroups.
+    pub lower: f64,
+    /// The upper control limit.
+    pub upper: f64,
+}
+
+/// The limits of ranges, from the spread of readings within subgroups of this size.
+pub fn range_limits(within: Sigma, size: usize) -> Result<RangeLimits, InvalidSubgroups> {
+    let (d2, lower, upper) = constants(size.max(2))?;
+    let centre = within.0 * d2;
+    Ok(RangeLimits { centre, lower: lower * centre, upper: upper * centre })
 }
 
 fn of_ranges(grand_mean: f64, mean_range: f64, size: usize) -> Result<(Limits, Sigma), InvalidSubgroups> {
@@ -122,9 +134,10 @@ mod tests {
         close(limits.upper(), 1.69325, 1e-4);
         close(limits.lower(), 1.31795, 1e-4);
         close(sigma.0, 0.1398, 1e-4);
-        let (lower, upper) = range_limits(0.32521, 5).unwrap();
-        close(upper, 0.68749, 1e-4);
-        close(lower, 0.0, 0.0);
+        let ranges = range_limits(sigma, 5).unwrap();
+        close(ranges.centre, 0.32521, 1e-9);
+        close(ranges.upper, 0.68749, 1e-4);
+        close(ranges.lower, 0.0, 0.0);
     }
 
     #[test]
@@ -141,6 +154,6 @@ mod tests {
         assert_eq!(xbar(&[]), Err(InvalidSubgroups::TooFew));
         assert_eq!(xbar(&[vec![1.0], vec![2.0]]), Err(InvalidSubgroups::Size));
         assert_eq!(xbar(&[vec![1.0, 2.0], vec![2.0, 3.0, 4.0]]), Err(InvalidSubgroups::Size));
-        assert_eq!(range_limits(1.0, 11), Err(InvalidSubgroups::Size));
+        assert_eq!(range_limits(Sigma(1.0), 11), Err(InvalidSubgroups::Size));
     }
 }

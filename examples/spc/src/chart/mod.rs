@@ -8,7 +8,7 @@ mod limits;
 mod rules;
 
 pub use capability::{Capability, Specification, Verdict};
-pub use limits::{InvalidSubgroups, Limits, Sigma, individuals, range_limits, xbar};
+pub use limits::{InvalidSubgroups, Limits, RangeLimits, Sigma, individuals, range_limits, xbar};
 pub use rules::{Rule, RuleSet, broken_by_newest};
 
 /// The arithmetic mean; 0 for nothing.

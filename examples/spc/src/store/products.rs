@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Transaction, as_list, listed};
 use crate::{
-    chart::{Capability, Limits, RuleSet, Sigma, Specification, mean},
+    chart::{Capability, Limits, RangeLimits, RuleSet, Sigma, Specification, mean, range_limits},
     line::Disturbance,
     notice::ProductId,
     refused::Refused,
@@ -77,6 +77,8 @@ pub struct Chart {
     pub kind: &'static str,
     /// The product.
     pub product: Product,
+    /// The limits of the ranges below it; `None` for a subgroup size that no constants are known for.
+    pub ranges: Option<RangeLimits>,
     /// Its last points, oldest first.
     pub points: Vec<Point>,
     /// The newest analysis.
@@ -174,7 +176,8 @@ impl Transaction<'_> {
         let product = self.product(product)?;
         let points = self.points(&product, SHOWN)?;
         let analysis = self.analysis(product.id)?;
-        Ok(Chart { kind: "chart", product, points, analysis })
+        let ranges = range_limits(product.within, product.subgroup).ok();
+        Ok(Chart { kind: "chart", product, ranges, points, analysis })
     }
 }
 
