@@ -4,7 +4,8 @@ import { clock, h, toast } from "/kit/page.js";
 import { unseal } from "/seal.js";
 
 const SHOWN_MAX = 60;
-const RECEIPT_PAUSE_MS = 200; // receipts of one burst go in one frame
+const RECEIPT_PAUSE_MS = 20; // receipts of one burst go in one frame
+const RECEIPTS_MAX = 100;
 export const PRIORITIES = ["low", "medium", "high", "critical"];
 export const TONES = { low: null, medium: "info", high: "warn", critical: "bad" };
 export const KINDS = { alert: "Alert", measurement: "Measurement", capability: "Capability", run_rule_violation: "Run rule" };
@@ -121,8 +122,10 @@ export class Alerts extends EventTarget {
   #receive(id) {
     if (this.#receipts.includes(id)) return;
     this.#receipts.push(id);
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.receipt(this.#receipts.splice(0, 100)), RECEIPT_PAUSE_MS);
+    this.#timer ||= setTimeout(() => {
+      this.#timer = 0;
+      this.receipt(this.#receipts.splice(0, RECEIPTS_MAX));
+    }, RECEIPT_PAUSE_MS);
   }
 
   #forget() {

@@ -6,7 +6,7 @@ import { clock, h } from "/kit/page.js";
 export function s(tag, properties = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(properties)) if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -14,7 +14,7 @@ export function s(tag, properties = {}, ...children) {
 export const digits = (product) => Math.max(0, Math.min(4, Math.ceil(1 - Math.log10(product.sigma || 1))));
 
 const ALL_MAX = 240; // points that are kept
-const STEP = 13; // pixels between points, at least
+const STEP = 9; // pixels between points, at least
 const TOP = 14, RIGHT = 84, BOTTOM = 20, LEFT = 8, GAP = 30;
 const RANGES = 0.24; // share of the height
 
@@ -102,6 +102,7 @@ export class ControlChart {
       points.map((point, at) => this.#mark(point, x(at), y(point.value), plot)),
       ranges && line(ranges.upper, "control", "UCL", ry(ranges.upper)), ranges && line(ranges.centre, "centre", subgroup > 1 ? "R̄" : "MR", ry(ranges.centre)),
       s("path", { class: "stroke second", d: path(spread.map(ry)) }),
+      ranges && spread.map((value, at) => value > ranges.upper && s("circle", { class: "mark broken", cx: x(at), cy: ry(value), r: 4 })),
       s("text", { class: "axis strong", x: LEFT, y: lower.top - 9 }, subgroup > 1 ? "Range of subgroups" : "Moving range"),
       this.#times(points, x, height),
       this.#at !== null && points[this.#at] && s("line", { class: "cursor", x1: x(this.#at), x2: x(this.#at), y1: TOP, y2: height - BOTTOM }),

@@ -75,10 +75,14 @@ export async function deliveriesView() {
   const waiting = element("outbox");
   waiting.dataset.tone = outbox?.trouble ? "bad" : outbox?.pending ? "warn" : "good";
   waiting.textContent = outbox?.trouble ? `Outbox: ${outbox.pending} wait; ${outbox.trouble}` : outbox?.pending ? `Outbox: ${outbox.pending} wait` : "Outbox empty";
-  const recipient = ({ user, received_ms, node, why_not }, at_ms) => h("span", { class: "tag", "data-tone": received_ms ? "good" : null, title: received_ms ? `on node ${node}` : why_not },
-    received_ms ? `${user} ${Math.max(0, received_ms - at_ms)} ms` : `${user}: ${why_not}`);
+  const missing = (recipients) => {
+    const reasons = Map.groupBy(recipients.filter(({ why_not }) => why_not), ({ why_not }) => why_not);
+    return [...reasons].map(([why, those]) => h("span", { class: "muted small" }, `${those.map(({ user }) => user).join(", ")}: ${why}`));
+  };
+  const arrived = (recipients, at_ms) => recipients.filter(({ received_ms }) => received_ms)
+    .map(({ user, received_ms, node }) => h("span", { class: "tag", "data-tone": "good", title: `on node ${node}` }, `${user} ${Math.max(0, received_ms - at_ms)} ms`));
   rows(element("deliveries"), deliveries.map(({ title, level, at_ms, published_ms, recipients }) => h("tr", {}, cell(clock(at_ms), "number"), h("td", {}, priorityTag(PRIORITIES[level - 1])), h("td", { class: "wide" }, title),
-    cell(published_ms ? `${Math.max(0, published_ms - at_ms)} ms` : "waits", "number"), h("td", {}, h("div", { class: "row tags" }, recipients.map((one) => recipient(one, at_ms)))))), "Nothing was told yet.", 5);
+    cell(published_ms ? `${Math.max(0, published_ms - at_ms)} ms` : "waits", "number"), h("td", {}, h("div", { class: "row tags" }, arrived(recipients, at_ms), missing(recipients))))), "Nothing was told yet.", 5);
 }
 
 /** Sessions on all nodes, as far as the user may see them. */

@@ -22,8 +22,9 @@ let lineSubscription = null;
 
 const control = new ControlChart($("control"));
 const histogram = new Histogram($("histogram"));
+const acknowledge = (id) => call("POST", `alerts/${id}/acknowledge`).catch(say);
 const alerts = new Alerts($("alerts"), {
-  acknowledge: (id) => call("POST", `alerts/${id}/acknowledge`).catch(say),
+  acknowledge,
   receipt: (ids) => live?.client.send({ type: "received", ids }).catch(() => {}), // told again with the next page
 });
 const raised = raiseForm($("raise"), () => me);
@@ -86,7 +87,7 @@ $("logout").addEventListener("click", () => call("POST", "logout").then(() => lo
 function showMe() {
   const { user, products } = me;
   setText($("who"), `${user.name} · ${user.role}`);
-  alerts.acknowledge = user.role === "viewer" ? null : alerts.acknowledge;
+  alerts.acknowledge = user.role === "viewer" ? null : acknowledge;
   $("engineer").hidden = !["engineer", "admin"].includes(user.role);
   $("products").replaceChildren(h("legend", { class: "hidden" }, "Product"), ...products.map(({ id, name }) => h("label", {}, h("input", { type: "radio", name: "product", value: id, checked: id === product?.id, onchange: () => follow(id) }), h("span", {}, name))));
   raised();
@@ -147,6 +148,7 @@ function heard(frame) {
 async function follow(id) {
   const before = lineSubscription;
   product = me.products.find((one) => one.id === id) ?? null;
+  for (const input of $("products").querySelectorAll("input")) input.checked = Number(input.value) === id;
   lineSubscription = null;
   await before?.unsubscribe();
   control.set(null);
@@ -171,7 +173,7 @@ function showChart(state) {
   setText($("chart-title"), subgroup > 1 ? `X̄ and R chart · ${name}` : `Individuals chart · ${name}`);
   setText($("unit"), unit);
   setText($("specification"), [lsl !== null && `LSL ${lsl}`, usl !== null && `USL ${usl}`].filter(Boolean).join(" · ") + ` ${unit}`);
-  setText($("broken-of"), `${rules === "nelson" ? "Nelson" : "Western Electric"} rules, points shown`);
+  setText($("broken-of"), `${rules === "nelson" ? "Nelson" : "Western Electric"} rules`);
   showAnalysis(state.analysis);
   showPoint();
 }
