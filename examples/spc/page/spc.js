@@ -51,14 +51,9 @@ async function begin() {
 }
 
 function showLogin() {
-  live?.client.close();
-  me = live = null;
-  alerts.reset();
-  control.set(null);
-  for (const id of ["app", "badge", "bell", "logout"]) $(id).hidden = true;
+  // A page that forgets nothing: whoever comes next begins with another one.
+  if (live) return location.reload();
   $("login").hidden = false;
-  $("who").textContent = "Quality alerts, live";
-  document.body.dataset.live = "";
   $("user").focus();
 }
 
@@ -80,7 +75,6 @@ for (const button of document.querySelectorAll("[data-user]")) {
     $("login").requestSubmit();
   });
 }
-// A page that forgets nothing: another user begins with another page.
 $("logout").addEventListener("click", () => call("POST", "logout").then(() => location.reload(), say));
 
 /** Everything that depends on who this is and what they may. */
@@ -92,9 +86,9 @@ function showMe() {
   $("products").replaceChildren(h("legend", { class: "hidden" }, "Product"), ...products.map(({ id, name }) => h("label", {}, h("input", { type: "radio", name: "product", value: id, checked: id === product?.id, onchange: () => follow(id) }), h("span", {}, name))));
   raised();
   showPreferences();
-  hearAlerts();
   const shown = products.find(({ id }) => id === product?.id) ?? products[0];
-  if (shown?.id !== product?.id) follow(shown?.id);
+  if (shown?.id === product?.id) hearAlerts();
+  else follow(shown?.id);
 }
 
 // ---- what comes ----
@@ -119,10 +113,14 @@ function connect() {
   });
 }
 
-/** The alerts of all products, as many as the preferences want, by the broker's filter. */
-async function hearAlerts() {
-  for (const old of alertSubscriptions.splice(0)) await old.unsubscribe();
-  if (!me) return;
+/** The alerts of all products, as many as the preferences want, by the broker's filter. One change after the other. */
+function hearAlerts() {
+  hearing = hearing.then(resubscribe, resubscribe);
+}
+let hearing = Promise.resolve();
+
+async function resubscribe() {
+  await Promise.all(alertSubscriptions.splice(0).map((old) => old.unsubscribe()));
   const { min_level, muted } = me.user.preferences;
   const wanted = me.products.filter(({ id }) => !muted.includes(id));
   // The product that is shown is heard by its own topic too: what comes twice is shown once.

@@ -25,6 +25,9 @@ use crate::{
 /// Alerts that a user may raise, and passwords that may be tried for one, in a minute on one node.
 const PER_MINUTE: f64 = 30.0;
 
+/// Names that are counted before those are forgotten that have rested.
+const COUNTED_MAX: usize = 4096;
+
 /// What the application was started with.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -135,6 +138,10 @@ impl Spc {
     /// Counts one thing that somebody did, or refuses it: so many a minute, and as many at once.
     pub fn count(&self, who: &str) -> Result<(), Refused> {
         let mut raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        if raised.len() > COUNTED_MAX {
+            // Whoever has rested for a minute is counted anew.
+            raised.retain(|_, (_, at)| at.elapsed() < Duration::from_secs(60));
+        }
         let (left, at) = raised.entry(who.to_owned()).or_insert((PER_MINUTE, Instant::now()));
         *left = (*left + at.elapsed().as_secs_f64() * PER_MINUTE / 60.0).min(PER_MINUTE);
         *at = Instant::now();
