@@ -99,7 +99,7 @@ export class ControlChart {
       line(centre + 3 * sigma, "control", "UCL"), line(centre, "centre", subgroup > 1 ? "X̿" : "X̄"), line(centre - 3 * sigma, "control", "LCL"),
       wanted.map((limit) => line(limit, "wanted", limit === usl ? "USL" : "LSL")),
       s("path", { class: "stroke", d: path(points.map(({ value }) => y(value))) }),
-      points.map((point, at) => this.#mark(point, x(at), y(point.value), plot)),
+      points.map((point, at) => this.#mark(point, x(at), y(point.value))), this.#labels(points, x, y, plot),
       ranges && line(ranges.upper, "control", "UCL", ry(ranges.upper)), ranges && line(ranges.centre, "centre", subgroup > 1 ? "R̄" : "MR", ry(ranges.centre)),
       s("path", { class: "stroke second", d: path(spread.map(ry)) }),
       ranges && spread.map((value, at) => value > ranges.upper && s("circle", { class: "mark broken", cx: x(at), cy: ry(value), r: 4 })),
@@ -116,11 +116,21 @@ export class ControlChart {
   }
 
   // A shape for each kind, so that colour never says it alone.
-  #mark({ rules, outside }, x, y, plot) {
+  #mark({ rules, outside }, x, y) {
     if (outside) return s("path", { class: "mark outside", d: `M${x} ${y - 6}l6 6-6 6-6-6z` });
-    if (!rules.length) return s("circle", { class: "mark", cx: x, cy: y, r: 2.5 });
-    const above = y > plot.top + 22;
-    return [s("circle", { class: "mark broken", cx: x, cy: y, r: 5 }), s("text", { class: "rule", x, y: above ? y - 10 : y + 18 }, rules.join(" "))];
+    return rules.length ? s("circle", { class: "mark broken", cx: x, cy: y, r: 5 }) : s("circle", { class: "mark", cx: x, cy: y, r: 2.5 });
+  }
+
+  // The rules' names, as far as there is room: the newest of those that would lie on one another.
+  #labels(points, x, y, plot) {
+    let free = Infinity;
+    return points.map((point, at) => [point, at]).reverse().map(([{ rules, value }, at]) => {
+      const text = rules.join(" "), width = text.length * 7 + 6;
+      const left = Math.min(x(at) - width / 2, x(points.length - 1) - width + 6);
+      if (!rules.length || left + width > free) return null;
+      free = left;
+      return s("text", { class: "rule", x: left + width / 2, y: y(value) > plot.top + 22 ? y(value) - 10 : y(value) + 18 }, text);
+    });
   }
 
   #times(points, x, height) {

@@ -22,7 +22,7 @@ export function historyView() {
     const { alerts } = await call("GET", `alerts/?${query}`);
     const drawn = await Promise.all(alerts.map(async (alert) => {
       const { title, message, isSealed } = await words(alert);
-      return h("tr", {}, cell(`${day(alert.at_ms)} ${clock(alert.at_ms)}`, "number"), h("td", {}, priorityTag(alert.priority)), cell(KINDS[alert.type]), cell(alert.product),
+      return h("tr", {}, cell(`${day(alert.at_ms)} ${clock(alert.at_ms)}`, "number"), h("td", {}, priorityTag(alert.priority)), cell(KINDS[alert.type], "word"), cell(alert.product, "word"),
         h("td", { class: "wide" }, h("b", {}, `${isSealed ? "🔒 " : ""}${title}`), h("div", { class: "muted small" }, message)), cell(alert.by), cell(alert.acknowledged_by ? `✓ ${alert.acknowledged_by}` : "–"));
     }));
     if (isMore) body.append(...drawn);

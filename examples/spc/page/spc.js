@@ -151,6 +151,8 @@ async function follow(id) {
   await before?.unsubscribe();
   control.set(null);
   if (!product || product.id !== id) return;
+  $("raise-product").value = id;
+  $("raise-product").dispatchEvent(new Event("change"));
   const subscription = live.client.subscribe(`line:product.${id}`);
   lineSubscription = subscription;
   subscription.on("snapshot", ({ data }) => id === product?.id && showChart(data));

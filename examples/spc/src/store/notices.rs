@@ -184,7 +184,7 @@ impl Transaction<'_> {
                     Some(_) => None,
                     None if other.preferences.muted.contains(&notice.product_id) => Some("has muted the product"),
                     None if level < other.preferences.min_level => Some("wants only higher priorities"),
-                    None => Some("had no page open"),
+                    None => Some("no page has confirmed it"),
                 };
                 Recipient { user: other.id.clone(), received_ms, node, why_not }
             });
