@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use broker_core::{
-    CloseReason, CommandId, Connected, FrameWriter, Gap, GapReason, Inbound, Payload, Protocol, Push, Refusal, Reply, Resume, SessionId, Since, Subscribed,
-    UnsubscribeReason,
+    CloseReason, CommandId, Connected, FrameWriter, Gap, GapReason, Inbound, Payload, Protocol, Push, Refusal, Reply, Resume, SessionId,
+    Since, Subscribed, UnsubscribeReason,
 };
 use broker_protocol::{Format, Plain, Record, RecordKind, Sse, SseFraming, TopicKey};
 use bytes::Bytes;

@@ -124,12 +124,15 @@ export class ControlChart {
   // The rules' names, as far as there is room: the newest of those that would lie on one another.
   #labels(points, x, y, plot) {
     let free = Infinity;
-    return points.map((point, at) => [point, at]).reverse().map(([{ rules, value }, at]) => {
+    return points.map((point, at) => [point, at]).reverse().map(([{ rules }, at]) => {
       const text = rules.join(" "), width = text.length * 7 + 6;
       const left = Math.min(x(at) - width / 2, x(points.length - 1) - width + 6);
       if (!rules.length || left + width > free) return null;
       free = left;
-      return s("text", { class: "rule", x: left + width / 2, y: y(value) > plot.top + 22 ? y(value) - 10 : y(value) + 18 }, text);
+      // Above every mark that it would lie on, or below them where that is outside.
+      const under = points.filter((_, other) => x(other) > left - 8 && x(other) < left + width + 8).map(({ value }) => y(value));
+      const above = Math.min(...under) - 10;
+      return s("text", { class: "rule", x: left + width / 2, y: above > plot.top + 4 ? above : Math.max(...under) + 18 }, text);
     });
   }
 

@@ -18,7 +18,7 @@ export function historyView() {
   const load = async (isMore) => {
     const query = new URLSearchParams({ limit: "30" });
     for (const name of ["product", "type", "min_level"]) if (form.elements[name].value) query.set(name, form.elements[name].value);
-    if (isMore && oldest) query.set("before_ms", oldest);
+    if (isMore && oldest) query.set("before", oldest);
     const { alerts } = await call("GET", `alerts/?${query}`);
     const drawn = await Promise.all(alerts.map(async (alert) => {
       const { title, message, isSealed } = await words(alert);
@@ -27,7 +27,7 @@ export function historyView() {
     }));
     if (isMore) body.append(...drawn);
     else rows(body, drawn, "Nothing was told that fits this filter.", 7);
-    oldest = alerts.at(-1)?.at_ms ?? oldest;
+    oldest = alerts.at(-1)?.id ?? oldest;
     more.hidden = alerts.length < 30;
   };
   form.addEventListener("change", () => load(false).catch(say));

@@ -251,7 +251,9 @@ function showView() {
   if (!me) return;
   const shown = view();
   for (const section of document.querySelectorAll("[data-view]")) section.hidden = section.dataset.view !== shown;
-  $("views").querySelector(`[value="${shown}"]`).checked = true;
+  const tab = $("views").querySelector(`[value="${shown}"]`);
+  tab.checked = true;
+  tab.parentElement.scrollIntoView({ block: "nearest", inline: "nearest" });
   Promise.resolve(views[shown]?.(me)).catch(say);
 }
 $("views").addEventListener("change", ({ target }) => (location.hash = `#${target.value}`));

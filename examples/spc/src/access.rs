@@ -64,7 +64,8 @@ pub fn needs(user: &User, role: Role) -> Result<(), Refusal> {
     if user.role >= role {
         return Ok(());
     }
-    Err(Refusal::permission_denied(format!("this needs the role {}, {} is {}", role.word(), user.id, user.role.word())).hint("ask an admin"))
+    Err(Refusal::permission_denied(format!("this needs the role {}, {} is {}", role.word(), user.id, user.role.word()))
+        .hint("ask an admin"))
 }
 
 /// Refuses who may not see a product. Whether there is such a product is not told.
@@ -135,7 +136,10 @@ impl Way {
 pub fn identity(login: &Login, token_hash: &str, way: Way) -> Identity {
     let user = &login.user;
     let heard = user.products.iter().flat_map(|id| [alerts_topic(*id), product_topic(*id), line_topic(*id)]);
-    let hear = Capability { topics: heard.map(|topic| TopicPattern::exactly(&topic)).collect(), allow: [Verb::Subscribe].into_iter().collect::<Verbs>() };
+    let hear = Capability {
+        topics: heard.map(|topic| TopicPattern::exactly(&topic)).collect(),
+        allow: [Verb::Subscribe].into_iter().collect::<Verbs>(),
+    };
     let hello = json!({
         "type": "connection", "message": "Connected to SPC notifications", "user": user.id, "role": user.role, "products": user.products,
     });

@@ -79,7 +79,8 @@ pub fn analyse(transaction: &Transaction<'_>, product: &Product, by: &str) -> Re
     let subgroups: Vec<Vec<f64>> = points.into_iter().map(|point| point.readings).collect();
     let readings = subgroups.concat();
     let within = limits(&subgroups).map_or(product.within, |(_, within)| within);
-    let capability = Capability::of(&readings, within, product.specification).ok_or_else(|| Refused::unknown("there are no readings to analyse"))?;
+    let capability =
+        Capability::of(&readings, within, product.specification).ok_or_else(|| Refused::unknown("there are no readings to analyse"))?;
     let at_ms = now_ms();
     transaction.add_analysis(product.id, at_ms, &capability)?;
     let (priority, word) = match capability.verdict() {
@@ -125,7 +126,16 @@ fn run_rule_violation(product: &Product, point: &Point, rule: Rule, by: &str) ->
 }
 
 #[expect(clippy::too_many_arguments, reason = "the parts of a notice, each once")]
-fn notice(product: &Product, kind: Kind, alert_type: &str, priority: Priority, title: String, message: String, at_ms: u64, by: &str) -> Notice {
+fn notice(
+    product: &Product,
+    kind: Kind,
+    alert_type: &str,
+    priority: Priority,
+    title: String,
+    message: String,
+    at_ms: u64,
+    by: &str,
+) -> Notice {
     Notice {
         kind,
         id: new_id(),

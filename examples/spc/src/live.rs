@@ -79,7 +79,7 @@ async fn who(store: &Store, following: &Following, request: ConnectRequest) -> R
     let known = hash.clone();
     let login = store.run(move |transaction| transaction.login(&known, now_ms())).await.map_err(Refused::into_refusal)?;
     let login = login.ok_or_else(|| Refusal::unauthorized("the login has ended or never was").hint(hint))?;
-    if let Some(product) = product_of_path(&request.head.path) {
+    if let Some(product) = product_of_path(&request.head.path).filter(|product| login.user.products.contains(product)) {
         following.add(request.session, product);
     }
     Ok(identity(&login, &hash, Way::of_path(&request.head.path)))
@@ -116,13 +116,17 @@ impl Frame {
             let shown: String = kind.chars().take(40).collect();
             return Err(malformed(format!("`$.type` is `{shown}`, which is no frame here")).into());
         }
-        if kind.ends_with("subscribe_product") && !value.get("product_id").is_some_and(|id| id.as_u64().is_some_and(|id| id <= u64::from(ProductId::MAX))) {
+        if kind.ends_with("subscribe_product")
+            && !value.get("product_id").is_some_and(|id| id.as_u64().is_some_and(|id| id <= u64::from(ProductId::MAX)))
+        {
             let what = if value.get("product_id").is_none() { "is missing" } else { "must be a whole number" };
             return Err(malformed(format!("`$.product_id` {what}")).into());
         }
         let frame: Self = serde_json::from_value(value).map_err(|error| malformed(format!("in `{kind}`: {error}")))?;
         match &frame {
-            Self::Received { ids } if ids.len() > IDS_MAX => Err(malformed(format!("`$.ids` holds {}, at most {IDS_MAX} are allowed", ids.len())).into()),
+            Self::Received { ids } if ids.len() > IDS_MAX => {
+                Err(malformed(format!("`$.ids` holds {}, at most {IDS_MAX} are allowed", ids.len())).into())
+            }
             _ => Ok(frame),
         }
     }

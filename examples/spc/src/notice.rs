@@ -57,7 +57,8 @@ impl FromStr for Priority {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|priority| priority.to_string().eq_ignore_ascii_case(text) || text == priority.level().to_string());
+        let found =
+            Self::ALL.into_iter().find(|priority| priority.to_string().eq_ignore_ascii_case(text) || text == priority.level().to_string());
         found.ok_or("must be low, medium, high or critical (or 1 to 4)")
     }
 }
@@ -157,7 +158,8 @@ impl Draft {
     /// Reads a body; a mistake is named by its path.
     pub fn read(body: &[u8]) -> Result<Self, Refused> {
         let value: Value = serde_json::from_slice(body).map_err(|error| Refused::value("$", format!("is no JSON: {error}")))?;
-        let object = value.as_object().ok_or_else(|| Refused::value("$", "must be an object with product, alert_type, priority, title, message"))?;
+        let object =
+            value.as_object().ok_or_else(|| Refused::value("$", "must be an object with product, alert_type, priority, title, message"))?;
         for required in ["product", "alert_type", "priority"] {
             if !object.contains_key(required) {
                 return Err(Refused::value(&format!("$.{required}"), "is missing"));
@@ -182,7 +184,9 @@ impl Draft {
     }
 
     fn check(&self) -> Result<(), Refused> {
-        let word = |text: &str, max: usize| (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+        let word = |text: &str, max: usize| {
+            (1..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        };
         if self.id.as_deref().is_some_and(|id| !word(id, 64) || id.len() < 8) {
             return Err(Refused::value("$.id", "must be 8 to 64 letters, digits, `-` or `_`"));
         }
@@ -193,12 +197,16 @@ impl Draft {
             Some(sealed) if sealed.data.len() > SEALED_MAX || sealed.iv.len() > 32 => {
                 Err(Refused::value("$.sealed", format!("must be at most {SEALED_MAX} bytes")))
             }
-            Some(_) if !(self.title.is_empty() && self.message.is_empty()) => Err(Refused::value("$.sealed", "stands in place of title and message")),
+            Some(_) if !(self.title.is_empty() && self.message.is_empty()) => {
+                Err(Refused::value("$.sealed", "stands in place of title and message"))
+            }
             Some(_) => Ok(()),
             None if !(1..=TITLE_MAX).contains(&self.title.chars().count()) => {
                 Err(Refused::value("$.title", format!("must be 1 to {TITLE_MAX} characters")))
             }
-            None if self.message.chars().count() > MESSAGE_MAX => Err(Refused::value("$.message", format!("must be at most {MESSAGE_MAX} characters"))),
+            None if self.message.chars().count() > MESSAGE_MAX => {
+                Err(Refused::value("$.message", format!("must be at most {MESSAGE_MAX} characters")))
+            }
             None => Ok(()),
         }
     }
@@ -308,7 +316,10 @@ mod tests {
         check(r#"{"product":1,"alert_type":"a b","priority":"high","title":"t"}"#, Err("`$.alert_type` must be"));
         check(r#"{"product":1,"alert_type":"x","priority":"urgent","title":"t"}"#, Err("`$.priority` must be low"));
         check(r#"{"product":1,"alert_type":"x","priority":"low"}"#, Err("`$.title` must be 1 to 120"));
-        check(r#"{"product":1,"alert_type":"x","priority":"low","title":"t","sealed":{"iv":"a","data":"b"}}"#, Err("`$.sealed` stands in place"));
+        check(
+            r#"{"product":1,"alert_type":"x","priority":"low","title":"t","sealed":{"iv":"a","data":"b"}}"#,
+            Err("`$.sealed` stands in place"),
+        );
         check(r#"{"id":"x","product":1,"alert_type":"x","priority":"low","title":"t"}"#, Err("`$.id` must be"));
     }
 

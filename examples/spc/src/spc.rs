@@ -15,8 +15,7 @@ use broker::{
 
 use crate::{
     access::{Role, hash_password, hasher},
-    line,
-    live,
+    line, live,
     notice::{Kind, Notice, ProductId, alerts_topic, now_ms, product_of},
     refused::Refused,
     store::{Preferences, Store, User},

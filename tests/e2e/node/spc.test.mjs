@@ -79,6 +79,25 @@ test('spc: an alert that is posted on the other node shows in both browsers, onc
   assert.match(await alert(lee.page, body.id).textContent(), /공구를 교체하세요/);
 });
 
+test('spc: the frames of a page that knows nothing but `new WebSocket` work as they stand', async () => {
+  const frames = await kim.page.evaluate(
+    () =>
+      new Promise((resolve, reject) => {
+        const socket = new WebSocket(`ws://${location.host}/ws/spc/notifications/`);
+        const frames = [];
+        socket.onerror = reject;
+        socket.onmessage = ({ data }) => {
+          frames.push(JSON.parse(data));
+          if (frames.length === 1) socket.send(JSON.stringify({ type: 'subscribe_product', product_id: 1 }));
+          if (frames.length === 2) socket.send(JSON.stringify({ type: 'unsubscribe_product', product_id: 1 }));
+          if (frames.at(-1).status === 'unsubscribed') resolve((socket.close(), frames));
+        };
+      }),
+  );
+  assert.equal(frames[0].type, 'connection');
+  assert.deepEqual(frames.filter(({ type }) => type === 'subscription').map(({ status, product_id }) => [status, product_id]), [['subscribed', 1], ['unsubscribed', 1]]);
+});
+
 test('spc: who may not see a product hears nothing of it, and a rolled-back alert is heard by nobody', async () => {
   const other = await raise(0, { product: 2 });
   const rolledBack = await raise(1, { title: 'Never to be seen', path: 'alerts/?rollback=true' });
@@ -135,14 +154,15 @@ test('spc: another process raises an alert over the server API; it shows and is 
 });
 
 test('spc: an encrypted alert is read by who has the key, and by nobody else', async () => {
-  const keep = async ({ page }) => {
+  for (const { page } of [lee, kim]) {
+    // What a page shows is drawn at once where it is in front.
+    await page.bringToFront();
     await page.evaluate(() => (location.hash = '#settings'));
     await page.locator('#key-1').fill('line seven, night shift');
     await page.locator('#key-1').press('Enter');
     await page.locator('.toast', { hasText: 'Key kept' }).waitFor();
     await page.evaluate(() => (location.hash = '#live'));
-  };
-  await Promise.all([kim, lee].map(keep));
+  }
   const form = kim.page.locator('#raise');
   await kim.page.locator('#raise-card > summary').click();
   await form.locator('[name=title]').fill('비밀: supplier changed the alloy');
@@ -220,8 +240,7 @@ test('spc: dark and light, wide and narrow', async () => {
   for (const view of ['live', 'history', 'statistics', 'deliveries', 'connections', 'settings']) {
     await kim.page.evaluate((view) => (location.hash = `#${view}`), view);
     await kim.page.locator(`[data-view=${view}]`).waitFor();
-    // The live view in all four, the others in the two that differ most.
-    for (const [colorScheme, name, width] of view === 'live' ? SHOTS : [SHOTS[0], SHOTS[2]]) {
+    for (const [colorScheme, name, width] of SHOTS) {
       await kim.page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       await kim.page.setViewportSize({ width, height: 900 });
       await kim.page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));

@@ -223,6 +223,39 @@ async def test_recent_alerts_come_on_request(spc):
         assert [alert["id"] for alert in (await frame(socket))["alerts"]] == [ids[1]]
 
 
+async def test_the_history_has_pages_without_holes(spc):
+    ids = [await spc.raise_alert(f"Page {n}", product=2, alert_type="PAGES") for n in range(5)]
+    seen, before = [], ""
+    while len(seen) < 5:
+        _, answer = await asyncio.to_thread(spc.call, "GET", f"alerts/?product=2&limit=2{before}")
+        seen += [alert["id"] for alert in answer["alerts"]]
+        before = f"&before={seen[-1]}"
+    assert seen[:5] == ids[::-1]
+
+
+async def test_a_wrong_address_is_told_the_right_one(spc):
+    for wrong, right in [("/ws/spc/notification/", "/ws/spc/notifications"), ("/ws/spc/products/1/", "/ws/spc/product/{id}")]:
+        with pytest.raises(InvalidStatus) as refused:
+            await spc.open(wrong).__aenter__()
+        assert refused.value.response.status_code == 404
+        assert f"did you mean {right}?".encode() in refused.value.response.body
+
+
+async def test_the_same_address_speaks_events_and_greets(spc):
+    headers = {"Authorization": f"Bearer {spc.token('lee')}", "Accept": "text/event-stream"}
+    request = urllib.request.Request(f"{spc.urls['n2']}/ws/spc/notifications/", headers=headers)
+    with await asyncio.to_thread(urllib.request.urlopen, request, timeout=PATIENCE) as stream:
+
+        def next_data():
+            while not (line := stream.readline()).startswith(b"data: "):
+                pass
+            return json.loads(line[6:])
+
+        assert (await asyncio.to_thread(next_data))["type"] == "connection"
+        id = await spc.raise_alert("As an event", node="n1")
+        assert (await asyncio.to_thread(next_data))["id"] == id
+
+
 async def test_a_filter_leaves_lower_priorities_to_others(spc):
     async with spc.open("/ws/spc/live/") as socket:
         await frame(socket)

@@ -159,7 +159,9 @@ async fn acknowledge(State(spc): State<Spc>, Caller { user, .. }: Caller, Path(i
     let shown = spc.store.run(move |transaction| {
         let shown = transaction.notice(&id, &user)?;
         if transaction.acknowledge(&id, &user.id, now_ms())? {
-            let told = frame(&json!({ "type": "acknowledged", "id": id, "product_id": shown.notice.product_id, "by": user.id, "at_ms": now_ms() }));
+            let told = frame(
+                &json!({ "type": "acknowledged", "id": id, "product_id": shown.notice.product_id, "by": user.id, "at_ms": now_ms() }),
+            );
             // Whoever filters by level has to hear of it as well as of the alert.
             let tags = [("type".to_owned(), "acknowledged".to_owned()), ("level".to_owned(), shown.notice.priority.level().to_string())];
             let told = told.tags(tags.into_iter().collect());

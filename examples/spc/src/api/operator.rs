@@ -141,7 +141,12 @@ pub(super) async fn metrics(State(spc): State<Spc>, Caller { user, .. }: Caller)
     let levels = ["low", "medium", "high", "critical"];
     let by_level = levels.iter().zip(all.by_level).map(|(level, count)| (format!("{{priority=\"{level}\"}}"), count as f64));
     line("spc_alerts", "Alerts of the last day.", "gauge", by_level.collect());
-    line("spc_alerts_acknowledged", "Alerts of the last day that were taken care of.", "gauge", vec![(String::new(), all.acknowledged as f64)]);
+    line(
+        "spc_alerts_acknowledged",
+        "Alerts of the last day that were taken care of.",
+        "gauge",
+        vec![(String::new(), all.acknowledged as f64)],
+    );
     let quantiles = [("0.5", all.delivery_p50_ms), ("0.95", all.delivery_p95_ms)];
     let quantiles = quantiles.into_iter().filter_map(|(quantile, ms)| Some((format!("{{quantile=\"{quantile}\"}}"), ms? as f64 / 1000.0)));
     line("spc_delivery_seconds", "Time from stored to shown.", "gauge", quantiles.collect());

@@ -73,7 +73,10 @@ impl Store {
     /// Runs one transaction on a thread that may block. An error rolls it back, with everything that was staged.
     ///
     /// Cancelled, the transaction goes on.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Refused> + Send + 'static) -> Result<T, Refused> {
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
         let store = self.clone();
         let done = tokio::task::spawn_blocking(move || store.run_blocking(work)).await;
         done.expect("a transaction does not panic")

@@ -39,8 +39,8 @@ pub struct HistoryQuery {
     pub kind: Option<String>,
     /// Of this level and above.
     pub min_level: Option<u8>,
-    /// Older than this moment, in milliseconds of Unix time.
-    pub before_ms: Option<u64>,
+    /// Older than the one of this id: the last one of the page before.
+    pub before: Option<String>,
     /// At most so many. Default: 50.
     pub limit: Option<usize>,
 }
@@ -136,10 +136,10 @@ impl Transaction<'_> {
     pub fn history(&self, user: &User, query: &HistoryQuery) -> Result<Vec<Shown>, Refused> {
         let mut found = self.sql.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM notices WHERE product IN (SELECT product FROM rights WHERE user = ?1) AND product = COALESCE(?2, product)
-             AND kind = COALESCE(?3, kind) AND level >= COALESCE(?4, 1) AND at_ms < COALESCE(?5, at_ms + 1) ORDER BY at_ms DESC, rowid DESC LIMIT ?6"
+             AND kind = COALESCE(?3, kind) AND level >= COALESCE(?4, 1) AND (?5 IS NULL OR (at_ms, rowid) < (SELECT at_ms, rowid FROM notices WHERE id = ?5)) ORDER BY at_ms DESC, rowid DESC LIMIT ?6"
         ))?;
         let limit = query.limit.unwrap_or(50).clamp(1, PAGE_MAX);
-        let rows = found.query_map((&user.id, query.product, &query.kind, query.min_level, query.before_ms, limit), shown)?;
+        let rows = found.query_map((&user.id, query.product, &query.kind, query.min_level, &query.before, limit), shown)?;
         Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
@@ -163,7 +163,10 @@ impl Transaction<'_> {
 
     /// Remembers who has taken care of a notice; `false` where somebody has already.
     pub fn acknowledge(&self, id: &str, by: &str, at_ms: u64) -> Result<bool, Refused> {
-        let changed = self.sql.execute("UPDATE notices SET acknowledged_by = ?, acknowledged_ms = ? WHERE id = ? AND acknowledged_by IS NULL", (by, at_ms, id))?;
+        let changed = self.sql.execute(
+            "UPDATE notices SET acknowledged_by = ?, acknowledged_ms = ? WHERE id = ? AND acknowledged_by IS NULL",
+            (by, at_ms, id),
+        )?;
         Ok(changed == 1)
     }
 
@@ -174,7 +177,8 @@ impl Transaction<'_> {
         let mut published = self.sql.prepare_cached("SELECT published_ms FROM notices WHERE id = ?")?;
         let mut deliveries = Vec::new();
         for Shown { notice, .. } in self.history(user, &HistoryQuery { limit: Some(limit), ..HistoryQuery::default() })? {
-            let received = receipts.query_map([&notice.id], |row| Ok((row.get::<_, String>(0)?, (row.get::<_, u64>(1)?, row.get::<_, String>(2)?))))?;
+            let received = receipts
+                .query_map([&notice.id], |row| Ok((row.get::<_, String>(0)?, (row.get::<_, u64>(1)?, row.get::<_, String>(2)?))))?;
             let mut received = received.collect::<Result<HashMap<_, _>, _>>()?;
             let level = notice.priority.level();
             let entitled = users.iter().filter(|other| other.products.contains(&notice.product_id));
@@ -201,7 +205,8 @@ impl Transaction<'_> {
         let since_ms = now_ms.saturating_sub(DAY_MS);
         let of_user = "FROM notices WHERE product IN (SELECT product FROM rights WHERE user = ?1) AND at_ms > ?2";
         let grouped = |column: &str| -> Result<Vec<TypeCount>, Refused> {
-            let mut found = self.sql.prepare_cached(&format!("SELECT CAST({column} AS TEXT), COUNT(*) {of_user} GROUP BY 1 ORDER BY 2 DESC, 1"))?;
+            let mut found =
+                self.sql.prepare_cached(&format!("SELECT CAST({column} AS TEXT), COUNT(*) {of_user} GROUP BY 1 ORDER BY 2 DESC, 1"))?;
             let rows = found.query_map((&user.id, since_ms), |row| Ok(TypeCount { name: row.get(0)?, count: row.get(1)? }))?;
             Ok(rows.collect::<Result<_, _>>()?)
         };

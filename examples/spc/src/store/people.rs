@@ -51,7 +51,10 @@ impl Transaction<'_> {
 
     /// Stores a user with rights; preferences are the default ones.
     pub fn add_user(&self, user: &User) -> Result<(), Refused> {
-        self.sql.execute("INSERT INTO users (id, name, role, password) VALUES (?, ?, ?, ?)", (&user.id, &user.name, user.role.word(), &user.password))?;
+        self.sql.execute(
+            "INSERT INTO users (id, name, role, password) VALUES (?, ?, ?, ?)",
+            (&user.id, &user.name, user.role.word(), &user.password),
+        )?;
         self.set_rights(&user.id, user.role, &user.products)
     }
 

@@ -126,11 +126,19 @@ impl Transaction<'_> {
 
     /// The last points, oldest first, at most so many.
     pub fn points(&self, product: &Product, limit: usize) -> Result<Vec<Point>, Refused> {
-        let mut found = self.sql.prepare_cached("SELECT id, at_ms, value, readings, rules FROM points WHERE product = ? ORDER BY id DESC LIMIT ?")?;
+        let mut found =
+            self.sql.prepare_cached("SELECT id, at_ms, value, readings, rules FROM points WHERE product = ? ORDER BY id DESC LIMIT ?")?;
         let rows = found.query_map((product.id, limit), |row| {
             let readings: Vec<f64> = listed(&row.get::<_, String>(3)?);
             let outside = readings.iter().any(|reading| !product.specification.allows(*reading));
-            Ok(Point { id: row.get(0)?, at_ms: row.get(1)?, value: row.get(2)?, readings, rules: listed(&row.get::<_, String>(4)?), outside })
+            Ok(Point {
+                id: row.get(0)?,
+                at_ms: row.get(1)?,
+                value: row.get(2)?,
+                readings,
+                rules: listed(&row.get::<_, String>(4)?),
+                outside,
+            })
         })?;
         let mut points = rows.collect::<Result<Vec<_>, _>>()?;
         points.reverse();

@@ -196,7 +196,10 @@ async fn roles_and_products_decide_and_refusals_say_what_would_help() {
     let (status, answer) = world.send(post("alerts/", Some(&lee), &other)).await;
     assert_eq!((status, &answer["error"]["hint"]), (StatusCode::FORBIDDEN, &json!("yours are: 1")));
     let (status, answer) = world.send(post("alerts/", Some(&choi), &other)).await;
-    assert!(status == StatusCode::FORBIDDEN && answer["error"]["message"].as_str().unwrap().contains("needs the role operator"), "{answer}");
+    assert!(
+        status == StatusCode::FORBIDDEN && answer["error"]["message"].as_str().unwrap().contains("needs the role operator"),
+        "{answer}"
+    );
     let (status, _) = world.send(post("products/1/analysis", Some(&lee), &Value::Null)).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let (status, _) = world.send(post("login", None, &json!({ "user": "kim", "password": "lee" }))).await;
@@ -224,7 +227,9 @@ async fn a_cookie_of_a_foreign_page_changes_nothing() {
 #[tokio::test]
 async fn one_node_at_a_time_holds_a_lease() {
     let world = World::start().await;
-    let held = |holder: &'static str, now_ms| world.spc.store.run(move |transaction| transaction.lease("lines", holder, now_ms, Duration::from_secs(5)));
+    let held = |holder: &'static str, now_ms| {
+        world.spc.store.run(move |transaction| transaction.lease("lines", holder, now_ms, Duration::from_secs(5)))
+    };
     assert!(held("n1", 1_000).await.unwrap());
     assert!(!held("n2", 2_000).await.unwrap());
     assert!(held("n1", 3_000).await.unwrap());
