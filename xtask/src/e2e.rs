@@ -52,6 +52,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
     ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
     ("ocs in Chromium", Runner::Chromium, "node/ocs.test.mjs"),
+    ("spc in Chromium", Runner::Chromium, "node/spc.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
@@ -67,6 +68,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("rates", Runner::Python, "python/test_rates.py"),
     ("backends", Runner::Python, "python/test_backends.py"),
     ("log", Runner::Python, "python/test_log.py"),
+    ("spc in Python", Runner::Python, "python/test_spc.py"),
     ("sizes", Runner::Python, "python/test_sizes.py"),
     ("half-open networks", Runner::Python, "python/test_half_open.py"),
     ("liveness", Runner::Python, "python/test_liveness.py"),
@@ -259,6 +261,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("APPLICATION_BIN", "e2e-application", "e2e-application"),
     ("DASHBOARD_BIN", "dashboard", "dashboard"),
     ("OCS_BIN", "ocs", "ocs"),
+    ("SPC_BIN", "spc", "spc"),
     ("CHAOS_BIN", "chaos", "chaos"),
 ];
 
