@@ -105,6 +105,7 @@ pub use self::{
     service::{
         BrokerService, ResponseBody,
         origin::InvalidOrigin,
+        refusals::refusal_response,
         routes::{InvalidRoute, Route},
     },
 };
