@@ -1,0 +1,8 @@
+//! The chat through its REST and its sockets, as clients see it.
+
+mod accounts;
+mod harness;
+mod messages;
+mod refusals;
+mod store;
+mod tickets;
