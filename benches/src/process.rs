@@ -94,7 +94,7 @@ fn address(output: &mut impl BufRead) -> Result<SocketAddr> {
     let mut line = String::new();
     while output.read_line(&mut line)? > 0 {
         if let Some(at) = line.find("127.0.0.1:") {
-            return Ok(line[at..].trim_end().parse()?);
+            return Ok(line[at..].trim_end().trim_end_matches('/').parse()?);
         }
         line.clear();
     }

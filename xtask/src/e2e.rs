@@ -44,6 +44,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("broker.js in Chromium", Runner::Chromium, "node/broker_js_in_chromium.test.mjs"),
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
     ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
+    ("chat in Chromium", Runner::Chromium, "node/chat.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
@@ -62,6 +63,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("sizes", Runner::Python, "python/test_sizes.py"),
     ("half-open networks", Runner::Python, "python/test_half_open.py"),
     ("liveness", Runner::Python, "python/test_liveness.py"),
+    ("chat in Python", Runner::Python, "python/test_chat.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
@@ -145,6 +147,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("BROKER_BIN", "broker-server", "broker"),
     ("APPLICATION_BIN", "e2e-application", "e2e-application"),
     ("DASHBOARD_BIN", "dashboard", "dashboard"),
+    ("CHAT_BIN", "chat", "chat"),
     ("CHAOS_BIN", "chaos", "chaos"),
 ];
 

@@ -39,7 +39,6 @@ use self::{
 const OUTBOX_BATCH: (usize, usize) = (512, 1 << 20);
 
 /// What one node is made of.
-#[derive(Debug)]
 pub struct Parts<'a> {
     /// The folder of the database; nodes of one chat have the same.
     pub data: &'a Path,

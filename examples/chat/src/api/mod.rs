@@ -50,8 +50,9 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// An answer that says no.
-pub(crate) struct No(Refusal);
+/// An answer that says no, as the broker says it on its sockets.
+#[derive(Debug)]
+pub struct No(Refusal);
 
 impl<R: Into<Refusal>> From<R> for No {
     fn from(refused: R) -> Self {
@@ -69,7 +70,7 @@ impl IntoResponse for No {
 }
 
 /// A body that is what the handler asks for, or says why not.
-pub(crate) struct Json<T>(pub(crate) T);
+pub struct Json<T>(pub T);
 
 impl<T: serde::de::DeserializeOwned> axum::extract::FromRequest<Api> for Json<T> {
     type Rejection = No;

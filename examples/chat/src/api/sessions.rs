@@ -22,7 +22,7 @@ use crate::{
 
 pub(super) async fn list(State(api): State<Api>, login: Login) -> Result<impl IntoResponse, No> {
     let lines = api.store.read(move |connection| sessions::of_user(connection, &login.person.id)).await?;
-    Ok(axum::Json(json!({ "sessions": lines, "user": login.person })))
+    Ok(axum::Json(json!({ "sessions": lines })))
 }
 
 #[derive(Deserialize)]

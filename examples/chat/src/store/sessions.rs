@@ -155,7 +155,7 @@ pub fn join(transaction: &Transaction<'_>, invite: &str, user: &str) -> Result<(
     if check_member(transaction, &session_id, user).is_ok() {
         return Ok((session_id, false));
     }
-    if usize::try_from(members).is_ok_and(|members| members >= MEMBERS_MAX) {
+    if members >= MEMBERS_MAX as i64 {
         return Err(Refused::TooMany { what: "members in a session", max: MEMBERS_MAX });
     }
     add_member(transaction, &session_id, user)?;
@@ -163,8 +163,8 @@ pub fn join(transaction: &Transaction<'_>, invite: &str, user: &str) -> Result<(
 }
 
 fn add_member(transaction: &Transaction<'_>, session: &str, user: &str) -> Result<(), Refused> {
-    let sessions: usize = transaction.prepare_cached("SELECT COUNT(*) FROM members WHERE user = ?1")?.query_row([user], |row| row.get(0))?;
-    if sessions >= SESSIONS_MAX {
+    let sessions: i64 = transaction.prepare_cached("SELECT COUNT(*) FROM members WHERE user = ?1")?.query_row([user], |row| row.get(0))?;
+    if sessions >= SESSIONS_MAX as i64 {
         return Err(Refused::TooMany { what: "sessions for one user", max: SESSIONS_MAX });
     }
     transaction

@@ -77,6 +77,6 @@ async fn who_has_left_hears_nothing_more_and_may_not_speak() {
     dana.say(&session, "without you").await;
     assert_eq!(socket.next_of("unsubscribed").await["topic"], format!("chat:{session}"));
     socket.say("hello?").await;
-    let told = socket.next().await;
+    let told = socket.next_of("error").await;
     assert_eq!(told["error"], "permission_denied", "{told}");
 }
