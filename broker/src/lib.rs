@@ -63,6 +63,11 @@
 //! Where one process is not enough, give every node the same Redis (feature `redis`): `Broker::builder().redis(&redis)`. A publish on one node reaches the
 //! subscribers of all of them, and a client resumes at any of them what it missed at another.
 //!
+//! # After the commit
+//!
+//! What is published from a handler that also writes to a database belongs into the same transaction: the module `outbox` (feature `outbox`, SQLite
+//! with `outbox-sqlite`) stages it there, and publishes it when the transaction has been committed.
+//!
 //! # The end
 //!
 //! [`Broker::drain`] closes connections with 3001, spread over time, so that their clients connect elsewhere. Frameworks do not wait for
@@ -71,6 +76,8 @@
 mod broker;
 mod builder;
 mod local;
+#[cfg(feature = "outbox")]
+pub mod outbox;
 #[cfg(feature = "redis")]
 mod redis;
 mod service;
