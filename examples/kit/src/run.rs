@@ -1,6 +1,6 @@
 //! From the command line to a node that serves, and its end in good order. Two nodes live in `two_nodes`.
 
-use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, http::StatusCode, routing::get};
@@ -32,7 +32,8 @@ pub struct App {
 /// Logs go to standard error; standard output has the address: `hello at http://127.0.0.1:3000/`.
 pub async fn run<F: clap::Args>(name: &'static str, app: impl AsyncFnOnce(Node, F) -> anyhow::Result<App>) -> anyhow::Result<()> {
     let args = Args::<F>::parse();
-    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr).init();
+    let has_colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(has_colours).with_writer(std::io::stderr).init();
     let data = Data::prepare(args.data)?;
     if args.mode == Mode::TwoNodes {
         return two_nodes::run(name, args.listen, args.redis, &data.folder, stopped()).await;

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     net::TcpListener,
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     sync::oneshot,
     time::timeout,
 };
@@ -59,6 +59,8 @@ pub(crate) async fn run(
 struct NodeProcess {
     name: &'static str,
     child: Child,
+    /// What keeps it alive. Not left in `child`, because waiting for that closes it.
+    input: Option<ChildStdin>,
     address: SocketAddr,
 }
 
@@ -77,11 +79,12 @@ impl NodeProcess {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
+        let input = child.stdin.take();
         let (found, address) = oneshot::channel();
         tokio::spawn(pass_on(name, child.stdout.take().expect("it is piped"), Some(found)));
         tokio::spawn(pass_on(name, child.stderr.take().expect("it is piped"), None));
         match timeout(START_TIMEOUT, address).await {
-            Ok(Ok(address)) => Ok(Self { name, child, address }),
+            Ok(Ok(address)) => Ok(Self { name, child, input, address }),
             Ok(Err(_)) => bail!("{name} ended before it listened"),
             Err(_) => bail!("{name} does not listen after {START_TIMEOUT:?}"),
         }
@@ -95,7 +98,7 @@ impl NodeProcess {
     }
 
     async fn stop(mut self) {
-        drop(self.child.stdin.take());
+        drop(self.input.take());
         if timeout(END_TIMEOUT, self.child.wait()).await.is_err() {
             let _ = self.child.kill().await;
         }
