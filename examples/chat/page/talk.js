@@ -75,6 +75,8 @@ export class Talk {
       this.#typedAt = 0;
       this.#atEnd = true;
       actions.send(content);
+      // At once, not with the next picture: whoever writes sees it before the server does.
+      this.#drawNow();
       text.focus();
     });
     text.addEventListener("keydown", (event) => {
@@ -107,10 +109,13 @@ export class Talk {
   /** Draws soon: many changes, one picture. */
   draw(unsent = this.#unsent) {
     this.#unsent = unsent;
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#frame = 0;
-      if (this.#session) this.#draw();
-    });
+    this.#frame ||= requestAnimationFrame(() => this.#drawNow());
+  }
+
+  #drawNow() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    if (this.#session) this.#draw();
   }
 
   #draw() {
@@ -176,7 +181,7 @@ export class Talk {
     // The same bubble goes from sending to sent: it is not put in again, and not read aloud again.
     const row = old ?? h("li");
     row.className = `said${isMine ? " mine" : ""}`;
-    row.dataset.state = item.state;
+    row.dataset.state = isMine ? item.state : "";
     row.dataset.id = item.id ?? "";
     row.toggleAttribute("data-first", isFirst);
     row.replaceChildren(...parts);
@@ -211,9 +216,7 @@ export class Talk {
     this.#atEnd = false;
     try {
       await this.#session.earlier();
-      cancelAnimationFrame(this.#frame);
-      this.#frame = 0;
-      this.#draw();
+      this.#drawNow();
       scroll.scrollTop = scroll.scrollHeight - fromEnd;
     } catch {
       // The banner says that there is no connection.

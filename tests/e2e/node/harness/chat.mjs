@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { WebSocket } from 'ws';
 import { program, start } from './broker.mjs';
 
 const PATIENCE_MS = 10_000;
@@ -58,7 +59,7 @@ async function post(url, body, token) {
   return text ? JSON.parse(text) : {};
 }
 
-/** A bare `new WebSocket`, and everything it got. */
+/** A bare WebSocket, and everything it got. */
 export class RawClient {
   frames = [];
   #changed = new EventTarget();
