@@ -43,7 +43,8 @@ pub(crate) fn open(address: SocketAddr, path: &str) -> Result<(TcpStream, Vec<u8
         answer.extend(&part[..len]);
         if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
             let rest = answer.split_off(end + 4);
-            ensure!(answer.starts_with(b"HTTP/1.1 101 "), "refused: {}", String::from_utf8_lossy(&answer));
+            let said = [&answer[..], &rest].concat();
+            ensure!(answer.starts_with(b"HTTP/1.1 101 "), "{path} is refused: {}", String::from_utf8_lossy(&said));
             stream.set_nonblocking(true)?;
             return Ok((stream, rest));
         }

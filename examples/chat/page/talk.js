@@ -8,11 +8,11 @@ const TYPING_EVERY_MS = 3_000;
 const $ = (id) => document.getElementById(id);
 
 const ICONS = {
-  sending: "M8 4v4l2.500 1.500M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2z",
-  waiting: "M8 4v4l2.500 1.500M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2z",
-  sent: "m3 8.500 3.500 3.500L13 5",
-  seen: "m1 8.500 3.500 3.500L11 5m-3.500 6 1 1L15 5",
-  failed: "M8 4.500v4M8 11.500v.01M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2z",
+  sending: "M8 4v4l2.5 1.5M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2z",
+  waiting: "M8 4v4l2.5 1.5M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2z",
+  sent: "m3 8.5 3.5 3.5L13 5",
+  seen: "m1 8.5 3.5 3.5L11 5m-3.5 6 1 1L15 5",
+  failed: "M8 4.5v4M8 11.5v.01M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2z",
 };
 const STATES = { sending: "Sending", waiting: "Waiting for the connection", sent: "Sent", seen: "Seen", failed: "Not sent" };
 

@@ -29,12 +29,12 @@ const steady = () => `http://localhost:${chat.port}`;
 let number = 0;
 const unique = (name) => `${name} ${(number += 1)}`;
 
-/** Two users in the session that the first one's page made on entry. */
-async function twoUsers() {
-  const first = await openChat(browser, breakable(), unique('김민서'));
+/** Two users in the session that the first one's page made on entry, and a program. */
+async function twoUsers(names = ['김민서', 'Dana', 'Program'].map(unique)) {
+  const first = await openChat(browser, breakable(), names[0]);
   const link = await first.shareLink();
-  const second = await openChat(browser, steady(), unique('Dana'), link);
-  const program = await Person.signUp(chat.http, unique('Program'));
+  const second = await openChat(browser, steady(), names[1], link);
+  const program = await Person.signUp(chat.http, names[2]);
   await program.post(`/invites/${link.split('/').at(-1)}`);
   return { first, second, program, session: await first.sessionId() };
 }
@@ -256,11 +256,11 @@ test('chat: looks right, wide and narrow, in the light and in the dark', async (
   const entry = await browser.newPage();
   await entry.goto(`${breakable()}/`);
   await entry.locator('#enter:visible').waitFor();
-  await everyWay(entry, () => shot(entry, 'entry'));
+  await everyWay(entry, (way) => shot(entry, 'entry', way));
   await entry.close();
-  const { first, second, program, session } = await twoUsers();
+  const { first, second, program, session } = await twoUsers(['김민서', 'Dana Fischer', '박서준']);
   await first.page.locator('#nothing').waitFor();
-  await everyWay(first.page, () => shot(first.page, 'empty'));
+  await shot(first.page, 'empty', 'light-wide');
   const lines = [
     [program, 'Good evening. Two patients are waiting for MRI.'],
     [program, KOREAN],
@@ -282,26 +282,26 @@ test('chat: looks right, wide and narrow, in the light and in the dark', async (
   await program.say(session, 'Room 3 is ready');
   const line = first.page.locator('#sessions a', { hasText: 'session' });
   await line.locator('.count').waitFor();
-  await everyWay(first.page, async (width) => {
-    if (width === 'narrow') await first.page.click('#back');
-    await shot(first.page, 'list');
-    if (width === 'narrow') await first.page.locator('#sessions a', { hasText: 'Weekend' }).click();
+  await everyWay(first.page, async (way) => {
+    if (!way.endsWith('narrow')) return;
+    await first.page.click('#back');
+    await shot(first.page, 'list', way);
+    await first.page.locator('#sessions a', { hasText: 'Weekend' }).click();
   });
   await line.click();
-  await everyWay(first.page, async (width) => {
-    await second.page.fill('#text', '');
-    await shot(first.page, 'talk');
-    await first.page.click('#share');
-    await shot(first.page, 'share');
-    await first.page.click('#share-dialog [data-close]');
-    await first.page.click('#connect');
-    await first.page.waitForFunction(() => document.querySelector('#ticket-url').value !== '');
-    await shot(first.page, 'connect');
-    await first.page.click('#connect-dialog [data-close]');
-    if (width !== 'wide') return;
-    await first.page.click('#live');
-    await shot(first.page, 'connection');
-    await first.page.click('#live-dialog [data-close]');
+  await everyWay(first.page, async (way) => {
+    await shot(first.page, 'talk', way);
+    if (['light-wide', 'dark-narrow'].includes(way)) {
+      await first.page.click('#share');
+      await shot(first.page, 'share', way);
+      await first.page.click('#share-dialog [data-close]');
+    }
+    if (['light-narrow', 'dark-wide'].includes(way)) {
+      await first.page.click('#connect');
+      await first.page.waitForFunction(() => document.querySelector('#ticket-url').value !== '');
+      await shot(first.page, 'connect', way);
+      await first.page.click('#connect-dialog [data-close]');
+    }
   });
   await done(first, second);
 });
@@ -312,15 +312,14 @@ async function everyWay(page, act) {
     for (const [width, viewport] of [['wide', { width: 1200, height: 800 }], ['narrow', { width: 390, height: 844 }]]) {
       await page.setViewportSize(viewport);
       await page.emulateMedia({ colorScheme });
-      page.way = `${colorScheme}-${width}`;
-      await act(width);
+      await act(`${colorScheme}-${width}`);
     }
   }
   await page.setViewportSize({ width: 1200, height: 800 });
 }
 
-async function shot(page, name) {
+async function shot(page, name, way) {
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
-  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0, `${name} ${page.way} is wider than the window`);
-  await page.screenshot({ path: artifact(`screenshots/chat-${name}-${page.way}.png`) });
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0, `${name} ${way} is wider than the window`);
+  await page.screenshot({ path: artifact(`screenshots/chat-${name}-${way}.png`) });
 }

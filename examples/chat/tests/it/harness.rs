@@ -42,6 +42,11 @@ impl Chat {
         Self { broker, router, address, folder }
     }
 
+    /// What one request is answered.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> http::Response<Body> {
+        timeout(PATIENCE, self.router.clone().oneshot(request)).await.unwrap().unwrap()
+    }
+
     /// One request as whoever has this token; status and body.
     pub(crate) async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Value) -> (StatusCode, Value) {
         let mut request = Request::builder().method(method).uri(path);
@@ -50,7 +55,7 @@ impl Chat {
         }
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let request = request.header("content-type", "application/json").body(body).unwrap();
-        let response = timeout(PATIENCE, self.router.clone().oneshot(request)).await.unwrap().unwrap();
+        let response = self.answer(request).await;
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))

@@ -3,6 +3,7 @@
 mod accounts;
 mod harness;
 mod messages;
+mod page;
 mod refusals;
 mod store;
 mod tickets;
