@@ -145,6 +145,14 @@ test('spc: a reading out of specification is an alert, one within is none; the c
   await kim.page.waitForFunction((cpk) => document.getElementById('cpk').textContent === cpk, analysis.data.cpk.toFixed(2));
 });
 
+test('spc: an engineer changes the run rules, and every page that shows the chart follows', async () => {
+  await kim.page.bringToFront();
+  for (const [rules, name] of [['western_electric', 'Western Electric'], ['nelson', 'Nelson']]) {
+    await kim.page.locator('#rules').selectOption(rules);
+    await Promise.all([kim, lee].map(({ page }) => page.waitForFunction((name) => document.getElementById('broken-of').textContent.startsWith(name), name)));
+  }
+});
+
 test('spc: another process raises an alert over the server API; it shows and is remembered', async () => {
   const { stdout } = await promisify(execFile)('python3', [TOOL, '--url', `http://127.0.0.1:${world.nodes[1].port}`, '--key', API_KEY, '--product', '1', '--priority', 'critical', '--title', 'From a terminal']);
   const id = stdout.trim().split(/\s+/).at(-1);
@@ -163,6 +171,7 @@ test('spc: an encrypted alert is read by who has the key, and by nobody else', a
     await page.locator('.toast', { hasText: 'Key kept' }).waitFor();
     await page.evaluate(() => (location.hash = '#live'));
   }
+  await kim.page.locator('.toast').evaluateAll((toasts) => toasts.forEach((toast) => toast.remove()));
   const form = kim.page.locator('#raise');
   await kim.page.locator('#raise-card > summary').click();
   await form.locator('[name=title]').fill('비밀: supplier changed the alloy');
