@@ -189,11 +189,14 @@ test('spc: while Redis is away an alert is stored and waits; it shows once after
   world.redis.cut();
   const { status, body } = await raise(0, { title: 'Stored meanwhile' });
   assert.equal(status, 201);
-  await eventually(async () => (await api(0, 'kim', 'GET', 'deliveries')).body.outbox.pending > 0);
+  const outboxes = () => Promise.all([0, 1].map(async (node) => (await api(node, 'kim', 'GET', 'deliveries')).body.outbox));
+  // Whichever node has tried says what is wrong.
+  await eventually(async () => (await outboxes()).some(({ pending, trouble }) => pending > 0 && trouble));
   assert.equal(carrying(lee.seen, body.id), 0);
   world.redis.refuse(false);
   await Promise.all([shown(kim.page, body.id, 15_000), shown(lee.page, body.id, 15_000)]);
   assert.equal(await alert(lee.page, body.id).count(), 1);
+  await eventually(async () => (await outboxes()).every(({ pending, trouble }) => pending === 0 && !trouble));
   await live(kim.page, LIVE_AGAIN_MS);
 });
 
