@@ -53,6 +53,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
     ("ocs in Chromium", Runner::Chromium, "node/ocs.test.mjs"),
     ("spc in Chromium", Runner::Chromium, "node/spc.test.mjs"),
+    ("chat in Chromium", Runner::Chromium, "node/chat.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
@@ -72,6 +73,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("sizes", Runner::Python, "python/test_sizes.py"),
     ("half-open networks", Runner::Python, "python/test_half_open.py"),
     ("liveness", Runner::Python, "python/test_liveness.py"),
+    ("chat in Python", Runner::Python, "python/test_chat.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
     ("the bus between nodes", Runner::Python, "python/test_bus.py"),
@@ -262,6 +264,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("DASHBOARD_BIN", "dashboard", "dashboard"),
     ("OCS_BIN", "ocs", "ocs"),
     ("SPC_BIN", "spc", "spc"),
+    ("CHAT_BIN", "chat", "chat"),
     ("CHAOS_BIN", "chaos", "chaos"),
 ];
 

@@ -116,9 +116,8 @@ impl Frame {
             let shown: String = kind.chars().take(40).collect();
             return Err(malformed(format!("`$.type` is `{shown}`, which is no frame here")).into());
         }
-        if kind.ends_with("subscribe_product")
-            && !value.get("product_id").is_some_and(|id| id.as_u64().is_some_and(|id| id <= u64::from(ProductId::MAX)))
-        {
+        let is_product = |id: &Value| id.as_u64().is_some_and(|id| id <= u64::from(ProductId::MAX));
+        if kind.ends_with("subscribe_product") && !value.get("product_id").is_some_and(is_product) {
             let what = if value.get("product_id").is_none() { "is missing" } else { "must be a whole number" };
             return Err(malformed(format!("`$.product_id` {what}")).into());
         }

@@ -165,11 +165,6 @@ impl Draft {
                 return Err(Refused::value(&format!("$.{required}"), "is missing"));
             }
         }
-        // Each value on its own, so that the one that is wrong can be named.
-        fn field<T: de::DeserializeOwned>(object: &serde_json::Map<String, Value>, name: &str) -> Result<T, Refused> {
-            let value = object.get(name).cloned().unwrap_or(Value::Null);
-            serde_json::from_value(value).map_err(|error| Refused::value(&format!("$.{name}"), error.to_string()))
-        }
         let draft = Self {
             id: field(object, "id")?,
             product: field(object, "product")?,
@@ -200,14 +195,13 @@ impl Draft {
             Some(_) if !(self.title.is_empty() && self.message.is_empty()) => {
                 Err(Refused::value("$.sealed", "stands in place of title and message"))
             }
-            Some(_) => Ok(()),
             None if !(1..=TITLE_MAX).contains(&self.title.chars().count()) => {
                 Err(Refused::value("$.title", format!("must be 1 to {TITLE_MAX} characters")))
             }
             None if self.message.chars().count() > MESSAGE_MAX => {
                 Err(Refused::value("$.message", format!("must be at most {MESSAGE_MAX} characters")))
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -229,6 +223,12 @@ impl Draft {
             sealed: self.sealed,
         }
     }
+}
+
+/// One value of a body, on its own, so that the one that is wrong can be named.
+fn field<T: de::DeserializeOwned>(object: &serde_json::Map<String, Value>, name: &str) -> Result<T, Refused> {
+    let value = object.get(name).cloned().unwrap_or(Value::Null);
+    serde_json::from_value(value).map_err(|error| Refused::value(&format!("$.{name}"), error.to_string()))
 }
 
 impl Notice {

@@ -9,7 +9,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use broker::{ControlError, Refusal, SessionReport, Target};
+use broker::{ControlError, Refusal, SessionReport, Target, Topic};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ fn group(name: &str) -> Result<Target, Refused> {
 }
 
 fn shown(report: &SessionReport, node: &str) -> Value {
-    let topics: Vec<&str> = report.topics.iter().map(|topic| topic.as_str()).filter(|topic| topic.contains(":product.")).collect();
+    let topics: Vec<&str> = report.topics.iter().map(Topic::as_str).filter(|topic| topic.contains(":product.")).collect();
     json!({
         "session": report.session.to_string(),
         "user": report.user.as_str(),
