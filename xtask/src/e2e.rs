@@ -62,6 +62,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("sizes", Runner::Python, "python/test_sizes.py"),
     ("half-open networks", Runner::Python, "python/test_half_open.py"),
     ("liveness", Runner::Python, "python/test_liveness.py"),
+    ("dashboard in Python", Runner::Python, "python/test_dashboard.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
@@ -209,7 +210,7 @@ impl Means {
         suite.arg(format!("--test-reporter-destination={}", report.display())).arg(format!("tests/e2e/{file}"));
         if runner == Runner::Chromium {
             let chromium = self.chromium.get_or_insert_with(|| needs::chromium().map_err(|error| format!("{error:#}"))).clone()?;
-            suite.env("CHROMIUM", chromium);
+            suite.env("CHROMIUM", chromium).env("E2E_PYTHON", needs::python().map_err(|error| format!("{error:#}"))?);
         }
         Ok(suite)
     }

@@ -70,6 +70,8 @@ def clean_environment(**more):
 class Server:
     """One process that prints `listen http://..`, ended by its process id."""
 
+    address = r"listen(?:ing on)? +(http://[\d.:\[\]]+)"
+
     def __init__(self, command, env=None, cwd=None):
         self._log = []
         self._changed = threading.Condition()
@@ -84,7 +86,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.http = self.wait_for_log(r"listen(?:ing on)? +(http://[\d.:\[\]]+)").group(1)
+            self.http = self.wait_for_log(self.address).group(1)
         except BaseException:
             self.process.kill()
             raise

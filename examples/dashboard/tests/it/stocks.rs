@@ -1,0 +1,92 @@
+use broker::{Payload, Publish};
+use dashboard::{
+    live::STOCKS_PATH,
+    stocks::{Registration, tick},
+};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite;
+
+use crate::parts::Dashboard;
+
+fn frame(trnm: &str, refresh: &str, items: &[&str]) -> Value {
+    json!({"trnm": trnm, "grp_no": "1", "refresh": refresh, "data": [{"item": items, "type": ["0B"]}]})
+}
+
+async fn trade(dashboard: &Dashboard, item: &'static str, price: i64) {
+    let registration = Registration { item, kind: "0B" };
+    let publish = Publish::new(Payload::json(tick(registration, &json!({"price": price})).to_string()));
+    dashboard.broker.publish(&registration.topic(), publish).await.unwrap();
+}
+
+/// Item and price of the first tick in a frame.
+fn price(frame: &Value) -> (&str, i64) {
+    assert_eq!(frame["trnm"], "REAL", "{frame}");
+    (frame["data"][0]["item"].as_str().unwrap(), frame["data"][0]["values"]["price"].as_i64().unwrap())
+}
+
+#[tokio::test]
+async fn a_registration_is_acknowledged_before_its_first_tick() {
+    let dashboard = Dashboard::start().await;
+    let mut client = dashboard.trade().await;
+    client.send(frame("REG", "1", &["005930"])).await;
+    let answer = client.frame().await;
+    assert_eq!((&answer["trnm"], &answer["return_code"]), (&json!("REG"), &json!(0)), "{answer}");
+    trade(&dashboard, "005930", 71_400).await;
+    assert_eq!(price(&client.frame().await), ("005930", 71_400));
+    let mut late = dashboard.trade().await;
+    late.send(frame("REG", "1", &["005930"])).await;
+    assert_eq!(late.frame().await["return_code"], 0);
+    assert_eq!(price(&late.frame().await), ("005930", 71_400), "who comes later has the last ticks at once");
+}
+
+#[tokio::test]
+async fn refresh_0_drops_what_was_and_1_keeps_it() {
+    let dashboard = Dashboard::start().await;
+    let mut client = dashboard.trade().await;
+    for (refresh, item) in [("1", "005930"), ("1", "000660"), ("0", "035420")] {
+        client.send(frame("REG", refresh, &[item])).await;
+        assert_eq!(client.frame().await["return_code"], 0);
+    }
+    trade(&dashboard, "005930", 1).await;
+    trade(&dashboard, "000660", 2).await;
+    trade(&dashboard, "035420", 3).await;
+    assert_eq!(price(&client.frame().await), ("035420", 3));
+    client.send(frame("REG", "1", &["005930"])).await;
+    assert_eq!(client.frame().await["return_code"], 0);
+    assert_eq!(price(&client.frame().await), ("005930", 1), "the last ticks come first");
+    trade(&dashboard, "035420", 4).await;
+    assert_eq!(price(&client.frame().await), ("035420", 4));
+    client.send(frame("REMOVE", "1", &["035420"])).await;
+    assert_eq!(client.frame().await["trnm"], "REMOVE");
+    trade(&dashboard, "035420", 5).await;
+    trade(&dashboard, "005930", 6).await;
+    assert_eq!(price(&client.frame().await), ("005930", 6));
+}
+
+#[tokio::test]
+async fn a_malformed_registration_is_told_where_and_the_socket_lives_on() {
+    let dashboard = Dashboard::start().await;
+    let mut client = dashboard.trade().await;
+    client.send("not JSON").await;
+    assert_eq!(client.frame().await["errors"][0]["path"], "$");
+    client.send(frame("REG", "1", &["5930", "000660"])).await;
+    let answer = client.frame().await;
+    assert_eq!((&answer["errors"][0]["path"], &answer["data"][0]["item"]), (&json!("$.data[0].item[0]"), &json!("000660")), "{answer}");
+    trade(&dashboard, "000660", 9).await;
+    assert_eq!(price(&client.frame().await), ("000660", 9));
+}
+
+#[tokio::test]
+async fn the_stock_socket_wants_a_token_and_takes_a_fresh_one_in_place() {
+    let dashboard = Dashboard::start().await;
+    for wrong in [None, Some("wrong.wrong.wrong")] {
+        let Err(tungstenite::Error::Http(answer)) = dashboard.connect(STOCKS_PATH, wrong).await.map(drop) else { panic!("{wrong:?} is let in") };
+        let said = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
+        assert!(answer.status() == 401 && said.contains("/api/v1/stocks/token"), "{said}");
+    }
+    let mut client = dashboard.trade().await;
+    client.send(json!({"broker": "authenticate", "id": 1, "token": dashboard.tokens.issue("viewer").into_token()})).await;
+    assert_eq!(client.frame().await["broker"], "identity");
+    client.send(json!({"broker": "authenticate", "id": 2, "token": "wrong.wrong.wrong"})).await;
+    assert_eq!(client.frame().await["error"], "unauthorized");
+}
