@@ -265,7 +265,7 @@ mod tests {
                 return Err(DatabaseError::Broken);
             }
             let at_ms = i64::try_from(self.readings.fetch_add(1, Ordering::Relaxed)).unwrap() + 1;
-            let total_orders = if self.changes.load(Ordering::Relaxed) { at_ms } else { 7 };
+            let total_orders = if self.changes.load(Ordering::Relaxed) { 1_000 + at_ms } else { 7 };
             Ok(Statistics { at_ms, total_orders, ..Statistics::default() })
         }
     }

@@ -6,7 +6,7 @@ use dashboard::{
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
 
-use crate::parts::Dashboard;
+use crate::parts::{Client, Dashboard};
 
 fn frame(trnm: &str, refresh: &str, items: &[&str]) -> Value {
     json!({"trnm": trnm, "grp_no": "1", "refresh": refresh, "data": [{"item": items, "type": ["0B"]}]})
@@ -24,56 +24,65 @@ fn price(frame: &Value) -> (&str, i64) {
     (frame["data"][0]["item"].as_str().unwrap(), frame["data"][0]["values"]["price"].as_i64().unwrap())
 }
 
+/// The next frame that is the exchange's and not the broker's own.
+async fn next(client: &mut Client) -> Value {
+    client.frame_where(|frame| frame["broker"].is_null()).await
+}
+
 #[tokio::test]
-async fn a_registration_is_acknowledged_before_its_first_tick() {
+async fn a_registration_is_acknowledged_then_come_the_last_ticks_then_each() {
     let dashboard = Dashboard::start().await;
+    trade(&dashboard, "005930", 71_300).await;
+    trade(&dashboard, "005930", 71_400).await;
     let mut client = dashboard.trade().await;
     client.send(frame("REG", "1", &["005930"])).await;
-    let answer = client.frame().await;
+    let answer = next(&mut client).await;
     assert_eq!((&answer["trnm"], &answer["return_code"]), (&json!("REG"), &json!(0)), "{answer}");
-    trade(&dashboard, "005930", 71_400).await;
-    assert_eq!(price(&client.frame().await), ("005930", 71_400));
-    let mut late = dashboard.trade().await;
-    late.send(frame("REG", "1", &["005930"])).await;
-    assert_eq!(late.frame().await["return_code"], 0);
-    assert_eq!(price(&late.frame().await), ("005930", 71_400), "who comes later has the last ticks at once");
+    let last = next(&mut client).await;
+    assert_eq!((price(&last), &last["data"][1]["values"]["price"]), (("005930", 71_300), &json!(71_400)), "{last}");
+    trade(&dashboard, "005930", 71_500).await;
+    assert_eq!(price(&next(&mut client).await), ("005930", 71_500));
 }
 
 #[tokio::test]
 async fn refresh_0_drops_what_was_and_1_keeps_it() {
     let dashboard = Dashboard::start().await;
-    let mut client = dashboard.trade().await;
-    for (refresh, item) in [("1", "005930"), ("1", "000660"), ("0", "035420")] {
-        client.send(frame("REG", refresh, &[item])).await;
-        assert_eq!(client.frame().await["return_code"], 0);
+    let items = ["005930", "000660", "035420"];
+    // Something of each: the first tick of a registration then says that it is live.
+    for item in items {
+        trade(&dashboard, item, 1).await;
     }
-    trade(&dashboard, "005930", 1).await;
-    trade(&dashboard, "000660", 2).await;
-    trade(&dashboard, "035420", 3).await;
-    assert_eq!(price(&client.frame().await), ("035420", 3));
-    client.send(frame("REG", "1", &["005930"])).await;
-    assert_eq!(client.frame().await["return_code"], 0);
-    assert_eq!(price(&client.frame().await), ("005930", 1), "the last ticks come first");
-    trade(&dashboard, "035420", 4).await;
-    assert_eq!(price(&client.frame().await), ("035420", 4));
+    let mut client = dashboard.trade().await;
+    for (refresh, item) in ["1", "1", "0"].into_iter().zip(items) {
+        client.send(frame("REG", refresh, &[item])).await;
+        assert_eq!(next(&mut client).await["return_code"], 0);
+        assert_eq!(price(&next(&mut client).await), (item, 1));
+    }
+    for item in items {
+        trade(&dashboard, item, 2).await;
+    }
+    assert_eq!(price(&next(&mut client).await), ("035420", 2), "the others are dropped");
     client.send(frame("REMOVE", "1", &["035420"])).await;
-    assert_eq!(client.frame().await["trnm"], "REMOVE");
-    trade(&dashboard, "035420", 5).await;
-    trade(&dashboard, "005930", 6).await;
-    assert_eq!(price(&client.frame().await), ("005930", 6));
+    assert_eq!(next(&mut client).await["trnm"], "REMOVE");
+    client.send(frame("REG", "1", &["000660"])).await;
+    assert_eq!(next(&mut client).await["return_code"], 0);
+    client.frame_where(|frame| frame["data"][0]["item"] == "000660").await;
+    trade(&dashboard, "035420", 3).await;
+    trade(&dashboard, "000660", 3).await;
+    assert_eq!(price(&next(&mut client).await), ("000660", 3), "what was removed does not come");
 }
 
 #[tokio::test]
 async fn a_malformed_registration_is_told_where_and_the_socket_lives_on() {
     let dashboard = Dashboard::start().await;
+    trade(&dashboard, "000660", 9).await;
     let mut client = dashboard.trade().await;
     client.send("not JSON").await;
-    assert_eq!(client.frame().await["errors"][0]["path"], "$");
+    assert_eq!(next(&mut client).await["errors"][0]["path"], "$");
     client.send(frame("REG", "1", &["5930", "000660"])).await;
-    let answer = client.frame().await;
+    let answer = next(&mut client).await;
     assert_eq!((&answer["errors"][0]["path"], &answer["data"][0]["item"]), (&json!("$.data[0].item[0]"), &json!("000660")), "{answer}");
-    trade(&dashboard, "000660", 9).await;
-    assert_eq!(price(&client.frame().await), ("000660", 9));
+    assert_eq!(price(&next(&mut client).await), ("000660", 9));
 }
 
 #[tokio::test]
