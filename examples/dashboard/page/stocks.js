@@ -1,6 +1,6 @@
 // The stock page: registers items by the exchange's frames on a raw socket, and follows the bridge's own state over broker.js.
 
-import { Chart } from "/chart.js";
+import { Chart, roundUp } from "/chart.js";
 import { LiveClient, LiveSocket, showLive } from "/kit/live.js";
 import { clock, h, setText, span, themeButton, toast } from "/kit/page.js";
 
@@ -99,7 +99,7 @@ function draw() {
     const percent = (share.change / ((share.price ?? 1) - share.change)) * 100;
     setText(change, share.price === null ? " " : `${share.change < 0 ? "▼" : "▲"} ${number(Math.abs(share.change))} (${Math.abs(percent).toFixed(2)} %)`);
     change.className = `small ${share.price === null ? "" : share.change < 0 ? "fall" : "rise"}`;
-    setText(action, !isOn ? "Not registered: press to register" : item === selected ? "Press again to remove" : "Registered");
+    setText(action, !isOn ? "Press to register" : item === selected ? "Press again to remove" : "Registered");
   }
   const share = shares.get(selected);
   setText(byId("chart-title"), `${NAMES[selected]} · ${selected}`);
@@ -115,8 +115,10 @@ function draw() {
   const from = to - Math.max(24, Math.min(CANDLES_MAX, (to - (candles[0]?.[0] ?? to)) / CANDLE_MS)) * CANDLE_MS;
   const prices = candles.flatMap((candle) => [candle[3], candle[4]]);
   const least = prices.length ? Math.min(...prices) : 0, most = prices.length ? Math.max(...prices) : 100;
-  const room = Math.max((most - least) * 0.1, 100);
-  chart.show({ title: `${NAMES[selected]} over time`, series: ["Price"], format: (value) => number(Math.round(value)), points: candles, from, to, least: least - room, most: most + room, candleMs: CANDLE_MS });
+  // Four steps of a round number, with the prices between them.
+  const step = roundUp((most - least) / 3, 50);
+  const bottom = Math.floor(least / step) * step;
+  chart.show({ title: `${NAMES[selected]} over time`, series: ["Price"], format: (value) => number(Math.round(value)), points: candles, from, to, least: bottom, most: bottom + 4 * step, candleMs: CANDLE_MS });
 }
 setInterval(draw, 250);
 

@@ -71,6 +71,13 @@ struct Told {
     at: Instant,
 }
 
+impl Told {
+    /// That all there is was told at this moment.
+    fn of(state: &State) -> Self {
+        Self { statistics: state.statistics.clone().unwrap_or_default(), stale: state.stale.is_some(), at: Instant::now() }
+    }
+}
+
 /// Since when the numbers are old, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Stale {
@@ -115,6 +122,10 @@ impl Board {
     pub async fn snapshot(&self) -> String {
         let mut state = self.0.state.lock().await;
         self.0.refresh(&mut state).await;
+        // Where nobody else looks, whoever asks is told here: the next frame need not say the same again.
+        if !*self.0.watched.borrow() {
+            state.told = Some(Told::of(&state));
+        }
         frame(&state, state.points.iter().copied().collect())
     }
 
@@ -205,7 +216,7 @@ fn due(state: &mut State) -> Option<String> {
     }
     let known_at_ms = state.told.as_ref().map_or(0, |told| told.statistics.at_ms);
     let frame = frame(state, state.points.iter().filter(|point| point.0 > known_at_ms).copied().collect());
-    state.told = Some(Told { statistics, stale: state.stale.is_some(), at: now });
+    state.told = Some(Told::of(state));
     Some(frame)
 }
 

@@ -1,6 +1,7 @@
 //! The broker of this example: which paths mean which topics, who may connect, and what is published when.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use tokio::{
 
 use crate::{
     board::Board,
-    dispatch::Database,
+    dispatch::{Database, Step, now_ms},
     machine::Machine,
     stocks::{self, Registrar},
     tokens::Tokens,
@@ -37,6 +38,8 @@ const MACHINE: &str = "widgets:machine";
 const LINGER: Duration = Duration::from_secs(2);
 /// Between two steps of the simulated traffic.
 const STEP_INTERVAL: Duration = Duration::from_millis(250);
+/// Steps that the pulse tells of: ten seconds.
+const PULSE_STEPS: usize = 40;
 /// How long another node waits for one that does not go on.
 const LEASE: Duration = Duration::from_secs(3);
 /// Alerts that a new viewer gets.
@@ -152,6 +155,7 @@ async fn statistics(parts: Parts, broker: Broker, node: String) {
 
 /// Lets time pass in the database, on one node, and tells what that brought when it is committed.
 async fn traffic(database: Database, broker: Broker, node: String) {
+    let mut last: VecDeque<Step> = VecDeque::with_capacity(PULSE_STEPS);
     let mut steps = interval(STEP_INTERVAL);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -161,10 +165,16 @@ async fn traffic(database: Database, broker: Broker, node: String) {
         }
         match database.step().await {
             Ok(step) => {
-                tell(&broker, PULSE, json!(step).to_string()).await;
-                for alert in step.alerts {
+                for alert in &step.alerts {
                     tell(&broker, ALERTS, json!({"type": "alert", "alert": alert}).to_string()).await;
                 }
+                if last.len() == PULSE_STEPS {
+                    last.pop_front();
+                }
+                last.push_back(step);
+                let sum = |of: fn(&Step) -> usize| last.iter().map(of).sum::<usize>();
+                let pulse = json!({"at_ms": now_ms(), "placed": sum(|step| step.placed), "delivered": sum(|step| step.delivered)});
+                tell(&broker, PULSE, pulse.to_string()).await;
             }
             Err(error) => tracing::warn!(%error, "no step of the traffic"),
         }

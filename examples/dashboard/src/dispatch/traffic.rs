@@ -15,16 +15,13 @@ const LATE_MS: i64 = 45_000;
 const ALERTS_MAX: i64 = 200;
 
 /// What a step brought.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Step {
-    /// When, in milliseconds since 1970.
-    pub at_ms: i64,
     /// Orders that came.
     pub placed: usize,
     /// Orders that were delivered.
     pub delivered: usize,
     /// What somebody should know; committed with the orders.
-    #[serde(skip)]
     pub alerts: Vec<Alert>,
 }
 
@@ -47,7 +44,7 @@ pub struct Alert {
 pub(super) fn step(connection: &mut Connection, now: i64) -> rusqlite::Result<Step> {
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     seed(&change, now)?;
-    let mut step = Step { at_ms: now, ..Step::default() };
+    let mut step = Step::default();
     // A wave of three minutes, between quiet and more than the couriers can take.
     let wave = ((now % 180_000) as f64 / 180_000.0 * std::f64::consts::TAU).sin();
     while fastrand::f64() < 0.22 + 0.14 * wave {
