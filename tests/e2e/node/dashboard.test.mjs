@@ -81,7 +81,7 @@ describe('pages', { concurrency: 2 }, () => {
       assert.ok(first.total_orders > 1000 && first.pending_orders >= 0, statistics.frames[0]);
       assert.equal(JSON.parse(seen.sockets.find(({ path }) => path === '/api/v1/ws/alerts').frames[0]).type, 'alerts');
       for (const id of ['total_orders', 'pending_orders', 'moving_orders', 'delivered_orders', 'late_orders']) assert.match(await page.locator(`#${id}`).textContent(), /^[\d,]+$/, id);
-      for (let more = 0; more < 4; more += 1) await once(page, 'frame of /api/v1/dispatches/ws/dashboard', { signal: AbortSignal.timeout(12_000) });
+      for (let more = 0; more < 2; more += 1) await once(page, 'frame of /api/v1/dispatches/ws/dashboard', { signal: AbortSignal.timeout(12_000) });
       await pictures(page, 'realtime');
       assert.deepEqual([seen.sockets.length, seen.troubles, seen.elsewhere], [3, [], []]);
       await page.close();

@@ -126,7 +126,7 @@ fn data(data: Option<&Value>, mistakes: &mut Vec<Mistake>) -> Vec<Registration> 
     for (index, entry) in array(data, "$.data", mistakes).iter().enumerate() {
         let path = format!("$.data[{index}]");
         if !entry.is_object() {
-            mistakes.push(Mistake::new(path, "an object with the arrays `item` and `type`"));
+            mistakes.push(Mistake::new(path, "an object with two arrays, item and type"));
             continue;
         }
         let known: Vec<_> = ITEMS.iter().map(|item| item.code).collect();
