@@ -24,8 +24,10 @@ use crate::{
     servers::Lane,
 };
 
-/// Time between two rounds.
+/// Time from the beginning of a round to that of the next one: what a round takes, and its second look, do not come on top.
 const ROUND: Duration = Duration::from_secs(1);
+/// Time between two rounds at least, where a round takes long.
+const PAUSE: Duration = Duration::from_millis(250);
 /// Most topics in one round.
 pub(crate) const ROUND_MAX: usize = 10_000;
 /// What came a moment late is no loss: topics that are behind are looked at again after this.
@@ -47,7 +49,8 @@ pub(crate) async fn watch(inner: Weak<Inner>, refill: Arc<Refill>) {
             () = refill.to_be_looked_at() => {}
         }
         let Some(inner) = inner.upgrade() else { return };
-        let is_round = Instant::now() >= round_at;
+        let began_at = Instant::now();
+        let is_round = began_at >= round_at;
         let follows = chosen(&inner.follows(), is_round, &mut turn);
         let behind = look(&inner, &follows).await;
         if !behind.is_empty() {
@@ -56,7 +59,7 @@ pub(crate) async fn watch(inner: Weak<Inner>, refill: Arc<Refill>) {
         }
         if is_round {
             prolong(&inner).await;
-            round_at = Instant::now() + ROUND;
+            round_at = (began_at + ROUND).max(Instant::now() + PAUSE);
         }
         let is_in_doubt = follows.iter().any(|follow| follow.keep().is_some() && follow.is_unsure());
         again_at = if is_in_doubt { round_at.min(Instant::now() + RETRY) } else { round_at };

@@ -2,25 +2,33 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::process::{self, bounded, cargo, command, must};
+use crate::pool::{self, Counted, Done, Job};
+use crate::process::{self, cargo, command};
+use crate::products::{self, Products};
 use crate::report::Count;
 use crate::{needs, workspace};
 
-/// The longest that one suite may take.
-const SUITE_TIMEOUT: Duration = Duration::from_secs(240);
+/// The longest that one suite may take, beside others.
+const SUITE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// The longest that one binary of tests may take, or the documentation's examples, which are compiled first.
+const CARGO_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What runs a suite.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Runner {
     Node,
     Chromium,
+    /// Chromium, and Python for what stands beside the page.
+    ChromiumAndPython,
     Python,
     /// Python, and servers whose clock of the wall can be set.
     FakedClock,
@@ -43,7 +51,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("broker.js in Node", Runner::Node, "node/broker_js_in_node.test.mjs"),
     ("broker.js in Chromium", Runner::Chromium, "node/broker_js_in_chromium.test.mjs"),
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
-    ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
+    ("dashboard in Chromium", Runner::ChromiumAndPython, "node/dashboard.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
@@ -70,24 +78,103 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("chaos", Runner::Chaos, "--short"),
 ];
 
+/// How many seconds some suites take, about; the others take [`SHORT`]. The longest begin first.
+const LONG: &[(&str, u64)] = &[
+    ("cargo test broker-redis it", 40),
+    (OLD_REDIS, 40),
+    (OF_DOCUMENTATION, 60),
+    ("half-open networks", 50),
+    ("dashboard in Chromium", 50),
+    ("centrifuge in Chromium", 40),
+    ("broker.js in Chromium", 40),
+    ("balancers", 40),
+    ("clock", 35),
+    ("identity", 35),
+    ("dashboard in Python", 30),
+    ("slow clients in Node", 30),
+    ("cargo test simulation seeds", 30),
+    ("doctor", 30),
+    ("many nodes", 30),
+    ("centrifuge in Node", 25),
+    ("cargo test broker-resp it", 25),
+    ("tokens", 25),
+    ("groups", 20),
+    ("rights", 20),
+];
+
+/// What a suite takes that is not among the [`LONG`] ones, in seconds.
+const SHORT: u64 = 10;
+
+/// Suites whose tests mostly wait, each for itself: so many run at a time, those of pytest in processes and with servers of their own.
+const SPLIT: &[(&str, u8)] = &[
+    ("balancers", 3),
+    ("cargo test broker-redis it", 4),
+    ("cargo test broker-resp it", 4),
+    ("clock", 3),
+    ("doctor", 3),
+    ("identity", 3),
+    ("many nodes", 2),
+    (OLD_REDIS, 4),
+];
+
+/// Suites that measure what others beside them would disturb: how soon nodes heal, how soon a pong comes beside a topic as fast as the machine.
+const ALONE: &[&str] = &["liveness", "chaos"];
+
 /// `cargo xtask test`: everything, from the packages it needs to the count.
 pub(crate) fn test() -> Result<bool> {
-    // Where it cannot be installed, the tests that want it fail, and the others run.
-    if let Err(error) = needs::redis() {
-        eprintln!("{error:#}");
+    let started = Instant::now();
+    let suites: Vec<&Suite> = SUITES.iter().collect();
+    // Packages come over the network while the compiler has the cores.
+    let means = thread::spawn({
+        let suites = suites.clone();
+        move || Means::prepare(&suites, true)
+    });
+    let products = products::of_workspace()?;
+    eprintln!("built after {:.0} s", started.elapsed().as_secs_f64());
+    let means = means.join().map_err(|_| anyhow!("preparing the suites panicked"))?;
+    eprintln!("all is there after {:.0} s", started.elapsed().as_secs_f64());
+    let mut jobs = cargo_jobs(&products);
+    let mut done = Vec::new();
+    for job in [old_redis(&products, &means)].into_iter().chain(suites.iter().map(|suite| means.job(suite, &products))) {
+        match job {
+            Ok(job) => jobs.push(job),
+            Err(broken) => done.push(broken),
+        }
     }
-    let of_cargo = cargo_tests(&["--workspace"], None)?;
-    let mut counts = vec![("cargo test".to_owned(), of_cargo), (OLD_REDIS.to_owned(), old_redis()?)];
-    counts.extend(suites("")?);
-    Ok(summary(&counts))
+    done.extend(pool::run(jobs, at_once()));
+    let passed = summary(done);
+    eprintln!("after {:.0} s", started.elapsed().as_secs_f64());
+    Ok(passed)
 }
 
 /// `cargo xtask e2e`: the suites whose name contains `filter`.
 pub(crate) fn only(filter: &str) -> Result<bool> {
-    let counts = suites(filter)?;
+    let suites: Vec<&Suite> = SUITES.iter().filter(|(name, ..)| name.contains(filter)).collect();
     let names: Vec<&str> = SUITES.iter().map(|(name, ..)| *name).collect();
-    ensure!(!counts.is_empty(), "no suite is called {filter:?}; there are: {}", names.join(", "));
-    Ok(summary(&counts))
+    ensure!(!suites.is_empty(), "no suite is called {filter:?}; there are: {}", names.join(", "));
+    let means = thread::spawn({
+        let suites = suites.clone();
+        move || Means::prepare(&suites, false)
+    });
+    let missing: Vec<(&str, &str)> =
+        PROGRAMS.iter().filter(|(variable, ..)| env::var_os(variable).is_none()).map(|(_, package, binary)| (*package, *binary)).collect();
+    let products = if missing.is_empty() { Products::default() } else { products::of_programs(&missing)? };
+    let means = means.join().map_err(|_| anyhow!("preparing the suites panicked"))?;
+    let (mut jobs, mut done) = (Vec::new(), Vec::new());
+    for suite in suites {
+        match means.job(suite, &products) {
+            Ok(job) => jobs.push(job),
+            Err(broken) => done.push(broken),
+        }
+    }
+    done.extend(pool::run(jobs, at_once()));
+    Ok(summary(done))
+}
+
+/// How many suites run at a time: `E2E_JOBS`, or twice as many as there are cores, since most of them wait most of the time.
+fn at_once() -> usize {
+    let asked = env::var("E2E_JOBS").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or_else(|| 2 * thread::available_parallelism().map_or(2, usize::from)).clamp(1, 16)
 }
 
 /// `cargo xtask hostile`: the generated cases over real sockets, as many as asked for.
@@ -96,49 +183,53 @@ pub(crate) fn hostile(cases: u32) -> Result<bool> {
     process::passes(test.env("HOSTILE_CASES", cases.to_string()))
 }
 
+/// What the sum says of the tests that cargo knows.
+const OF_CARGO: &str = "cargo test";
+
+/// The examples in the documentation, which are compiled once more.
+const OF_DOCUMENTATION: &str = "cargo test --doc";
+
+/// A job for each binary with tests, and one for the examples in the documentation.
+fn cargo_jobs(products: &Products) -> Vec<Job> {
+    let binaries = products.tests.iter().map(|test| cargo_job(format!("{OF_CARGO} {} {}", test.package, test.target), test.command()));
+    let documentation = products::whole_workspace(&["test", "--no-fail-fast", "--doc"]);
+    binaries.chain([cargo_job(OF_DOCUMENTATION.to_owned(), documentation)]).collect()
+}
+
+fn cargo_job(name: String, mut command: Command) -> Job {
+    if let Some(tests) = split(&name) {
+        command.env("RUST_TEST_THREADS", tests.to_string());
+    }
+    let expected = Duration::from_secs(seconds(&name));
+    Job { name, command, expected, alone: false, limit: CARGO_TIMEOUT, counted: Counted::Output }
+}
+
 /// The backplane on the oldest Redis that it promises to work with, without what that one has not: clusters, and `ACL DRYRUN`.
 const OLD_REDIS: &str = "Redis 6.2";
 
 /// `cargo xtask test`'s part with [`OLD_REDIS`].
-fn old_redis() -> Result<Count> {
-    let server = match needs::old_redis() {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("{OLD_REDIS} cannot run: {error:#}");
-            return Ok(Count::BROKEN);
-        }
-    };
+fn old_redis(products: &Products, means: &Means) -> Result<Job, Done> {
     let rooms = ["conformance::", "control::", "data::", "network::", "nodes::", "presence::"];
-    cargo_tests(&[&["--package", "broker-redis", "--test", "it", "--"], &rooms[..]].concat(), Some(&server))
+    let server = means.old_redis.as_ref().map_err(|reason| broken(OLD_REDIS, reason))?;
+    let test = products.tests.iter().find(|test| (test.package.as_str(), test.target.as_str()) == ("broker-redis", "it"));
+    let mut command = test.ok_or_else(|| broken(OLD_REDIS, "its tests were not built"))?.command();
+    command.args(rooms).env("REDIS_SERVER", server);
+    Ok(cargo_job(OLD_REDIS.to_owned(), command))
 }
 
-/// `cargo test`, shown while it runs and counted; with another Redis than the installed one, where one is named.
-fn cargo_tests(what: &[&str], redis: Option<&Path>) -> Result<Count> {
-    eprintln!("\n$ cargo test --all-features --no-fail-fast {}", what.join(" "));
-    let mut test = cargo(&[&["test", "--all-features", "--no-fail-fast"], what].concat());
-    if let Some(server) = redis {
-        test.env("REDIS_SERVER", server);
-    }
-    let mut child = test.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
-    let mut text = String::new();
-    for line in BufReader::new(child.stdout.take().expect("standard output is piped")).lines() {
-        let line = line?;
-        println!("{line}");
-        text.push_str(&line);
-        text.push('\n');
-    }
-    Ok(Count::of_cargo(&text).with_exit(child.wait()?.success()))
+/// A suite whose needs cannot be met counts as failed, with the reason, and the others go on.
+fn broken(name: &str, reason: &str) -> Done {
+    eprintln!("\n{name} cannot run: {reason}");
+    Done { name: name.to_owned(), count: Count::BROKEN, took: Duration::ZERO }
 }
 
-/// Builds the binary, then runs the suites whose name contains `filter`, one after the other.
-fn suites(filter: &str) -> Result<Vec<(String, Count)>> {
-    let chosen: Vec<_> = SUITES.iter().filter(|(name, ..)| name.contains(filter)).collect();
-    if chosen.is_empty() {
-        return Ok(Vec::new());
-    }
-    fs::create_dir_all(workspace::artifacts())?;
-    let mut means = Means { programs: programs()?, ..Means::default() };
-    chosen.into_iter().map(|(name, runner, file)| Ok(((*name).to_owned(), means.run(name, *runner, file)?))).collect()
+/// How many tests of a suite run at a time, where that is not what its runner does by itself.
+fn split(name: &str) -> Option<u8> {
+    SPLIT.iter().find(|(split, _)| *split == name).map(|(_, tests)| *tests)
+}
+
+fn seconds(name: &str) -> u64 {
+    LONG.iter().find(|(long, _)| *long == name).map_or(SHORT, |(_, seconds)| *seconds)
 }
 
 /// A program that the suites start: the variable that tells them its path, its package, its binary.
@@ -149,113 +240,157 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("CHAOS_BIN", "chaos", "chaos"),
 ];
 
-/// The programs that the suites start, with their variables. One that its variable names already is taken as it is, the others are built.
-fn programs() -> Result<Vec<(&'static str, PathBuf)>> {
-    let mut found = Vec::new();
-    for (variable, package, binary) in PROGRAMS {
-        let path = if let Some(path) = env::var_os(variable) {
-            path.into()
-        } else {
-            must(&mut cargo(&["build", "--package", package, "--bin", binary]))?;
-            workspace::target().join("debug").join(binary)
-        };
-        found.push((*variable, path));
-    }
-    Ok(found)
-}
+/// A suite: its name, what runs it, its file.
+type Suite = (&'static str, Runner, &'static str);
 
-/// What the runners need, looked for when the first suite wants it.
-#[derive(Default)]
+/// What the runners need: there, or why it is not.
 struct Means {
-    programs: Vec<(&'static str, PathBuf)>,
-    node: Option<Result<(), String>>,
-    chromium: Option<Result<PathBuf, String>>,
-    python: Option<Result<PathBuf, String>>,
+    redis: Result<(), String>,
+    old_redis: Result<PathBuf, String>,
+    node: Result<(), String>,
+    chromium: Result<PathBuf, String>,
+    python: Result<PathBuf, String>,
+    faketime: Result<PathBuf, String>,
+    balancers: Result<(), String>,
 }
 
 impl Means {
-    /// Runs one suite. One whose needs cannot be met counts as failed, with the reason, and the others go on.
-    fn run(&mut self, name: &str, runner: Runner, file: &str) -> Result<Count> {
-        let report = workspace::artifacts().join(format!("{}.xml", name.replace(' ', "-")));
-        let _ = fs::remove_file(&report);
-        let started = Instant::now();
-        let built = match runner {
-            Runner::Node | Runner::Chromium => self.node_suite(runner, file, &report),
-            Runner::Python | Runner::FakedClock | Runner::Balancers => self.python_suite(runner, file, &report),
-            Runner::Chaos => self.chaos_suite(file, &report),
-        };
-        let mut suite = match built {
-            Ok(suite) => suite,
-            Err(reason) => {
-                eprintln!("\n{name} cannot run: {reason}");
-                return Ok(Count::BROKEN);
-            }
-        };
-        suite.envs(self.programs.iter().map(|(variable, path)| (variable, path))).env("E2E_ARTIFACTS", workspace::artifacts());
-        let Some(status) = bounded(&mut suite, SUITE_TIMEOUT)? else {
-            eprintln!("{name} took longer than {SUITE_TIMEOUT:?} and was ended");
-            return Ok(Count::BROKEN);
-        };
-        let count = fs::read_to_string(&report).map_or(Count::BROKEN, |xml| Count::of_junit(&xml)).with_exit(status.success());
-        eprintln!("{name}: {count} in {:.1} s", started.elapsed().as_secs_f64());
-        Ok(count)
+    /// Installs what these suites need and is missing.
+    fn prepare(suites: &[&Suite], everything: bool) -> Self {
+        fn when<T>(wanted: bool, prepare: fn() -> Result<T>) -> Result<T, String> {
+            if wanted { prepare().map_err(|error| format!("{error:#}")) } else { Err("it was not asked for".to_owned()) }
+        }
+        let any = |runners: &[Runner]| suites.iter().any(|(_, runner, _)| runners.contains(runner));
+        let python = any(&[Runner::ChromiumAndPython, Runner::Python, Runner::FakedClock, Runner::Balancers, Runner::Chaos]);
+        if everything && let Err(error) = needs::packages() {
+            // Each need below says what it misses.
+            eprintln!("{error:#}");
+        }
+        Self {
+            redis: when(python || everything, needs::redis),
+            node: when(any(&[Runner::Node, Runner::Chromium, Runner::ChromiumAndPython, Runner::Chaos]), needs::node),
+            python: when(python, || needs::curl().and_then(|()| needs::python())),
+            chromium: when(any(&[Runner::Chromium, Runner::ChromiumAndPython]), needs::chromium),
+            faketime: when(any(&[Runner::FakedClock]), needs::faketime),
+            balancers: when(any(&[Runner::Balancers]), needs::balancers),
+            old_redis: when(everything, needs::old_redis),
+        }
     }
 
-    fn node_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
-        self.node.get_or_insert_with(|| needs::node().map_err(|error| format!("{error:#}"))).clone()?;
+    /// What runs a suite.
+    fn job(&self, (name, runner, file): &Suite, products: &Products) -> Result<Job, Done> {
+        let report = workspace::artifacts().join(format!("{}.xml", name.replace(' ', "-")));
+        let _ = fs::remove_file(&report);
+        let programs = programs(products).map_err(|error| broken(name, &format!("{error:#}")))?;
+        let suite = match runner {
+            Runner::Node | Runner::Chromium | Runner::ChromiumAndPython => self.node_suite(*runner, file, &report),
+            Runner::Python | Runner::FakedClock | Runner::Balancers => self.python_suite(*runner, name, file, &report),
+            Runner::Chaos => self.chaos_suite(file, &report, &programs),
+        };
+        let mut suite = suite.map_err(|reason| broken(name, &reason))?;
+        suite.envs(programs).env("E2E_ARTIFACTS", workspace::artifacts());
+        Ok(Job {
+            name: (*name).to_owned(),
+            command: suite,
+            expected: Duration::from_secs(seconds(name)),
+            alone: ALONE.contains(name),
+            limit: SUITE_TIMEOUT,
+            counted: Counted::Junit(report),
+        })
+    }
+
+    fn node_suite(&self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
+        self.node.clone()?;
         let mut suite = command(
             "node",
-            &["--test", "--test-timeout=90000", "--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=junit"],
+            &["--test", "--test-timeout=150000", "--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=junit"],
         );
         suite.arg(format!("--test-reporter-destination={}", report.display())).arg(format!("tests/e2e/{file}"));
-        if runner == Runner::Chromium {
-            let chromium = self.chromium.get_or_insert_with(|| needs::chromium().map_err(|error| format!("{error:#}"))).clone()?;
-            suite.env("CHROMIUM", chromium).env("E2E_PYTHON", needs::python().map_err(|error| format!("{error:#}"))?);
+        if matches!(runner, Runner::Chromium | Runner::ChromiumAndPython) {
+            suite.env("CHROMIUM", self.chromium.clone()?);
+        }
+        if runner == Runner::ChromiumAndPython {
+            suite.env("E2E_PYTHON", self.python.clone()?);
         }
         Ok(suite)
     }
 
-    fn chaos_suite(&mut self, part: &str, report: &Path) -> Result<Command, String> {
-        self.node.get_or_insert_with(|| needs::node().map_err(|error| format!("{error:#}"))).clone()?;
-        let interpreter = self.interpreter()?;
-        let (_, program) = self.programs.iter().find(|(variable, _)| *variable == "CHAOS_BIN").ok_or("the chaos test was not built")?;
+    fn chaos_suite(&self, part: &str, report: &Path, programs: &[(&str, PathBuf)]) -> Result<Command, String> {
+        self.node.clone()?;
+        self.redis.clone()?;
+        let (_, program) = programs.iter().find(|(variable, _)| *variable == "CHAOS_BIN").ok_or("the chaos test was not built")?;
         let mut suite = command(program, &[part, "--junit"]);
-        suite.arg(report).arg("--python").arg(interpreter).arg("--logs").arg(workspace::artifacts().join("chaos"));
+        suite.arg(report).arg("--python").arg(self.python.clone()?).arg("--logs").arg(workspace::artifacts().join("chaos"));
         Ok(suite)
     }
 
-    /// The Python of the suites.
-    fn interpreter(&mut self) -> Result<PathBuf, String> {
-        let prepare = || needs::curl().and_then(|()| needs::redis()).and_then(|()| needs::python()).map_err(|error| format!("{error:#}"));
-        self.python.get_or_insert_with(prepare).clone()
-    }
-
-    fn python_suite(&mut self, runner: Runner, file: &str, report: &Path) -> Result<Command, String> {
-        let interpreter = self.interpreter()?;
-        let mut suite = command(interpreter, &["-m", "pytest", "--quiet"]);
+    fn python_suite(&self, runner: Runner, name: &str, file: &str, report: &Path) -> Result<Command, String> {
+        self.redis.clone()?;
+        let mut suite = command(self.python.clone()?, &["-m", "pytest", "--quiet"]);
+        if let Some(tests) = split(name) {
+            suite.arg(format!("--numprocesses={tests}")).arg("--dist=worksteal");
+        }
         suite.arg(format!("--junitxml={}", report.display())).arg(format!("tests/e2e/{file}"));
         match runner {
-            Runner::FakedClock => _ = suite.env("LIBFAKETIME", needs::faketime().map_err(|error| format!("{error:#}"))?),
-            Runner::Balancers => needs::balancers().map_err(|error| format!("{error:#}"))?,
+            Runner::FakedClock => _ = suite.env("LIBFAKETIME", self.faketime.clone()?),
+            Runner::Balancers => self.balancers.clone()?,
             _ => {}
         }
         Ok(suite)
     }
 }
 
+/// The programs that the suites start, with their variables. One that its variable names already is taken as it is, the others are what was built.
+fn programs(products: &Products) -> Result<Vec<(&'static str, PathBuf)>> {
+    let find = |(variable, _, binary): &(&'static str, &str, &str)| {
+        let path = env::var_os(variable).map(PathBuf::from).or_else(|| products.program(binary).map(Path::to_owned));
+        Ok((*variable, path.with_context(|| format!("{binary} was not built"))?))
+    };
+    PROGRAMS.iter().map(find).collect()
+}
+
 /// Prints one line a suite and the closing line; `false` when something failed.
-fn summary(counts: &[(String, Count)]) -> bool {
+fn summary(done: Vec<Done>) -> bool {
+    let (of_cargo, mut suites): (Vec<Done>, Vec<Done>) = done.into_iter().partition(|done| done.name.starts_with(OF_CARGO));
+    suites.sort_by_key(|done| SUITES.iter().position(|(name, ..)| *name == done.name));
     let mut sum = Count::default();
     println!();
-    for (name, count) in counts {
-        let skipped = if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
-        println!("{name:<30} {count}{skipped}");
-        sum += *count;
+    if !of_cargo.is_empty() {
+        let together = of_cargo.iter().fold((Count::default(), Duration::ZERO), |(mut count, took), done| {
+            count += done.count;
+            (count, took + done.took)
+        });
+        print_line(OF_CARGO, together.0, together.1);
+        for broken in of_cargo.iter().filter(|done| done.count.failed > 0) {
+            print_line(&format!("- {}", broken.name), broken.count, broken.took);
+        }
+        sum += together.0;
+    }
+    for done in &suites {
+        print_line(&done.name, done.count, done.took);
+        sum += done.count;
     }
     if sum.skipped > 0 {
         println!("{} tests were skipped; each says why in its suite's output", sum.skipped);
     }
     println!("{sum}");
-    let _ = std::io::stdout().flush();
+    let _ = io::stdout().flush();
     sum.failed == 0
+}
+
+fn print_line(name: &str, count: Count, took: Duration) {
+    let skipped = if count.skipped > 0 { format!(", {} skipped", count.skipped) } else { String::new() };
+    println!("{name:<30} {count}{skipped} in {:.1} s", took.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_suites_names_suites_that_there_are() {
+        let there = |name: &str| name == OLD_REDIS || name.starts_with(OF_CARGO) || SUITES.iter().any(|(suite, ..)| *suite == name);
+        let said = LONG.iter().map(|(name, _)| *name).chain(SPLIT.iter().map(|(name, _)| *name)).chain(ALONE.iter().copied());
+        assert_eq!(said.filter(|name| !there(name)).collect::<Vec<_>>(), [""; 0]);
+    }
 }

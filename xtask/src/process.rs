@@ -49,7 +49,6 @@ pub(crate) fn exists(program: &str) -> bool {
 
 /// Runs a program with everything that it starts for at most `limit`; `None` when it took longer and was ended.
 pub(crate) fn bounded(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
-    eprintln!("\n$ {}", shown(command));
     let mut child = command.process_group(0).spawn().with_context(|| format!("cannot run {}", shown(command)))?;
     let end = Instant::now() + limit;
     while Instant::now() < end {
@@ -69,7 +68,8 @@ fn end_group(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn shown(command: &Command) -> String {
+/// The command as one would type it, without its variables.
+pub(crate) fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

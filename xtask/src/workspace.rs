@@ -13,6 +13,13 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))
 }
 
+/// Whether cargo keeps here what it needs to compile the workspace's crates in part.
+pub(crate) fn is_built_incrementally() -> bool {
+    // The commands of this crate are built before anything else.
+    let mut kept = target().join("debug/incremental").read_dir().into_iter().flatten().flatten();
+    kept.any(|entry| !entry.file_name().to_string_lossy().starts_with("xtask-"))
+}
+
 /// Where the end-to-end tests keep their Python, their reports and their screenshots.
 pub(crate) fn artifacts() -> PathBuf {
     target().join("e2e")

@@ -39,13 +39,13 @@ mod store;
 pub mod testing;
 mod worker;
 
+#[cfg(feature = "outbox-sqlite")]
+pub use self::sqlite::{SqliteOutbox, StageError};
 pub use self::{
     handle::{Outbox, OutboxHandle, OutboxStatus},
     options::{OutboxOptions, PastWindow},
     store::{Claim, OutboxCounts, OutboxRow, OutboxStore, Outcome, RefusedRow, RowId, RowState, Settled, StoreFailed, Unstageable},
 };
-#[cfg(feature = "outbox-sqlite")]
-pub use self::sqlite::{SqliteOutbox, StageError};
 /// The SQLite crate whose connections and transactions [`SqliteOutbox`] takes.
 #[cfg(feature = "outbox-sqlite")]
 pub use rusqlite;

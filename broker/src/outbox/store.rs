@@ -168,4 +168,3 @@ impl Unstageable {
         if topic.namespace() == Some("session") { Err(Self::Session { topic: topic.clone() }) } else { Ok(()) }
     }
 }
-

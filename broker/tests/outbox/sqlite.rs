@@ -7,7 +7,8 @@ use broker::{
     Broker, Payload, Publish, Topic,
     outbox::{
         Claim, Outbox, OutboxCounts, OutboxOptions, OutboxRow, OutboxStore, RefusedRow, RowId, RowState, Settled, SqliteOutbox, StageError,
-        StoreFailed, rusqlite::Connection,
+        StoreFailed,
+        rusqlite::Connection,
         testing::{MemoryOutbox, Stageable, outbox_suite},
     },
 };

@@ -113,6 +113,7 @@ for (const card of document.querySelectorAll(".widget")) {
     });
   };
   select.addEventListener("change", listen);
+  widgets.addEventListener("status", () => card.toggleAttribute("data-stale", points.length > 0 && widgets.status.state !== "live"));
   listen();
   setInterval(() => {
     arrivals = arrivals.filter((at) => at > performance.now() - MEASURED_MS);

@@ -119,10 +119,18 @@ test('broker.js in Chromium: a page of a foreign origin may not import it', asyn
 test('broker.js in Chromium: the second import asks whether it has changed, and it has not', async () => {
   const page = await browser.newPage();
   const devtools = await page.context().newCDPSession(page);
-  const asked = new Set();
+  const [asked, statuses] = [new Set(), new Map()];
   let answered;
-  devtools.on('Network.requestWillBeSent', ({ requestId, request }) => request.url.endsWith('/broker.js') && asked.add(requestId));
-  devtools.on('Network.responseReceivedExtraInfo', ({ requestId, statusCode }) => asked.has(requestId) && answered(statusCode));
+  // Which of the two is told first is not said.
+  const told = (id) => asked.has(id) && statuses.has(id) && answered(statuses.get(id));
+  devtools.on('Network.requestWillBeSent', ({ requestId, request }) => {
+    if (request.url.endsWith('/broker.js')) asked.add(requestId);
+    told(requestId);
+  });
+  devtools.on('Network.responseReceivedExtraInfo', ({ requestId, statusCode }) => {
+    statuses.set(requestId, statusCode);
+    told(requestId);
+  });
   await devtools.send('Network.enable');
   const open = async () => {
     const status = new Promise((resolve) => (answered = resolve));

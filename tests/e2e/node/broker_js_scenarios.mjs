@@ -2,7 +2,7 @@
 //
 // This module imports nothing, so that a page can load it. A scenario gets the tools below and passes when it returns.
 
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 20_000;
 
 /** Compares by JSON text. */
 function same(actual, expected, what) {

@@ -69,8 +69,8 @@ async function pictures(page, view) {
   }
 }
 
+// Beside one another: what breaks in one does not concern the other.
 describe('pages', { concurrency: 2 }, () => {
-  // Cuts its own connections only.
   describe('dispatch', { concurrency: 1 }, () => {
     test('the first frame is the data and stands in the cards', async () => {
       const { page, seen } = await open('/realtime');
@@ -161,7 +161,6 @@ describe('pages', { concurrency: 2 }, () => {
     });
   });
 
-  // Lets hops and tokens end, which the other page does not notice.
   describe('stocks', { concurrency: 1 }, () => {
     test('ticks come over both hops, a malformed registration is told where and costs nothing', async () => {
       const { page, seen } = await open('/stocks', stable);
@@ -204,11 +203,11 @@ describe('pages', { concurrency: 2 }, () => {
       await page.evaluate(() => fetch('/demo/exchange', { method: 'POST' }));
       await hop(page, 'hop-exchange', 'down');
       await state(page, 'stale');
+      await pictures(page, 'hops');
       assert.match(await page.locator('#feed-log tr').first().textContent(), /exchange → bridge/);
       await page.evaluate(() => fetch('/demo/bridge', { method: 'POST' }));
       await hop(page, 'hop-bridge', 'down');
       await hop(page, 'hop-exchange', 'unknown');
-      await pictures(page, 'hops');
       assert.equal(await page.evaluate(() => document.getElementById('hop-page').dataset.state), 'up');
       await hop(page, 'hop-exchange', 'up', 40_000);
       await state(page, 'live');

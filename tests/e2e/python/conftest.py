@@ -100,7 +100,7 @@ def guarded(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pinging():
     """A dev server with short deadlines."""
-    with Broker("--dev", env={"BROKER_CLIENT__PING_INTERVAL": "1s", "BROKER_CLIENT__PONG_TIMEOUT": "500ms"}) as running:
+    with Broker("--dev", env={"BROKER_CLIENT__PING_INTERVAL": "1s", "BROKER_CLIENT__PONG_TIMEOUT": "900ms"}) as running:
         yield running
 
 

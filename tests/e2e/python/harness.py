@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 POLL = 0.02
 SECRET = "a-secret-of-the-end-to-end-tests-0123456789"
 SUBSCRIPTION_SECRET = "of-subscriptions-in-the-end-to-end-tests-0123456789"

@@ -1,6 +1,7 @@
 """A real `redis-server` of one test: started on a free port, killed, stopped and brought back with its data."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -9,10 +10,20 @@ import tempfile
 import time
 
 
+# Below the ports that kernels give to connections, which come and go in the suites beside this one.
+PORTS = range(15_000, 32_000)
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on, for a program that must be told one."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Redis:

@@ -216,8 +216,8 @@ async def test_rpc_is_answered_by_the_application(application):
 
 
 async def test_stays_connected_through_pings(pinging, topic):
-    # The SDK gives up 0.4 s after a ping that is due: three of them came when it is connected 3.5 s later.
-    async with sdk(pinging.centrifuge, max_server_ping_delay=0.4) as client:
+    # The SDK gives up 0.9 s after a ping that is due: three of them came when it is connected 3.5 s later.
+    async with sdk(pinging.centrifuge, max_server_ping_delay=0.9) as client:
         started = time.monotonic()
         await eventually(lambda: client.history(topic), lambda _: time.monotonic() - started > 3.5, "3.5 s have passed")
         assert [name for name, _ in client.events.calls] == ["connecting", "connected"]
@@ -225,7 +225,7 @@ async def test_stays_connected_through_pings(pinging, topic):
 
 async def test_notices_a_stalled_network_and_comes_back(pinging, topic):
     async with Proxy(pinging.port) as proxy:
-        async with sdk(f"ws://127.0.0.1:{proxy.port}/connection/websocket", max_server_ping_delay=0.5) as client:
+        async with sdk(f"ws://127.0.0.1:{proxy.port}/connection/websocket", max_server_ping_delay=0.9) as client:
             subscription = await listen(client, topic)
             proxy.stall()
             await asyncio.to_thread(pinging.publish, topic, "missed")

@@ -17,7 +17,8 @@ from harness import API_KEY, SECRET, Broker, Publisher, black_hole, remember, to
 from wire import Refused
 
 HOUR = 3600
-PING_INTERVAL, PONG_TIMEOUT = 1.0, 0.5
+# Forty clients of this one process must have answered within the second.
+PING_INTERVAL, PONG_TIMEOUT = 2.0, 1.5
 LEEWAY = 5
 CLIENTS = 40
 # What a busy machine may add to a deadline.
@@ -122,7 +123,7 @@ async def test_a_clock_that_is_set_disconnects_nobody_and_nothing_is_lost(shifte
             lost.transport.abort()
             # And it may be set right again.
             shifted.set_clock(0)
-            await asyncio.sleep(2 * (PING_INTERVAL + PONG_TIMEOUT))
+            await asyncio.sleep(PING_INTERVAL + PONG_TIMEOUT)
             await publisher.goes_on(5)
         last = publisher.answered
         for wire in [*wires, back]:

@@ -1,6 +1,7 @@
 """Credentials over the wire: renewed, changed, ended and revoked while publications flow, in every protocol (docs/identity.md)."""
 
 import asyncio
+import math
 import random
 import time
 from contextlib import AsyncExitStack
@@ -14,9 +15,12 @@ from wire import CentrifugeWire, PlainWire, Refused
 
 # A cut may be a second after the end of the credentials; what is more is the time it takes to see it here.
 CUT = 1.0
-SEEN = 0.3
-# The wall clock is set while the server counts on a clock that is not: the two may part by so much within a few seconds.
-DRIFT = 0.05
+SEEN = 0.8
+# The wall clock is set while the server counts on a clock that is not: the two may part by so much within a few seconds, and a busy machine looks at one of
+# them a moment after the other.
+DRIFT = 0.25
+# So many seconds before the end the SDK asks for a fresh token after one of them, and whatever holds it up has the others.
+AT_ONCE = 26
 
 KINDS = ["raw", "envelope", "centrifuge"]
 
@@ -53,12 +57,12 @@ class TestRefresh:
     async def test_five_refreshes_in_place_lose_nothing(self, guarded, topic, kind):
         user, group = unique("u"), unique("g")
         topics = [f"open:{topic}", f"group:{group}", f"user:{user}"]
-        fresh = lambda: token(sub=user, groups=[group], iat=soon(0), exp=soon(3))
+        fresh = lambda: token(sub=user, groups=[group], iat=soon(0), exp=soon(4))
         async with await open_as(kind, guarded, fresh(), [f"open:{topic}"]) as wire:
             with Publisher(guarded, topics) as publisher:
                 for _ in range(5):
                     before, started = len(wire.heard()), time.monotonic()
-                    await wire.until(lambda: len(wire.heard()) > before + 30 and time.monotonic() - started > 0.8, "publications flow")
+                    await wire.until(lambda: len(wire.heard()) > before + 30 and time.monotonic() - started > 1, "publications flow")
                     answer = await wire.refresh(fresh())
                     if kind == "centrifuge":
                         assert answer["expires"] and 1 <= answer["ttl"] <= 2
@@ -69,7 +73,7 @@ class TestRefresh:
                 assert_contiguous(numbers(wire.events, name), name, publisher.answered)
             assert not wire.all("closed") and not wire.all("unsubscribed")
             if kind != "centrifuge":
-                assert all(0 < told.frame["in_ms"] <= 3000 for told in wire.all("expiring"))
+                assert all(0 < told.frame["in_ms"] <= 4000 for told in wire.all("expiring"))
                 assert len(wire.all("expiring")) >= 5, "the end of each token is told"
 
     async def test_the_sdk_refreshes_by_itself_and_loses_nothing(self, guarded, topic):
@@ -80,9 +84,9 @@ class TestRefresh:
         async def fresh():
             asked.times += 1
             asked.changed()
-            return token(sub=user, iat=soon(0), exp=soon(3))
+            return token(sub=user, iat=soon(0), exp=soon(AT_ONCE))
 
-        async with sdk(guarded.centrifuge, token=token(sub=user, exp=soon(3)), get_token=fresh) as client:
+        async with sdk(guarded.centrifuge, token=token(sub=user, exp=soon(AT_ONCE)), get_token=fresh) as client:
             subscription = await listen(client, name)
             with Publisher(guarded, [name]) as publisher:
                 await asked.until(lambda: asked.times == 5, "five tokens were asked for")
@@ -93,13 +97,20 @@ class TestRefresh:
 
     @pytest.mark.parametrize("left", [2, 10, 25, 26, 27, 60, 3600])
     async def test_the_ttl_is_25_s_short_of_the_end_and_at_least_one(self, guarded, left):
-        claims = {"sub": unique("u"), "exp": soon(left)}
-        async with await CentrifugeWire.open(guarded, token(**claims)) as wire:
+        end = soon(left)
+        proof = token(sub=unique("u"), exp=end)
+        asked = time.time()
+        async with await CentrifugeWire.open(guarded, proof) as wire:
             assert wire.connected["expires"] is True
-            # The end is a whole second, so up to one of them has passed when the ttl is counted.
-            assert max(left - 26, 1) <= wire.connected["ttl"] <= max(left - 25, 1)
-            answer = await wire.refresh(token(**claims))
-            assert max(left - 27, 1) <= answer["ttl"] <= max(left - 25, 1)
+            assert wire.connected["ttl"] in self.ttls(end, asked, time.time())
+            asked = time.time()
+            answer = await wire.refresh(proof)
+            assert answer["ttl"] in self.ttls(end, asked, time.time())
+
+    def ttls(self, end, asked, answered):
+        """What may be told at some moment between the two: whole seconds, 25 before the end, at least one."""
+        least, most = math.floor(end - answered - DRIFT), math.ceil(end - asked + DRIFT)
+        return range(max(least - 25, 1), max(most - 25, 1) + 1)
 
     @pytest.mark.parametrize("kind", ["raw", "envelope"])
     async def test_the_end_is_told_30_s_ahead(self, guarded, kind):
@@ -114,7 +125,7 @@ class TestRefresh:
 
     @pytest.mark.parametrize("kind", KINDS)
     async def test_the_cut_comes_at_most_a_second_after_the_end(self, guarded, kind):
-        ends = [soon(left) for left in (2, 3, 4) for _ in range(8)]
+        ends = [soon(left) for left in (3, 4, 5) for _ in range(8)]
 
         async def cut(end):
             async with await open_as(kind, guarded, token(sub=unique("u"), exp=end)) as wire:
@@ -130,18 +141,18 @@ class TestRefresh:
     @pytest.mark.parametrize("kind", KINDS)
     async def test_the_leeway_is_added_to_the_end(self, kind, tmp_path):
         path = tmp_path / "broker.toml"
-        path.write_text(f'[client.token]\nhmac_secret = "{SECRET}"\nleeway = "2s"\n')
+        path.write_text(f'[client.token]\nhmac_secret = "{SECRET}"\nleeway = "3s"\n')
         with Broker("--config", str(path)) as broker:
-            async with await open_as(kind, broker, token(sub="u", exp=(end := soon(1)))) as wire:
+            async with await open_as(kind, broker, token(sub="u", exp=(end := soon(0)))) as wire:
                 closed = await wire.ended()
             assert closed.code == 3005
-            assert 2 - DRIFT <= closed.at - end <= 2 + CUT + SEEN, f"{closed.at - end:.3f} s after the end"
+            assert 3 - DRIFT <= closed.at - end <= 3 + CUT + SEEN, f"{closed.at - end:.3f} s after the end"
             # Whoever comes within the leeway is let in for what is left of it.
             async with await open_as(kind, broker, token(sub="u", exp=(end := soon(-1)))) as wire:
                 closed = await wire.ended()
-            assert 2 - DRIFT <= closed.at - end <= 2 + CUT + SEEN, f"{closed.at - end:.3f} s after the end"
+            assert 3 - DRIFT <= closed.at - end <= 3 + CUT + SEEN, f"{closed.at - end:.3f} s after the end"
             with pytest.raises(Refused) as refusal:
-                await open_as(kind, broker, token(sub="u", exp=soon(-3)))
+                await open_as(kind, broker, token(sub="u", exp=soon(-4)))
             assert refusal.value.code == 109
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -182,12 +193,12 @@ class TestSubscriptionTokens:
     async def test_a_renewed_one_loses_nothing_and_an_ended_one_is_cut(self, guarded, topic):
         user, name = unique("u"), f"closed:{topic}"
         async with await CentrifugeWire.open(guarded, token(sub=user)) as wire:
-            answer = await wire.subscribe(name, token=self.token(user, name, soon(2)))
+            answer = await wire.subscribe(name, token=self.token(user, name, soon(3)))
             assert (answer["expires"], answer["ttl"]) == (True, 1)
             with Publisher(guarded, [name]) as publisher:
                 for _ in range(2):
                     await wire.until(lambda: time.time() - answer_at(wire) > 1, "a second has passed")
-                    end = soon(2)
+                    end = soon(3)
                     renewed = await wire.sub_refresh(name, self.token(user, name, end))
                     assert (renewed["expires"], renewed["ttl"]) == (True, 1)
                 await wire.until(lambda: wire.all("unsubscribed"), "the subscription is over")
@@ -218,7 +229,7 @@ class TestSubscriptionTokens:
         async def fresh(_):
             asked.times += 1
             asked.changed()
-            return self.token(user, name, soon(3))
+            return self.token(user, name, soon(AT_ONCE))
 
         async with sdk(guarded.centrifuge, token=token(sub=user)) as client:
             subscription = await listen(client, name, get_token=fresh)
@@ -393,7 +404,7 @@ class TestChangeOfUser:
         async def fresh():
             return self.proof(new)
 
-        ending = token(sub=old, groups=[f"of_{old}"], exp=soon(3))
+        ending = token(sub=old, groups=[f"of_{old}"], exp=soon(AT_ONCE))
         with Publisher(guarded, [f"group:of_{old}", f"group:of_{new}"]) as publisher:
             async with sdk(guarded.centrifuge, token=ending, get_token=fresh) as client:
                 await client.events.until(lambda: len(client.events.all("connecting")) == 2, "it was sent away")

@@ -35,7 +35,8 @@ pub(super) fn stage(transaction: &Transaction<'_>, topic: &Topic, publish: &Publ
 
 /// The topic has rows; whoever has claimed it keeps it.
 fn want(transaction: &Transaction<'_>, topic: &str, now: i64) -> Result<()> {
-    let mut want = transaction.prepare_cached("INSERT OR IGNORE INTO broker_outbox_topics (topic, worker, free_at_ms) VALUES (?1, NULL, ?2)")?;
+    let mut want =
+        transaction.prepare_cached("INSERT OR IGNORE INTO broker_outbox_topics (topic, worker, free_at_ms) VALUES (?1, NULL, ?2)")?;
     want.execute(params![topic, now])?;
     Ok(())
 }
@@ -148,9 +149,8 @@ pub(super) fn counts(connection: &Connection) -> Result<OutboxCounts> {
 }
 
 pub(super) fn refused(connection: &Connection, limit: usize) -> Result<Vec<RefusedRow>> {
-    let mut select = connection.prepare_cached(
-        "SELECT id, topic, staged_at_ms, refused FROM broker_outbox WHERE refused IS NOT NULL ORDER BY id LIMIT ?1",
-    )?;
+    let mut select = connection
+        .prepare_cached("SELECT id, topic, staged_at_ms, refused FROM broker_outbox WHERE refused IS NOT NULL ORDER BY id LIMIT ?1")?;
     let rows = select.query_map([limit as i64], |row| {
         Ok(RefusedRow { id: RowId(row.get(0)?), topic: row.get(1)?, staged_at: time(row.get(2)?), reason: row.get(3)? })
     })?;
@@ -158,7 +158,8 @@ pub(super) fn refused(connection: &Connection, limit: usize) -> Result<Vec<Refus
 }
 
 pub(super) fn retry(transaction: &Transaction<'_>, id: Option<RowId>) -> Result<usize> {
-    let mut select = transaction.prepare_cached("SELECT DISTINCT topic FROM broker_outbox WHERE refused IS NOT NULL AND (?1 IS NULL OR id = ?1)")?;
+    let mut select =
+        transaction.prepare_cached("SELECT DISTINCT topic FROM broker_outbox WHERE refused IS NOT NULL AND (?1 IS NULL OR id = ?1)")?;
     let topics: Result<Vec<String>> = select.query_map([id.map(|id| id.0)], |row| row.get(0))?.collect();
     for topic in topics? {
         want(transaction, &topic, now_ms())?;

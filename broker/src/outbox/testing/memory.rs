@@ -12,9 +12,7 @@ use broker_core::{Publish, Topic};
 use tokio::time::Instant;
 
 use super::Stageable;
-use crate::outbox::{
-    Claim, OutboxCounts, OutboxRow, OutboxStore, Outcome, RefusedRow, RowId, RowState, Settled, StoreFailed, Unstageable,
-};
+use crate::outbox::{Claim, OutboxCounts, OutboxRow, OutboxStore, Outcome, RefusedRow, RowId, RowState, Settled, StoreFailed, Unstageable};
 
 /// An outbox in memory. Cloning gives another handle to the same rows.
 #[derive(Clone)]

@@ -28,6 +28,8 @@ export async function openBrowser({ hosts = [], backForwardCache = false } = {})
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
+    // A suite that takes too long is told to end: the browser ends with it, as its pipe does, and nobody waits for the page that hangs.
+    handleSIGTERM: false,
     ignoreDefaultArgs: backForwardCache ? ['--disable-back-forward-cache'] : [],
     args: rules ? [...FLAGS, `--host-resolver-rules=${rules}`] : FLAGS,
     viewport: { width: 1200, height: 800 },
