@@ -222,7 +222,8 @@ fn due(state: &mut State) -> Option<String> {
 
 /// Whether somebody who looks would see no difference.
 fn is_same(told: &Statistics, now: &Statistics) -> bool {
-    let figures = |statistics: &Statistics| (statistics.total_orders, statistics.pending_orders, statistics.delivered_orders, statistics.late_orders);
+    let figures =
+        |statistics: &Statistics| (statistics.total_orders, statistics.pending_orders, statistics.delivered_orders, statistics.late_orders);
     figures(told) == figures(now)
 }
 

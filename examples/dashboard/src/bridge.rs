@@ -51,7 +51,14 @@ impl Switch {
 const STOPPED_FOR: Duration = Duration::from_secs(10);
 
 /// Runs the bridge on one of the nodes that share the database, for ever; one that ends is started again.
-pub async fn keep_running(settings: Settings, folder: &Path, node: String, database: Database, broker: Broker, switch: Switch) -> anyhow::Result<()> {
+pub async fn keep_running(
+    settings: Settings,
+    folder: &Path,
+    node: String,
+    database: Database,
+    broker: Broker,
+    switch: Switch,
+) -> anyhow::Result<()> {
     let program = folder.join("bridge.py");
     std::fs::write(&program, PROGRAM)?;
     loop {

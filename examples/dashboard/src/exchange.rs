@@ -51,7 +51,11 @@ impl Exchange {
                     if down.load(Ordering::Relaxed) {
                         return (StatusCode::SERVICE_UNAVAILABLE, "the exchange is closed\n").into_response();
                     }
-                    if keys["appkey"].is_string() && keys["secretkey"].is_string() { tokens.issue(USER).answer().into_response() } else { StatusCode::UNAUTHORIZED.into_response() }
+                    if keys["appkey"].is_string() && keys["secretkey"].is_string() {
+                        tokens.issue(USER).answer().into_response()
+                    } else {
+                        StatusCode::UNAUTHORIZED.into_response()
+                    }
                 }
             }
         };

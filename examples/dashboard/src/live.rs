@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, BuildError, HistoryQuery, Identity, Namespace, Payload, Publish, Refusal, Route, SlowConsumer, SnapshotFailed, Topic, Verb};
+use broker::{
+    Broker, BuildError, HistoryQuery, Identity, Namespace, Payload, Publish, Refusal, Route, SlowConsumer, SnapshotFailed, Topic, Verb,
+};
 use kit::Node;
 use serde_json::json;
 use tokio::{
@@ -73,7 +75,13 @@ pub fn broker(node: &Node, parts: &Parts) -> Result<Broker, BuildError> {
         .namespace("alerts", all().slow_consumer(SlowConsumer::DropOldest))
         .namespace("widgets", all().slow_consumer(SlowConsumer::Latest))
         .namespace("feed", all().history(50, Duration::from_secs(3600)))
-        .namespace("ticks", Namespace::default().allow(Verb::Subscribe).history(TICKS_SHOWN, Duration::from_secs(1800)).slow_consumer(SlowConsumer::DropOldest))
+        .namespace(
+            "ticks",
+            Namespace::default()
+                .allow(Verb::Subscribe)
+                .history(TICKS_SHOWN, Duration::from_secs(1800))
+                .slow_consumer(SlowConsumer::DropOldest),
+        )
         .route(Route::new(STATISTICS_PATH).topic(STATISTICS))
         .route(Route::new(ALERTS_PATH).topic(ALERTS))
         .route(Route::new(STOCKS_PATH))

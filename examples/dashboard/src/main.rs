@@ -38,7 +38,8 @@ async fn main() -> anyhow::Result<()> {
     kit::run("dashboard", async |node, flags: Flags| {
         let database = Database::open(&node.data)?;
         let tokens = Tokens::new(&database.secret("tokens", &Tokens::fresh_secret()?)?, Duration::from_secs(flags.token_life));
-        let parts = live::Parts { board: Board::new(database.clone()), machine: watch::Sender::new(false), tokens: tokens.clone(), database };
+        let parts =
+            live::Parts { board: Board::new(database.clone()), machine: watch::Sender::new(false), tokens: tokens.clone(), database };
         let broker = live::broker(&node, &parts)?;
         parts.publish_on(&broker, &node.name);
 
@@ -56,7 +57,8 @@ async fn main() -> anyhow::Result<()> {
                 broker: format!("http://{}", node.address),
                 api_key: api_key.clone(),
             };
-            let (database, broker, switch, name, folder) = (parts.database.clone(), broker.clone(), switch.clone(), node.name.clone(), node.data.clone());
+            let (database, broker, switch, name, folder) =
+                (parts.database.clone(), broker.clone(), switch.clone(), node.name.clone(), node.data.clone());
             tokio::spawn(async move {
                 if let Err(error) = bridge::keep_running(settings, &folder, name, database, broker, switch).await {
                     tracing::error!(%error, "there is no bridge");

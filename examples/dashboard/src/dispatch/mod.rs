@@ -95,7 +95,10 @@ impl Database {
     pub fn secret(&self, name: &str, fresh: &[u8]) -> Result<Vec<u8>, DatabaseError> {
         self.with(|connection| {
             connection.execute("INSERT OR IGNORE INTO secrets (name, secret) VALUES (?1, ?2)", params![name, fresh])?;
-            connection.query_row("SELECT secret FROM secrets WHERE name = ?1", [name], |row| row.get(0)).optional().map(Option::unwrap_or_default)
+            connection
+                .query_row("SELECT secret FROM secrets WHERE name = ?1", [name], |row| row.get(0))
+                .optional()
+                .map(Option::unwrap_or_default)
         })
     }
 

@@ -62,7 +62,9 @@ pub(super) fn step(connection: &mut Connection, now: i64) -> rusqlite::Result<St
 
 fn place(change: &Transaction<'_>, now: i64) -> rusqlite::Result<()> {
     let region = REGIONS[fastrand::usize(..REGIONS.len()).min(fastrand::usize(..REGIONS.len()))];
-    change.prepare_cached("INSERT INTO orders (region, state, placed_at, changed_at) VALUES (?1, 'pending', ?2, ?2)")?.execute(params![region, now])?;
+    change
+        .prepare_cached("INSERT INTO orders (region, state, placed_at, changed_at) VALUES (?1, 'pending', ?2, ?2)")?
+        .execute(params![region, now])?;
     Ok(())
 }
 
@@ -82,8 +84,10 @@ fn advance(change: &Transaction<'_>, from: &str, to: &str, now: i64, least_ms: i
 
 /// Marks orders that have waited too long, one alert for each region.
 fn late(change: &Transaction<'_>, now: i64) -> rusqlite::Result<Vec<Alert>> {
-    let mut found = change.prepare_cached("SELECT region, count(*) FROM orders WHERE state = 'pending' AND late = 0 AND placed_at < ?1 GROUP BY region")?;
-    let late: Vec<(String, i64)> = found.query_map([now - LATE_MS], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let mut found = change
+        .prepare_cached("SELECT region, count(*) FROM orders WHERE state = 'pending' AND late = 0 AND placed_at < ?1 GROUP BY region")?;
+    let late: Vec<(String, i64)> =
+        found.query_map([now - LATE_MS], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     if late.is_empty() {
         return Ok(Vec::new());
     }

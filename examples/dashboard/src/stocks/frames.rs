@@ -110,7 +110,10 @@ pub fn read(text: &[u8]) -> Result<Request, Vec<Mistake>> {
             None
         }
     };
-    let group = frame.get("grp_no").and_then(Value::as_str).filter(|group| (1..=4).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_digit()));
+    let group = frame
+        .get("grp_no")
+        .and_then(Value::as_str)
+        .filter(|group| (1..=4).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_digit()));
     if group.is_none() {
         mistakes.push(Mistake::new("$.grp_no", "a text of one to four digits: \"1\""));
     }
@@ -143,7 +146,9 @@ fn texts(value: &Value, path: &str, known: &[&'static str], mistakes: &mut Vec<M
     for (index, element) in array(Some(value), path, mistakes).iter().enumerate() {
         match known.iter().find(|known| element.as_str() == Some(known)) {
             Some(known) => found.push(*known),
-            None => mistakes.push(Mistake::new(format!("{path}[{index}]"), format!("{} is not one of {}", shown(element), known.join(", ")))),
+            None => {
+                mistakes.push(Mistake::new(format!("{path}[{index}]"), format!("{} is not one of {}", shown(element), known.join(", "))))
+            }
         }
     }
     found
@@ -196,8 +201,12 @@ mod tests {
 
     #[test]
     fn good_elements_count_beside_bad_ones() {
-        let request = read(br#"{"trnm":"REG","grp_no":"1","refresh":"0","data":[{"item":["000660","nothing"],"type":["0B","0D"]}]}"#).unwrap();
+        let request =
+            read(br#"{"trnm":"REG","grp_no":"1","refresh":"0","data":[{"item":["000660","nothing"],"type":["0B","0D"]}]}"#).unwrap();
         let registered: Vec<_> = request.registrations.iter().map(|one| one.topic().to_string()).collect();
-        assert_eq!((request.order, registered), (Order::Register { keep: false }, vec!["ticks:000660.0B".to_owned(), "ticks:000660.0D".to_owned()]));
+        assert_eq!(
+            (request.order, registered),
+            (Order::Register { keep: false }, vec!["ticks:000660.0B".to_owned(), "ticks:000660.0D".to_owned()])
+        );
     }
 }

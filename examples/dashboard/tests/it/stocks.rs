@@ -96,7 +96,9 @@ async fn a_malformed_registration_is_told_where_and_the_socket_lives_on() {
 async fn the_stock_socket_wants_a_token_and_takes_a_fresh_one_in_place() {
     let dashboard = Dashboard::start().await;
     for wrong in [None, Some("wrong.wrong.wrong")] {
-        let Err(tungstenite::Error::Http(answer)) = dashboard.connect(STOCKS_PATH, wrong).await.map(drop) else { panic!("{wrong:?} is let in") };
+        let Err(tungstenite::Error::Http(answer)) = dashboard.connect(STOCKS_PATH, wrong).await.map(drop) else {
+            panic!("{wrong:?} is let in")
+        };
         let said = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
         assert!(answer.status() == 401 && said.contains("/api/v1/stocks/token"), "{said}");
     }
