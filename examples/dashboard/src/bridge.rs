@@ -16,7 +16,7 @@ use crate::dispatch::{Database, now_ms};
 const PROGRAM: &str = include_str!("../bridge/bridge.py");
 
 /// How long another node waits for one whose bridge does not go on.
-const LEASE: Duration = Duration::from_secs(5);
+const LEASE: Duration = Duration::from_secs(3);
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 /// Before a bridge that ended is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(2);

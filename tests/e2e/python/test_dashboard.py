@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+import os
 import re
+import signal
 import sys
 import time
 import urllib.error
@@ -223,3 +225,48 @@ async def test_who_publishes_over_http_needs_the_key(dashboard):
         dashboard.post("/api/publish", body, headers={"X-API-Key": "wrong"})
     assert refused.value.code == 401
     assert "result" in dashboard.post("/api/publish", body, headers={"X-API-Key": KEY})
+
+
+class TwoNodes(Dashboard):
+    """Two nodes on one Redis behind their balancer: address and process id of each."""
+
+    def __init__(self, *args):
+        super().__init__("two-nodes", *args)
+        told = {name: self.wait_for_log(rf"{name} at (http://[\d.:]+)/ \(process (\d+)\)") for name in ["n1", "n2"]}
+        self.nodes = {name: (found.group(1).replace("http", "ws", 1), int(found.group(2))) for name, found in told.items()}
+
+
+async def test_when_a_node_is_killed_the_other_takes_over_what_only_one_may_do():
+    with TwoNodes() as both:
+        told = {name: [] for name in both.nodes}
+
+        async def follow(name):
+            async with connect(f"{both.nodes[name][0]}/ws?format=envelope", proxy=None, ping_interval=None) as socket:
+                for topic in ["feed:state", "dispatch:statistics"]:
+                    await socket.send(json.dumps({"broker": "subscribe", "topic": topic}))
+                async for text in socket:
+                    frame = json.loads(text)
+                    if frame["broker"] == "publication":
+                        told[name].append((frame["topic"], frame["data"]))
+
+        async def bridges(name):
+            return [data["bridge"]["node"] for topic, data in told[name] if topic == "feed:state" and data["exchange"]["state"] == "up"]
+
+        async def statistics(name):
+            return [data for topic, data in told[name] if topic == "dispatch:statistics"]
+
+        following = [asyncio.create_task(follow(name)) for name in both.nodes]
+        try:
+            # What the bridge publishes at one node is heard at both.
+            for name in both.nodes:
+                first = (await eventually(lambda: bridges(name), bool, "the bridge is up"))[-1]
+            other = next(name for name in both.nodes if name != first)
+            os.kill(both.nodes[first][1], signal.SIGKILL)
+            await eventually(lambda: bridges(other), lambda nodes: other in nodes, "the bridge runs at the other node")
+            before = len(await statistics(other))
+            await eventually(lambda: statistics(other), lambda seen: len(seen) > before, "the other node publishes the statistics")
+            async with both.open(STATISTICS) as viewer:
+                assert (await take(viewer))["total_orders"] > 1000
+        finally:
+            for task in following:
+                task.cancel()

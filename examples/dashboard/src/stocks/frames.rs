@@ -147,7 +147,8 @@ fn texts(value: &Value, path: &str, known: &[&'static str], mistakes: &mut Vec<M
         match known.iter().find(|known| element.as_str() == Some(known)) {
             Some(known) => found.push(*known),
             None => {
-                mistakes.push(Mistake::new(format!("{path}[{index}]"), format!("{} is not one of {}", shown(element), known.join(", "))))
+                let message = format!("{} is not one of {}", shown(element), known.join(", "));
+                mistakes.push(Mistake::new(format!("{path}[{index}]"), message));
             }
         }
     }
