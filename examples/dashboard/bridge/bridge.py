@@ -50,7 +50,8 @@ def post(url, body, headers=None):
 def told(error):
     """An error in words that hold no secret."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code}"
+        first_line = error.read(200).decode(errors="replace").partition("\n")[0]
+        return first_line or f"HTTP {error.code}"
     if isinstance(error, urllib.error.URLError):
         return f"unreachable: {error.reason}"
     return str(error) or type(error).__name__
@@ -177,7 +178,9 @@ class Exchange:
         response = getattr(error, "response", None)
         if response is not None:
             return response.status_code, "the handshake was refused", "exchange"
-        return getattr(error, "code", None), told(error), "network"
+        if isinstance(error, urllib.error.HTTPError):
+            return error.code, f"no token: {told(error)}", "exchange"
+        return None, told(error), "network"
 
     async def stream(self, socket, renew_after):
         """Takes ticks until the socket ends (false), or its token is old (true)."""

@@ -38,7 +38,8 @@ function paths(points, column, x, y, bottom) {
 /** A small line without axes, as high as its values. */
 export function sparkline(host, points) {
   const { width, height } = host.getBoundingClientRect();
-  if (!width || points.length < 2) return;
+  if (!width || !points.length) return;
+  if (points.length < 2) points = [[points[0][0] - 1, points[0][1]], points[0]];
   const values = points.map((point) => point[1]);
   const least = Math.min(...values), most = Math.max(...values, least + 1e-9);
   const x = (at) => ((at - time(points[0])) / (time(points.at(-1)) - time(points[0]))) * width;
