@@ -173,7 +173,7 @@ async fn traffic(database: Database, broker: Broker, node: String) {
         }
         match database.step().await {
             Ok(step) => {
-                for alert in &step.alerts {
+                if let Some(alert) = &step.alert {
                     tell(&broker, ALERTS, json!({"type": "alert", "alert": alert}).to_string()).await;
                 }
                 if last.len() == PULSE_STEPS {

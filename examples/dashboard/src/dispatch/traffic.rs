@@ -10,7 +10,11 @@ const SEED: i64 = 1_200;
 /// Orders older than this are forgotten.
 const KEPT_MS: i64 = 24 * 3600 * 1000;
 /// An order that waits for longer is late.
-const LATE_MS: i64 = 45_000;
+const LATE_MS: i64 = 25_000;
+/// Between two alerts.
+const ALERT_INTERVAL_MS: i64 = 12_000;
+/// So many late orders are more than a warning.
+const CRITICAL: i64 = 12;
 /// Alerts that are kept.
 const ALERTS_MAX: i64 = 200;
 
@@ -22,7 +26,7 @@ pub struct Step {
     /// Orders that were delivered.
     pub delivered: usize,
     /// What somebody should know; committed with the orders.
-    pub alerts: Vec<Alert>,
+    pub alert: Option<Alert>,
 }
 
 /// What somebody should know.
@@ -47,14 +51,14 @@ pub(super) fn step(connection: &mut Connection, now: i64) -> rusqlite::Result<St
     let mut step = Step::default();
     // A wave of three minutes, between quiet and more than the couriers can take.
     let wave = ((now % 180_000) as f64 / 180_000.0 * std::f64::consts::TAU).sin();
-    while fastrand::f64() < 0.22 + 0.14 * wave {
+    while fastrand::f64() < 0.26 + 0.2 * wave {
         place(&change, now)?;
         step.placed += 1;
     }
-    advance(&change, "pending", "assigned", now, 2_000, 0.27)?;
-    advance(&change, "assigned", "in_transit", now, 6_000, 0.28)?;
-    step.delivered = advance(&change, "in_transit", "delivered", now, 15_000, 0.3)?;
-    step.alerts = late(&change, now)?;
+    advance(&change, "pending", "assigned", now, 2_000, 0.31)?;
+    advance(&change, "assigned", "in_transit", now, 6_000, 0.33)?;
+    step.delivered = advance(&change, "in_transit", "delivered", now, 15_000, 0.34)?;
+    step.alert = late(&change, now)?;
     change.execute("DELETE FROM orders WHERE placed_at < ?1", [now - KEPT_MS])?;
     change.commit()?;
     Ok(step)
@@ -82,26 +86,25 @@ fn advance(change: &Transaction<'_>, from: &str, to: &str, now: i64, least_ms: i
     Ok(moved)
 }
 
-/// Marks orders that have waited too long, one alert for each region.
-fn late(change: &Transaction<'_>, now: i64) -> rusqlite::Result<Vec<Alert>> {
-    let mut found = change
-        .prepare_cached("SELECT region, count(*) FROM orders WHERE state = 'pending' AND late = 0 AND placed_at < ?1 GROUP BY region")?;
-    let late: Vec<(String, i64)> =
-        found.query_map([now - LATE_MS], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-    if late.is_empty() {
-        return Ok(Vec::new());
+/// Marks orders that have waited too long, and says so, but not again and again while a wave lasts.
+fn late(change: &Transaction<'_>, now: i64) -> rusqlite::Result<Option<Alert>> {
+    let marked = change.execute("UPDATE orders SET late = 1 WHERE state = 'pending' AND late = 0 AND placed_at < ?1", [now - LATE_MS])?;
+    let told_at: i64 = change.query_row("SELECT coalesce(max(at), 0) FROM alerts", [], |row| row.get(0))?;
+    if marked == 0 || now - told_at < ALERT_INTERVAL_MS {
+        return Ok(None);
     }
-    change.execute("UPDATE orders SET late = 1 WHERE state = 'pending' AND placed_at < ?1", [now - LATE_MS])?;
-    let alerts = late.into_iter().map(|(region, orders)| {
-        let severity = if orders > 1 { "critical" } else { "warning" };
-        let title = if orders > 1 { format!("{orders} late orders in {region}") } else { format!("A late order in {region}") };
-        let text = format!("No courier for {} s", LATE_MS / 1000);
-        change.execute("INSERT INTO alerts (at, severity, title, text) VALUES (?1, ?2, ?3, ?4)", params![now, severity, title, text])?;
-        Ok(Alert { id: change.last_insert_rowid(), at_ms: now, severity: severity.to_owned(), title, text })
-    });
-    let alerts = alerts.collect::<rusqlite::Result<_>>()?;
-    change.execute("DELETE FROM alerts WHERE id <= (SELECT max(id) FROM alerts) - ?1", [ALERTS_MAX])?;
-    Ok(alerts)
+    let (region, orders, most): (String, i64, i64) = change.query_row(
+        "SELECT region, sum(count(*)) OVER (), count(*) FROM orders WHERE state = 'pending' AND late GROUP BY region ORDER BY 3 DESC LIMIT 1",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    let severity = if orders >= CRITICAL { "critical" } else { "warning" };
+    let title = if orders == 1 { format!("A late order in {region}") } else { format!("{orders} late orders") };
+    let text = if orders == 1 { format!("no courier for {} s", LATE_MS / 1000) } else { format!("{most} of them in {region}") };
+    change.execute("INSERT INTO alerts (at, severity, title, text) VALUES (?1, ?2, ?3, ?4)", params![now, severity, title, text])?;
+    let id = change.last_insert_rowid();
+    change.execute("DELETE FROM alerts WHERE id <= ?1", [id - ALERTS_MAX])?;
+    Ok(Some(Alert { id, at_ms: now, severity: severity.to_owned(), title, text }))
 }
 
 pub(super) fn alerts(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<Alert>> {

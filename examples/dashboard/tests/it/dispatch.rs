@@ -1,6 +1,9 @@
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
-use dashboard::live::{ALERTS_PATH, STATISTICS_PATH};
+use dashboard::{
+    dispatch::Database,
+    live::{ALERTS_PATH, STATISTICS_PATH},
+};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite;
 
@@ -68,4 +71,29 @@ async fn a_wrong_address_is_told_the_right_one() {
         let said = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).into_owned();
         assert!(said.contains(&format!("did you mean {STATISTICS_PATH}?")), "{said}");
     }
+}
+
+#[tokio::test]
+async fn every_order_is_in_one_state_and_every_open_one_in_a_region() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path()).unwrap();
+    for _ in 0..100 {
+        database.step().await.unwrap();
+    }
+    let counted = database.statistics().unwrap();
+    let open = counted.pending_orders + counted.assigned_orders + counted.in_transit_orders;
+    assert_eq!(open + counted.delivered_orders, counted.total_orders, "{counted:?}");
+    assert_eq!(counted.regions.iter().map(|region| region.pending + region.moving).sum::<i64>(), open, "{counted:?}");
+}
+
+#[tokio::test]
+async fn one_node_at_a_time_has_a_lease_and_another_when_it_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (Database::open(folder.path()).unwrap(), Database::open(folder.path()).unwrap());
+    let (long, over) = (Duration::from_secs(60), Duration::ZERO);
+    assert!(one.lease("bridge", "n1", long).await.unwrap());
+    assert!(!other.lease("bridge", "n2", long).await.unwrap());
+    assert!(one.lease("bridge", "n1", over).await.unwrap(), "who has it may have it again");
+    soon(async { while !other.lease("bridge", "n2", long).await.unwrap() {} }).await;
+    assert!(!one.lease("bridge", "n1", long).await.unwrap());
 }
