@@ -272,7 +272,7 @@ export class LiveSocket extends Connection {
   }
 
   #ended(end) {
-    const advice = this.#advice;
+    const advice = end.code >= 3000 ? this.#advice : null; // an error before a lost network has nothing to do with it
     const why = advice?.message ?? advice?.reason ?? end.why ?? "";
     const aliveMs = this.facts.openedAt ? Date.now() - this.facts.openedAt : 0;
     this.#drop({ ...end, why: why || (aliveMs ? "the connection broke" : "no answer: unreachable, or the handshake was refused") });

@@ -121,6 +121,16 @@ describe('pages', { concurrency: 2 }, () => {
       await Promise.all(tabs.map(({ page }) => page.close()));
     });
 
+    test('a page that is older than its server says so, once it is connected again', async () => {
+      const { page } = await open('/realtime');
+      await state(page, 'live');
+      assert.equal(await page.locator('#banner').isVisible(), false);
+      await page.route('**/kit/version', (route) => route.fulfill({ body: '9.9.9 (another build)' }));
+      proxy.cut();
+      await page.locator('#banner', { hasText: 'This page is older than its server' }).waitFor({ timeout: LIVE_AGAIN_MS });
+      await page.close();
+    });
+
     test('a laptop that slept on a dead connection is live again within five seconds', async () => {
       const { page } = await open('/realtime');
       await state(page, 'live');
