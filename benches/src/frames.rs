@@ -89,7 +89,7 @@ pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
 }
 
 /// A frame with a mask of zeros, which changes nothing.
-fn from_client(opcode: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn from_client(opcode: u8, payload: &[u8]) -> Vec<u8> {
     // The high bits: final, and masked; 126 as length means two bytes of length.
     let mut frame = vec![0x80 | opcode];
     match u8::try_from(payload.len()) {

@@ -2,15 +2,19 @@
 //!
 //! How it measures, and what came out: `docs/benchmarks.md`.
 
+mod chatting;
 mod figures;
 mod frames;
 mod goals;
+mod http;
 mod load;
 mod nodes;
 mod process;
 mod redis;
 mod returning;
 mod slow;
+mod sockets;
+mod watching;
 
 use std::env;
 use std::path::PathBuf;
@@ -19,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use chatting::Load;
 use figures::Round;
 use goals::Goals;
 use load::{Peer, Publisher, Subscribers};
@@ -26,7 +31,7 @@ use process::Server;
 use redis::Redis;
 
 const HELP: &str = "\
-broker-benches [fanout | idle | stuck | crowd | storm | nodes | failover | topics] [options]          without a word: fanout and idle
+broker-benches [fanout | idle | stuck | crowd | storm | nodes | failover | topics | examples] [options]          without a word: fanout and idle
 
   --server PATH        measure this binary `broker` instead of the embedded library
   --events             subscribers over server-sent events in place of WebSockets
@@ -36,6 +41,7 @@ broker-benches [fanout | idle | stuck | crowd | storm | nodes | failover | topic
   --topics N           topics of the stuck ones, and of those that a failover brings (1); of a node with many topics (10000)
   --at-a-time N        clients that a failover brings at a time (500)
   --idle N             idle connections, stuck ones, and those that come back (10000); a crowd has half as many
+  --clients N          clients of the chat (100), with --each N messages each (1000), spread over --sessions N (1)
   --strict             fails where a goal is missed
 ";
 
@@ -74,6 +80,8 @@ struct Options {
     nodes: bool,
     failover: bool,
     many_topics: bool,
+    examples: bool,
+    chat: Load,
     server: Option<PathBuf>,
     events: bool,
     rounds: usize,
@@ -123,6 +131,9 @@ fn main() -> Result<ExitCode> {
     if options.many_topics {
         nodes::topics(|| start_server(&options), start_node, options.topics.unwrap_or(MANY_TOPICS), options.rounds)?;
     }
+    if options.examples {
+        examples(&options)?;
+    }
     Ok(if options.strict && !goals.are_met() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -136,6 +147,8 @@ fn options() -> Result<Option<Options>> {
         nodes: false,
         failover: false,
         many_topics: false,
+        examples: false,
+        chat: Load { clients: 100, each: 1000, sessions: 1 },
         server: None,
         events: false,
         rounds: 7,
@@ -158,6 +171,10 @@ fn options() -> Result<Option<Options>> {
             "nodes" => (options.fanout, options.idle, options.nodes) = (false, false, true),
             "failover" => (options.fanout, options.idle, options.failover) = (false, false, true),
             "topics" => (options.fanout, options.idle, options.many_topics) = (false, false, true),
+            "examples" => (options.fanout, options.idle, options.examples) = (false, false, true),
+            "--clients" => options.chat.clients = value()?.parse()?,
+            "--each" => options.chat.each = value()?.parse()?,
+            "--sessions" => options.chat.sessions = value()?.parse()?,
             "--server" => options.server = Some(value()?.into()),
             "--events" => options.events = true,
             "--rounds" => options.rounds = value()?.parse()?,
@@ -272,6 +289,17 @@ fn idle(options: &Options, goals: &mut Goals) -> Result<()> {
     let goal = if options.events { IDLE_MAX_EVENTS } else { IDLE_MAX };
     goals.at_most("an idle connection", "bytes", vec![each as f64], goal);
     Ok(())
+}
+
+/// The applications of `examples/`, as they are: they fail where anything is lost, doubled or out of order.
+fn examples(options: &Options) -> Result<()> {
+    let data = tempfile::tempdir()?;
+    let data = data.path().to_str().context("the folder for temporary files has a name that is no text")?;
+    let on_free_port = ["--listen", "127.0.0.1:0", "--data", data];
+    // Passwords are not what is measured.
+    let chat = [&on_free_port[..], &["--password-memory", "64"]].concat();
+    chatting::run(|| Server::start_quietly(&sibling("chat")?, &chat), options.chat)?;
+    watching::run(|| Server::start_quietly(&sibling("dashboard")?, &on_free_port), options.subscribers)
 }
 
 fn start_floor(subscribers: usize) -> Result<Server> {

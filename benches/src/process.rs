@@ -28,6 +28,15 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a program that says on its standard output where it listens.
     pub(crate) fn start(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
+        Self::start_logging(program, arguments, environment, Stdio::inherit())
+    }
+
+    /// As [`Server::start`]; the log goes nowhere.
+    pub(crate) fn start_quietly(program: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_logging(program, arguments, &[], Stdio::null())
+    }
+
+    fn start_logging(program: &Path, arguments: &[&str], environment: &[(&str, &str)], log: Stdio) -> Result<Self> {
         let mut child = Command::new("taskset")
             .args(["--cpu-list", CORE])
             .arg(program)
@@ -35,6 +44,7 @@ impl Server {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .context("cannot run taskset (of the package util-linux)")?;
         let mut output = BufReader::new(child.stdout.take().expect("standard output is piped"));
@@ -94,7 +104,7 @@ fn address(output: &mut impl BufRead) -> Result<SocketAddr> {
     let mut line = String::new();
     while output.read_line(&mut line)? > 0 {
         if let Some(at) = line.find("127.0.0.1:") {
-            return Ok(line[at..].trim_end().parse()?);
+            return Ok(line[at..].trim_end().trim_end_matches('/').parse()?);
         }
         line.clear();
     }

@@ -89,6 +89,9 @@ pub struct Capabilities {
     pub patterns: bool,
     /// Other nodes share it: a position that one of them gave out means the same on every other.
     pub shared: bool,
+    /// Publishes to one topic are taken in the order in which their futures were first polled, also while earlier ones have no answer yet: so
+    /// those that come together may go together.
+    pub in_line: bool,
 }
 
 impl Capabilities {
@@ -112,6 +115,12 @@ impl Capabilities {
     /// Is shared with other nodes.
     pub fn shared(mut self) -> Self {
         self.shared = true;
+        self
+    }
+
+    /// Takes publishes to one topic in the order in which they were first polled.
+    pub fn in_line(mut self) -> Self {
+        self.in_line = true;
         self
     }
 
@@ -167,7 +176,8 @@ pub struct LogQuery {
     pub bytes: Option<usize>,
     /// Newest first.
     pub reverse: bool,
-    /// Read for those who listen: what was appended up to the answer counts as delivered to this node.
+    /// Read for those who listen: what was appended up to the answer counts as delivered to this node, once the answer reaches the top
+    /// ([`LogPage::next`]).
     pub delivers: bool,
 }
 
@@ -199,6 +209,9 @@ pub struct LogPage {
     pub kept_from: u64,
     /// In the order asked for.
     pub publications: Vec<Arc<Publication>>,
+    /// Where the next page begins: [`LogQuery::after`] of the query for it. `None`: nothing is left out for the sake of the query's bounds, or
+    /// nothing but the top was asked for.
+    pub next: Option<u64>,
 }
 
 /// Which part of a topic's state is read.

@@ -175,6 +175,9 @@ pub struct NodeInfo {
     pub subscriptions: usize,
     /// Topics with listeners, those of users left out.
     pub topics: usize,
+    /// What keeps it from its work, in words ([`Engine::troubles`](crate::Engine::troubles)); empty: nothing.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    pub troubles: Vec<String>,
 }
 
 /// What one node found when all looked at the ways between them.

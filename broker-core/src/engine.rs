@@ -394,9 +394,7 @@ impl Engine {
 
     /// Why this node should get no clients at the moment, in words for whoever operates it; empty: it is ready. Answers at once.
     pub fn troubles(&self) -> Vec<String> {
-        // A node that drains gets no clients back, whatever its backplane does.
-        let draining = self.is_draining().then(|| "the node is draining".to_owned());
-        draining.into_iter().chain(self.hub.backplane.troubles()).chain(self.hub.control.troubles()).collect()
+        self.hub.troubles()
     }
 
     /// The id under which other nodes know this one.

@@ -171,7 +171,7 @@ pub struct Identity {
     pub token_id: Option<Box<str>>,
     /// When the credentials were issued, for revocations. `None`: by the application, at the moment it was asked; no earlier revocation means them.
     pub issued_at: Option<SystemTime>,
-    /// Sent to the client in the answer to its connect.
+    /// Sent to the client in the answer to its connect; see [`Identity::data`].
     pub data: Option<Payload>,
     /// Which rule made this identity, for the log line of the session: `"hs256 token"`, `"anonymous"`.
     pub rule: Cow<'static, str>,
@@ -294,7 +294,7 @@ impl Identity {
         self
     }
 
-    /// Sets what the client is told in the answer to its connect.
+    /// Sets what the client is told in the answer to its connect. In the plain protocol's raw format it is the first frame, as it is: a greeting.
     pub fn data(mut self, data: Payload) -> Self {
         self.data = Some(data);
         self

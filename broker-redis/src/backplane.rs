@@ -141,7 +141,7 @@ impl Backplane for RedisBackplane {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::none().history().state().shared()
+        Capabilities::none().history().state().shared().in_line()
     }
 
     fn troubles(&self) -> Vec<String> {
@@ -167,7 +167,7 @@ impl Backplane for RedisBackplane {
     async fn history(&self, topic: &Topic, query: LogQuery, keep: Keep) -> Result<LogPage, Unavailable> {
         let follow = if query.delivers { self.inner.topics.lock().get(topic).cloned() } else { None };
         let page = self.inner.reading.history(topic, query, keep).await?;
-        if let Some(follow) = follow {
+        if let Some(follow) = follow.filter(|_| page.next.is_none()) {
             follow.read(page.top, keep);
         }
         Ok(page)

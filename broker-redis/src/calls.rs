@@ -16,8 +16,11 @@ pub(crate) const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
 const POSITION_TTL: Duration = Duration::from_secs(3600);
 /// Rows stay longer than what is known of their history: it must not be the other way round.
 const ROWS_SLACK: Duration = Duration::from_secs(60);
-/// Most entries, and most bytes, in one answer: Redis does nothing else meanwhile.
-const PAGE_MAX: usize = 100;
+/// Most entries of a log in one answer: Redis does nothing else meanwhile, and small ones should not cost a way there and back for every few.
+const ENTRIES_MAX: usize = 400;
+/// Most rows in one answer.
+const ROWS_MAX: usize = 100;
+/// Most bytes in one answer.
 const PAGE_BYTES_MAX: usize = 64 << 10;
 
 /// Makes calls of the scripts.
@@ -88,7 +91,7 @@ impl Calls {
     pub(crate) fn history(&self, group: &Group, query: LogQuery, keep: Keep) -> Call {
         self.fenced(&HISTORY, group, &[], keep)
             .arg_or_empty(query.after)
-            .arg(query.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX))
+            .arg(query.limit.unwrap_or(ENTRIES_MAX).min(ENTRIES_MAX))
             .arg(PAGE_BYTES_MAX)
             .arg(u8::from(query.reverse))
     }
@@ -97,7 +100,7 @@ impl Calls {
     pub(crate) fn state(&self, group: &Group, query: StateQuery, keep: Keep) -> Call {
         self.fenced(&STATE, group, &[], keep)
             .arg(query.after.unwrap_or(0))
-            .arg(query.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX))
+            .arg(query.limit.unwrap_or(ROWS_MAX).min(ROWS_MAX))
             .arg(query.bytes.unwrap_or(PAGE_BYTES_MAX).min(PAGE_BYTES_MAX))
     }
 }

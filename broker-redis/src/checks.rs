@@ -1,6 +1,10 @@
 //! What an operator should know of the servers' configuration and the user's rights, each with its cure. How the links are lives in `health`.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use broker_core::{Keep, LogQuery};
 use broker_resp::{Address, CallError, Command, Link, Value, Wait};
@@ -41,6 +45,8 @@ pub struct Finding {
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A reader that falls behind by so much is cut by the server; a burst of publications should fit.
 const PUBSUB_MIN_BYTES: u64 = 64 << 20;
+/// Clocks may differ so much.
+const CLOCKS_MAX: Duration = Duration::from_secs(1);
 /// Names that are tried to find one whose slot a primary has: more than enough for a thousand primaries.
 const NAMES_MAX: u32 = 20_000;
 
@@ -109,6 +115,10 @@ impl Inner {
                 format!("{server} does not let this broker ask for INFO, without which no loss can be noticed: {error}"),
                 "give the user the right `+info`",
             )),
+        }
+        let asked_at = SystemTime::now();
+        if let Ok(answer) = ask(link, &Command::new("TIME")).await {
+            findings.extend(of_time(server, &answer, asked_at, SystemTime::now()));
         }
         match ask(link, &Command::new("CONFIG").arg("GET").arg("*")).await {
             Ok(answer) => findings.extend(of_config(server, &settings(&answer), self.options.durable)),
@@ -182,6 +192,25 @@ fn of_info(server: &Address, info: &str, durable: bool, sharded: bool) -> Vec<Fi
         }
     }
     findings
+}
+
+/// How far the server's clock is from this machine's, by what `TIME` told between two looks at the latter.
+fn of_time(server: &Address, answer: &Value, asked_at: SystemTime, told_at: SystemTime) -> Option<Finding> {
+    let [seconds, micros] = answer.values()? else { return None };
+    let part = |value: &Value| value.integer().and_then(|part| u64::try_from(part).ok());
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(part(seconds)?) + Duration::from_micros(part(micros)?);
+    let (apart, how) = match (asked_at.duration_since(time), time.duration_since(told_at)) {
+        (Ok(behind), _) => (behind, "behind"),
+        (_, Ok(before)) => (before, "before"),
+        _ => return None,
+    };
+    (apart > CLOCKS_MAX).then(|| {
+        finding(
+            Severity::Warning,
+            format!("the clock of {server} is {:.1} s {how} that of this machine", apart.as_secs_f64()),
+            "run a time service (chrony, systemd-timesyncd) on both: what is kept for a time goes by Redis' clock, tokens by those of the nodes",
+        )
+    })
 }
 
 fn settings(answer: &Value) -> HashMap<String, String> {
@@ -266,6 +295,23 @@ mod tests {
         assert_eq!(one("repl-backlog-ttl", "3600"), [Severity::Note]);
         assert_eq!(one("client-output-buffer-limit", "normal 0 0 0 slave 0 0 0 pubsub 33554432 8388608 60"), [Severity::Warning]);
         assert_eq!(one("client-output-buffer-limit", "normal 0 0 0 slave 0 0 0 pubsub 0 0 0"), [Severity::Warning]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_wrong_is_told() {
+        let server = Address::Tcp { host: "a".to_owned(), port: 1 };
+        let at = |ms: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        let check = |now_ms: u64, part: Option<&str>| {
+            let answer = Value::Array(vec![Value::Bulk("100".into()), Value::Bulk("500000".into())]);
+            let found = of_time(&server, &answer, at(now_ms), at(now_ms + 200)).map(|finding| finding.what);
+            assert_eq!(found.is_some(), part.is_some(), "{found:?}");
+            assert!(part.is_none_or(|part| found.as_deref().is_some_and(|what| what.contains(part))), "{found:?}");
+        };
+        check(100_400, None);
+        check(101_500, None);
+        check(99_300, None);
+        check(103_000, Some("2.5 s behind"));
+        check(98_000, Some("2.3 s before"));
     }
 
     #[test]

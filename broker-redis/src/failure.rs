@@ -21,6 +21,9 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// How the reason begins where no server was asked.
+    pub(crate) const NOT_SENT: &str = "Redis: ";
+
     /// Whether the same call may work in a moment, on this server or another one.
     pub(crate) fn is_passing(error: &ServerError) -> bool {
         matches!(error.code(), "LOADING" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" | "BUSY" | "NOREPLICAS")
@@ -39,7 +42,7 @@ impl From<CallError> for Failure {
             // The scripts refuse these before they write anything.
             CallError::Refused(error) if Self::is_passing(&error) => Self::NotDone(error.to_string()),
             CallError::Refused(error) => Self::Refused(error),
-            not_sent => Self::NotDone(format!("Redis: {not_sent}")),
+            not_sent => Self::NotDone(format!("{}{not_sent}", Self::NOT_SENT)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use broker_resp::Target;
+use broker_resp::{Address, Target};
 
 /// Where Redis is.
 #[derive(Clone, Debug)]
@@ -26,6 +26,24 @@ pub enum Servers {
 }
 
 impl Servers {
+    /// The names and addresses by which they were named, each once; none for a Unix socket. Others may be learnt from them.
+    pub fn hosts(&self) -> Vec<&str> {
+        let targets = match self {
+            Self::Standalone(target) => std::slice::from_ref(target),
+            Self::Sentinel { sentinels, .. } => sentinels,
+            Self::Cluster(nodes) => nodes,
+        };
+        let mut hosts = Vec::new();
+        for target in targets {
+            if let Address::Tcp { host, .. } = &target.address
+                && !hosts.contains(&host.as_str())
+            {
+                hosts.push(host.as_str());
+            }
+        }
+        hosts
+    }
+
     /// Trusts these certificates, where TLS is spoken, in place of those that the system trusts.
     #[cfg(feature = "tls")]
     pub fn trusting(self, ca: &Ca) -> Self {

@@ -44,7 +44,7 @@ impl Reading {
     async fn try_history(&self, topic: &Topic, query: LogQuery, keep: Keep) -> Result<Option<LogPage>, Unavailable> {
         let group = self.calls.keys.topic(topic);
         let part = self.log_part(&group, query, keep).await?;
-        let page = LogPage { top: part.top, kept_from: 0, publications: Vec::new() };
+        let page = LogPage { top: part.top, kept_from: 0, publications: Vec::new(), next: None };
         let mut read = LogRead { topic, told: &self.told, query, has_rows: keep.state.is_some(), page, bytes: 0 };
         let mut next = read.add(part, query.after);
         while let Some(after) = next {
@@ -128,16 +128,21 @@ impl LogRead<'_> {
             after.map_or(part.first, |after| part.first.max(after + 1))
         };
         let mut last = None;
+        self.page.next = None;
         for (entry, n) in part.entries.iter().zip(0..) {
             let offset = if self.query.reverse { begin.saturating_sub(n) } else { begin + n };
             last = match self.add_entry(entry, Position { offset, ..part.top }, part.now_ms) {
-                Added::Full => return None,
+                Added::Full => {
+                    self.page.next = last.or(after);
+                    return None;
+                }
                 Added::At(offset) => Some(offset),
             };
         }
         let last = last?;
         let limit_reached = self.query.limit.is_some_and(|limit| self.page.publications.len() >= limit);
         let end_reached = if self.query.reverse { last <= part.first } else { last >= part.top.offset };
+        self.page.next = (limit_reached && !end_reached).then_some(last);
         (!limit_reached && !end_reached).then_some(last)
     }
 

@@ -158,6 +158,8 @@ impl Servers {
     async fn try_until<'a>(&self, tries: Tries<'_>, command: impl Fn(bool) -> Cow<'a, Command>) -> Result<Value, Failure> {
         let ends_at = Instant::now() + tries.timeout;
         let (mut may_have_run, mut redirects, mut pause) = (false, 0, PAUSE_MIN);
+        // What the server itself said last.
+        let mut said: Option<String> = None;
         loop {
             let failure = match self.try_once(&tries, &command(may_have_run), ends_at).await {
                 Ok(answer) => return Ok(answer),
@@ -169,9 +171,17 @@ impl Servers {
             };
             let is_passing = matches!(failure, Failure::NotDone(_)) || tries.repeats && matches!(failure, Failure::Unknown(_));
             may_have_run |= matches!(failure, Failure::Unknown(_));
+            let is_said = matches!(&failure, Failure::NotDone(why) if !why.starts_with(Failure::NOT_SENT));
+            if is_said {
+                said = Some(failure.to_string());
+            }
             if !is_passing || self.is_gone_for_long(&tries) || Instant::now() + pause >= ends_at {
-                // What is known of all the tries together.
-                return Err(if may_have_run { Failure::Unknown(failure.to_string()) } else { failure });
+                // What is known of all the tries together; that the time was over says less than why it was.
+                return Err(match (failure, said) {
+                    (failure @ (Failure::Refused(_) | Failure::Unexpected(_)), _) if !may_have_run => failure,
+                    (Failure::NotDone(why), said) if !may_have_run => Failure::NotDone(said.unwrap_or(why)),
+                    (failure, said) => Failure::Unknown(said.unwrap_or_else(|| failure.to_string())),
+                });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);

@@ -40,10 +40,32 @@ async fn dial(target: &Target, options: &Options) -> Result<Box<dyn Stream>, Con
         Address::Unix(path) => return unix(path).await,
     };
     #[cfg(feature = "tls")]
-    if let (Some(tls), Address::Tcp { host, .. }) = (&target.tls, &target.address) {
-        return Ok(Box::new(tls.connect(host, stream).await?));
+    if let (Some(tls), Address::Tcp { host, port }) = (&target.tls, &target.address) {
+        let mut securing = std::pin::pin!(tls.connect(host, stream));
+        let patience = options.connect_timeout / 3;
+        let secured = match timeout(patience, &mut securing).await {
+            Ok(secured) => secured,
+            // A server that speaks no TLS may wait for the end of a line that never comes: who is silent is asked in plain words.
+            Err(_) if timeout(patience, speaks_plainly(host, *port, options)).await.unwrap_or(false) => return Err(not_tls()),
+            Err(_) => securing.await,
+        };
+        return Ok(Box::new(secured?));
     }
     Ok(Box::new(stream))
+}
+
+/// Whether a server answers `PING` without TLS. Nothing secret is told it.
+#[cfg(feature = "tls")]
+async fn speaks_plainly(host: &str, port: u16, options: &Options) -> bool {
+    let Ok(mut stream) = tcp(host, port, options).await else { return false };
+    let mut first = [0];
+    let asked = stream.write_all(b"PING\r\n").await.is_ok() && stream.read_exact(&mut first).await.is_ok();
+    asked && matches!(first[0], b'+' | b'-')
+}
+
+#[cfg(feature = "tls")]
+pub(crate) fn not_tls() -> ConnectError {
+    ConnectError::Tls("the server answered something else than TLS: name its TLS port, or say redis://".to_owned())
 }
 
 /// Tries the addresses of a name one after the other.

@@ -97,7 +97,12 @@ impl Tls {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned()).map_err(|error| ConnectError::Tls(error.to_string()))?,
         };
-        self.connector.connect(name, stream).await.map_err(|error| ConnectError::Tls(error.to_string()))
+        self.connector.connect(name, stream).await.map_err(|error| {
+            let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+            // What is no record of TLS at all.
+            let is_other = matches!(cause, Some(rustls::Error::InvalidMessage(_)));
+            if is_other { crate::connect::not_tls() } else { ConnectError::Tls(error.to_string()) }
+        })
     }
 }
 

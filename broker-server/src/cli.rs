@@ -72,6 +72,7 @@ Examples:
   broker doctor                                    what broker.toml says, on this machine
   broker doctor wss://broker.example.com           as clients reach it, through what stands in front
   broker doctor --redis redis://127.0.0.1:6379 --api-key KEY
+  broker doctor wss://broker.example.com --origin https://app.example.com --token \"$TOKEN\"
   broker doctor --json                             for programs")]
     Doctor(Doctor),
     /// Show settings

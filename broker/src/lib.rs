@@ -112,6 +112,7 @@ pub use self::{
     service::{
         BrokerService, ResponseBody,
         origin::InvalidOrigin,
+        refusals::refusal_response,
         routes::{InvalidRoute, Route},
     },
 };

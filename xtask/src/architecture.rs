@@ -40,6 +40,7 @@ const NOT_IN_SESSION: &[(&str, &str)] = &[
 
 /// Where the clock of the wall may be read, and what for. It may be set at any moment; whatever counts time that passes reads the monotonic one.
 const WALL_CLOCK: &[(&str, &str)] = &[
+    ("broker/src/outbox/", "rows outlive the process: their age and their claims are told by it"),
     ("broker-auth/src/", "tokens and tickets tell their times by it"),
     ("broker-core/src/hub/asks.rs", "credentials end by it, and are issued by it where nobody says when"),
     ("broker-core/src/hub/orders.rs", "credentials end by it; since when a session is there is shown by it"),

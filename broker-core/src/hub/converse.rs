@@ -256,6 +256,14 @@ impl Shard {
             Question::Publish { topic, .. } | Question::PublishForApplication { topic, .. } => Some(topic.clone()),
             _ => None,
         };
+        let takes_its_place = match &question {
+            Question::Publish { topic, authorize, .. } => {
+                // Nobody is asked before the backplane is.
+                let at_once = !authorize && self.hub.hooks.publish.is_none() && topic.namespace() != Some("session");
+                at_once && self.hub.backplane.capabilities().in_line
+            }
+            _ => false,
+        };
         let hub = self.hub.clone();
         let mut future: crate::hooks::BoxFuture<Answer> = Box::pin(asks::answer(hub, conn.session.subject().clone(), context, question));
         match poll_once(&mut future) {
@@ -281,6 +289,9 @@ impl Shard {
                     hub.push(at, Item::Answer(at, ask, Box::new(answer)));
                     hub.run_errands();
                 });
+                if takes_its_place {
+                    guarded(&self.hub.stats, &mut conn.session, effects, |session, effects| session.in_line(ask, now.into_std(), effects));
+                }
             }
         }
     }

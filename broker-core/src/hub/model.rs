@@ -161,16 +161,18 @@ impl Backplane for Bus {
                 return Err(Unavailable("planted".to_owned()));
             }
         }
-        let page = self.with_log(topic, |log| LogPage {
-            top: Position { offset: log.top, epoch: log.epoch },
-            kept_from: log.entries.front().and_then(|oldest| oldest.position).map_or(log.top, |oldest| oldest.offset - 1),
-            publications: log
-                .entries
-                .iter()
-                .filter(|entry| query.after.is_none_or(|after| entry.position.is_some_and(|position| position.offset > after)))
-                .take(query.limit.unwrap_or(usize::MAX))
-                .cloned()
-                .collect(),
+        let page = self.with_log(topic, |log| {
+            let is_asked =
+                |entry: &&Arc<Publication>| query.after.is_none_or(|after| entry.position.is_some_and(|position| position.offset > after));
+            let mut entries = log.entries.iter().filter(is_asked);
+            let publications: Vec<_> = entries.by_ref().take(query.limit.unwrap_or(usize::MAX)).cloned().collect();
+            let last = publications.last().and_then(|last| last.position).map(|position| position.offset);
+            LogPage {
+                top: Position { offset: log.top, epoch: log.epoch },
+                kept_from: log.entries.front().and_then(|oldest| oldest.position).map_or(log.top, |oldest| oldest.offset - 1),
+                next: entries.next().and(last),
+                publications,
+            }
         });
         // The answer travels: others go on meanwhile.
         thread::yield_now();

@@ -1,14 +1,21 @@
-//! One read of a topic for everybody who waits: its state in pages, where somebody needs that, then its log.
+//! One read of a topic for everybody who waits: its state, where somebody needs that, then its log, both in pages. Each page has a deadline of its
+//! own, so that how much there is to read decides nothing, however slow the backplane is.
 
 use super::{
     Hub, keep_of,
     resume::{ReadAnswer, ReadResult, StateRead},
     topic_entry::TopicEntry,
 };
-use crate::backplane::{LogQuery, StateQuery, Unavailable};
+use crate::backplane::{LogPage, LogQuery, StateQuery, Unavailable};
 
 /// Rows that are asked for at a time.
 const ROWS_PER_PAGE: usize = 1_000;
+/// Publications that are asked for at a time...
+const PUBLICATIONS_PER_PAGE: usize = if cfg!(broker_model) { 2 } else { 1_000 };
+/// ...and their bytes.
+const BYTES_PER_PAGE: usize = 256 << 10;
+/// A history that begins anew while it is read is read again, but not for ever.
+const TRIES_MAX: usize = 5;
 
 /// Reads the log as asked, and, where `state` says so, the state before it: then the log says what has changed since.
 pub(super) async fn read(hub: &Hub, entry: &TopicEntry, query: LogQuery, state: bool) -> ReadResult {
@@ -17,10 +24,41 @@ pub(super) async fn read(hub: &Hub, entry: &TopicEntry, query: LogQuery, state: 
         Some(state) => LogQuery::after(query.after.map_or(state.since.offset, |after| after.min(state.since.offset))),
         None => query,
     };
-    let page = hub.in_time(hub.backplane.history(&entry.topic, query.delivers(), keep_of(&entry.namespace))).await?;
+    let page = read_log(hub, entry, query.delivers()).await?;
     // Asked for nothing but the top, it knows nothing of what stands before.
     let after = if query.limit == Some(0) { page.top.offset } else { query.after.unwrap_or(0) };
     Ok(ReadAnswer { page, after, state })
+}
+
+async fn read_log(hub: &Hub, entry: &TopicEntry, query: LogQuery) -> Result<LogPage, Unavailable> {
+    for _ in 0..TRIES_MAX {
+        if let Some(page) = try_read_log(hub, entry, query).await? {
+            return Ok(page);
+        }
+    }
+    Err(Unavailable("the history begins anew faster than it can be read".to_owned()))
+}
+
+/// `None`: another life of the history began between two pages.
+async fn try_read_log(hub: &Hub, entry: &TopicEntry, query: LogQuery) -> Result<Option<LogPage>, Unavailable> {
+    let ask = async |part: LogQuery| hub.in_time(hub.backplane.history(&entry.topic, part, keep_of(&entry.namespace))).await;
+    if query.limit.is_some() {
+        return ask(query).await.map(Some);
+    }
+    let mut part = LogQuery { limit: Some(PUBLICATIONS_PER_PAGE), bytes: Some(BYTES_PER_PAGE), ..query };
+    let mut whole = ask(part).await?;
+    while let Some(after) = whole.next.filter(|next| part.after.is_none_or(|after| *next > after)) {
+        part.after = Some(after);
+        let page = ask(part).await?;
+        if page.top.epoch != whole.top.epoch {
+            return Ok(None);
+        }
+        (whole.top, whole.next) = (page.top, page.next);
+        // What was forgotten meanwhile is a hole behind what was read before.
+        whole.kept_from = whole.kept_from.max(page.kept_from);
+        whole.publications.extend(page.publications);
+    }
+    Ok(Some(whole))
 }
 
 async fn read_state(hub: &Hub, entry: &TopicEntry) -> Result<StateRead, Unavailable> {

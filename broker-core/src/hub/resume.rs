@@ -200,7 +200,7 @@ mod tests {
     /// A log that has forgotten what stands before the first of `kept` and stands at `top`, with `ring` sequenced since.
     fn log(kept: &[u64], top: u64, ring: &[u64]) -> Log {
         let kept_from = kept.first().map_or(top, |first| first - 1);
-        let page = LogPage { top: position(top), kept_from, publications: kept.iter().copied().map(publication).collect() };
+        let page = LogPage { top: position(top), kept_from, publications: kept.iter().copied().map(publication).collect(), next: None };
         let ring: VecDeque<_> = ring.iter().copied().map(publication).collect();
         let at = ring.back().map_or(top, |newest| newest.position.unwrap().offset);
         Log::new(&ReadAnswer { page, after: 0, state: None }, &ring, false, position(at))
@@ -257,7 +257,8 @@ mod tests {
     fn a_change_of_a_row_that_expired_before_it_was_served_is_not_passed_over() {
         let mut over = Publication::new("news".parse().unwrap(), Publish::new(Payload::json("1")).key("k").ttl(std::time::Duration::ZERO));
         over.position = Some(position(2));
-        let page = LogPage { top: position(3), kept_from: 0, publications: vec![publication(1), Arc::new(over), publication(3)] };
+        let page =
+            LogPage { top: position(3), kept_from: 0, publications: vec![publication(1), Arc::new(over), publication(3)], next: None };
         let read = ReadAnswer { page, after: 0, state: None };
         let mut log = Log::new(&read, &VecDeque::new(), false, position(3));
         assert_eq!(offsets(&log.after(position(1)).unwrap()), [3], "where nobody keeps rows it is no loss");
@@ -268,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_part_that_was_not_read_is_not_taken_for_expired() {
-        let page = LogPage { top: position(9), kept_from: 0, publications: vec![publication(9)] };
+        let page = LogPage { top: position(9), kept_from: 0, publications: vec![publication(9)], next: None };
         let log = Log::new(&ReadAnswer { page, after: 8, state: None }, &VecDeque::new(), false, position(9));
         assert!(log.after(position(7)).is_none());
         assert_eq!(offsets(&log.after(position(8)).unwrap()), [9]);

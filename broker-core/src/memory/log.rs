@@ -264,7 +264,7 @@ impl Log {
 
     pub(super) fn read(&self, query: LogQuery) -> LogPage {
         let limit = query.limit.unwrap_or(usize::MAX);
-        let publications = if query.reverse {
+        let (publications, is_cut) = if query.reverse {
             let before = query.after.unwrap_or(u64::MAX);
             let end = self.publications.partition_point(|publication| offset_of(publication) < before);
             page(self.publications.iter().take(end).rev(), limit, query.bytes)
@@ -273,7 +273,8 @@ impl Log {
             let start = self.publications.partition_point(|publication| offset_of(publication) <= after);
             page(self.publications.iter().skip(start), limit, query.bytes)
         };
-        LogPage { top: self.top(), kept_from: self.forgotten, publications }
+        let next = publications.last().filter(|_| is_cut).map(|last| offset_of(last));
+        LogPage { top: self.top(), kept_from: self.forgotten, publications, next }
     }
 
     pub(super) fn read_state(&self, query: StateQuery) -> StatePage {
@@ -286,18 +287,17 @@ fn offset_of(publication: &Publication) -> u64 {
     publication.position.map_or(0, |position| position.offset)
 }
 
-/// As many as a page may hold.
-fn page<'a>(publications: impl Iterator<Item = &'a Arc<Publication>>, limit: usize, bytes: Option<usize>) -> Vec<Arc<Publication>> {
-    let publications = publications.take(limit);
-    let Some(max) = bytes else { return publications.cloned().collect() };
+/// As many as a page may hold, and whether there are more.
+fn page<'a>(publications: impl Iterator<Item = &'a Arc<Publication>>, limit: usize, bytes: Option<usize>) -> (Vec<Arc<Publication>>, bool) {
+    let max = bytes.unwrap_or(usize::MAX);
     let mut given = Vec::new();
     let mut bytes = 0_usize;
     for publication in publications {
         bytes = bytes.saturating_add(publication.weight_bytes());
-        if bytes > max && !given.is_empty() {
-            break;
+        if given.len() >= limit || bytes > max && !given.is_empty() {
+            return (given, true);
         }
         given.push(publication.clone());
     }
-    given
+    (given, false)
 }

@@ -11,6 +11,7 @@ use crate::{Action, CloseReason, CommandId, LogPage, Publish, Push, Refusal, Ref
 
 impl Session {
     pub(super) fn ask_about(&mut self, id: CommandId, request: Request, now: Instant, effects: &mut Vec<Effect>) {
+        let published_to = if let Request::Publish { topic, .. } = &request { Some(topic.clone()) } else { None };
         let asked = match request {
             Request::Publish { topic, data, key, idempotency_key, removed } => {
                 let mut publish = Publish::new(data).publisher(self.info_in(&topic));
@@ -41,7 +42,15 @@ impl Session {
         };
         match asked {
             Ok((topic, question)) => self.ask(topic, Purpose::Command(id), question, effects),
-            Err(refusal) => self.refuse(id, refusal, now, effects),
+            Err(refusal) => {
+                let told = match published_to {
+                    Some(topic) => self.refuse_in_line(&topic, id, refusal),
+                    None => Some((id, refusal)),
+                };
+                if let Some((id, refusal)) = told {
+                    self.refuse(id, refusal, now, effects);
+                }
+            }
         }
     }
 
@@ -76,6 +85,14 @@ impl Session {
 
     /// An answer came; a late one for a question that is no longer open is void.
     pub(crate) fn handle_answer(&mut self, ask: AskId, answer: Answer, now: Instant, effects: &mut Vec<Effect>) {
+        let mut next = self.keep_in_line(ask, answer).map(|answer| (ask, answer));
+        while let Some((ask, answer)) = next {
+            self.take_answer(ask, answer, now, effects);
+            next = self.next_in_line();
+        }
+    }
+
+    fn take_answer(&mut self, ask: AskId, answer: Answer, now: Instant, effects: &mut Vec<Effect>) {
         let Some(purpose) = self.take_question(ask) else { return };
         match (purpose, answer) {
             (Purpose::Connect(id, resume), Answer::Identity(answer)) => self.identified(id, &resume, answer, now, effects),

@@ -1,6 +1,7 @@
 //! The session's state machine: takes commands, answers and time, gives effects. No socket, lock, clock or chance in here.
 //!
-//! Commands about one topic are handled in their order: one that follows an open question about the same topic waits.
+//! Commands about one topic are handled in their order: one that follows an open question about the same topic waits. Only publishes that the
+//! backplane takes in their order are handed on before earlier ones are answered; they are answered in their order nevertheless.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use super::{
-    effect::{AskId, Completion, Effect, Generation, Question},
+    effect::{Answer, AskId, Completion, Effect, Generation, Question},
     entering::Entering,
     limits::Mistakes,
     rules::{Rules, named_from_outside},
@@ -66,9 +67,9 @@ pub(crate) struct Session {
     pong_is_due: bool,
     /// Part of the first ping's delay, 0 to 1.
     pub(super) chance: f32,
-    questions: Vec<Open>,
+    pub(super) questions: Vec<Open>,
     waiting: VecDeque<Command>,
-    last_ask: u32,
+    pub(super) last_ask: u32,
     last_generation: u32,
     mistakes: Mistakes,
 }
@@ -85,9 +86,13 @@ pub(super) enum Phase {
 
 /// A question whose answer is not here yet.
 pub(super) struct Open {
-    id: AskId,
-    topic: Option<Topic>,
+    pub(super) id: AskId,
+    pub(super) topic: Option<Topic>,
     pub(super) purpose: Purpose,
+    /// A publish that has its place among those to its topic: another one need not wait for its answer.
+    pub(super) in_line: bool,
+    /// The answer of a publish that came before that of an earlier one to the same topic.
+    pub(super) answer: Option<Answer>,
 }
 
 /// Where the server's own subscriptions resume from.
@@ -326,7 +331,7 @@ impl Session {
     pub(super) fn ask(&mut self, topic: Option<Topic>, purpose: Purpose, question: Question, effects: &mut Vec<Effect>) {
         self.last_ask = self.last_ask.wrapping_add(1);
         let id = AskId(self.last_ask);
-        self.questions.push(Open { id, topic, purpose });
+        self.questions.push(Open { id, topic, purpose, in_line: false, answer: None });
         effects.push(Effect::Ask(id, question));
     }
 
@@ -345,7 +350,8 @@ impl Session {
     /// The purpose of an answer; `None`: it is void.
     pub(super) fn take_question(&mut self, id: AskId) -> Option<Purpose> {
         let at = self.questions.iter().position(|open| open.id == id)?;
-        let open = self.questions.swap_remove(at);
+        // In their order: answers of publishes to one topic are told in it.
+        let open = self.questions.remove(at);
         if self.questions.is_empty() && self.questions.capacity() > 4 {
             self.questions = Vec::new();
         }
@@ -409,7 +415,10 @@ impl Session {
             return true;
         }
         let Some(topic) = topic_of(request) else { return false };
-        self.questions.iter().any(|open| open.topic.as_ref().is_some_and(|open| open.local() == topic.local()))
+        let publishes = matches!(request, Request::Publish { .. });
+        let stands_before =
+            |open: &Open| open.topic.as_ref().is_some_and(|open| open.local() == topic.local()) && !(publishes && open.in_line);
+        self.questions.iter().any(stands_before)
             || self.subscriptions.iter().any(|subscription| subscription.pending.is_some() && subscription.topic.local() == topic.local())
     }
 

@@ -5,6 +5,7 @@ mod command;
 mod connecting;
 mod effect;
 mod entering;
+mod in_line;
 mod limits;
 mod machine;
 mod ordered;

@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     sync::{Arc, Weak},
+    task::Poll,
     time::Duration,
 };
 
@@ -68,7 +70,7 @@ pub async fn backplane_suite(backplane: Arc<dyn Backplane>) {
     let sink: Weak<dyn Sink> = Arc::downgrade(&recorder) as _;
     backplane.start(sink);
     let topic = |name: &str| -> Topic { name.parse().expect("a legal topic") };
-    let names = ["suite:order", "suite:trim", "suite:keys", "suite:plain", "suite:parallel"];
+    let names = ["suite:order", "suite:trim", "suite:keys", "suite:plain", "suite:parallel", "suite:line"];
     let interest: Vec<(Topic, bool)> = names.iter().chain(&keeping_suite::TOPICS).map(|name| (topic(name), true)).collect();
     // A backplane may be reaching its servers again at this moment.
     let begun = Instant::now();
@@ -82,6 +84,7 @@ pub async fn backplane_suite(backplane: Arc<dyn Backplane>) {
     a_retry_with_the_same_key_is_stored_once(&*backplane, &recorder, &topic("suite:keys")).await;
     what_is_not_kept_has_no_position(&*backplane, &recorder, &topic("suite:plain")).await;
     parallel_publishers_share_one_order(backplane.clone(), &recorder, &topic("suite:parallel")).await;
+    publishes_are_taken_in_the_order_in_which_they_were_polled(&*backplane, &topic("suite:line")).await;
     keeping_suite::keeping_suite(&*backplane, &recorder).await;
 }
 
@@ -112,8 +115,40 @@ async fn history_is_trimmed_paged_and_reversed(backplane: &dyn Backplane, topic:
     assert_eq!(read(LogQuery { after: Some(9), ..LogQuery::default() }).await, [0u64; 0]);
     assert_eq!(read(LogQuery { reverse: true, limit: Some(2), ..LogQuery::default() }).await, [5, 4]);
     assert_eq!(read(LogQuery { reverse: true, ..LogQuery::after(5) }).await, [4, 3]);
+    let next = async |query: LogQuery| backplane.history(topic, query, THREE).await.expect("history answers").next;
+    assert_eq!(
+        next(LogQuery { limit: Some(2), ..LogQuery::default() }).await,
+        Some(4),
+        "a page that is cut says where the next one begins"
+    );
+    assert_eq!(next(LogQuery { bytes: Some(1), ..LogQuery::default() }).await, Some(3));
+    assert_eq!(next(LogQuery { reverse: true, limit: Some(2), ..LogQuery::default() }).await, Some(4));
+    for whole in [LogQuery::default(), LogQuery::top(), LogQuery::after(5), LogQuery { limit: Some(3), ..LogQuery::default() }] {
+        assert_eq!(next(whole).await, None, "{whole:?} leaves nothing out");
+    }
     backplane.remove_history(topic).await.expect("history is removed");
     assert_eq!(read(LogQuery::default()).await, [0u64; 0], "positions go on after a removal");
+}
+
+/// The order of those who ask is that of the log, although none waits for the answer to another one.
+async fn publishes_are_taken_in_the_order_in_which_they_were_polled(backplane: &dyn Backplane, topic: &Topic) {
+    if !backplane.capabilities().in_line {
+        return;
+    }
+    let keep = Keep::history(1000, THREE.ttl);
+    let mut calls: Vec<_> = (1..=100).map(|n| backplane.publish(topic, publish(n), keep)).collect();
+    let mut answers = Vec::new();
+    for call in &mut calls {
+        answers.push(match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
+            Poll::Ready(answer) => Some(answer),
+            Poll::Pending => None,
+        });
+    }
+    for ((call, early), n) in calls.into_iter().zip(answers).zip(1..) {
+        let answer = if let Some(early) = early { early } else { call.await };
+        let position = answer.expect("a publish is taken").position;
+        assert_eq!(position.map(|position| position.offset), Some(n), "each has the place in which it was polled");
+    }
 }
 
 async fn a_retry_with_the_same_key_is_stored_once(backplane: &dyn Backplane, recorder: &Recorder, topic: &Topic) {

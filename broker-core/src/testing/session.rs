@@ -123,7 +123,9 @@ impl LoneSession {
             Question::Publish { topic, .. } | Question::PublishForApplication { topic, .. } => {
                 Answer::Published(topic, Ok(Published::at(Some(top))))
             }
-            Question::History { topic, .. } => Answer::History(topic, Ok(LogPage { top, kept_from: 0, publications: Vec::new() })),
+            Question::History { topic, .. } => {
+                Answer::History(topic, Ok(LogPage { top, kept_from: 0, publications: Vec::new(), next: None }))
+            }
             Question::Presence { topic, .. } => Answer::Presence(topic, Ok(Vec::new())),
             Question::PresenceStats { topic, .. } => Answer::PresenceStats(topic, Ok(PresenceStats::default())),
             Question::Call { data, .. } => Answer::Call(Ok(data)),

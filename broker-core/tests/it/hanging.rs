@@ -13,8 +13,8 @@ use std::{
 
 use broker_core::{
     Announcement, Backplane, Capabilities, Engine, EngineBuilder, HistoryQuery, Keep, LogPage, LogQuery, MemoryBackplane, Publish,
-    PublishError, PublishFailed, Published, RefusalKind, Request, Sink, StatePage, StateQuery, StateRequest, Topic, Unavailable,
-    testing::Client,
+    PublishError, PublishFailed, Published, RefusalKind, Request, Since, Sink, StatePage, StateQuery, StateRequest, StreamItem, Topic,
+    Unavailable, testing::Client,
 };
 use tokio::time::{Instant, advance, timeout};
 
@@ -34,6 +34,8 @@ enum Call {
 struct Hanging {
     inner: MemoryBackplane,
     calls: Mutex<Vec<Call>>,
+    /// How long a read of the history takes.
+    read_time: Mutex<Duration>,
     sink: Mutex<Option<Weak<dyn Sink>>>,
 }
 
@@ -83,6 +85,8 @@ impl Backplane for Hanging {
 
     async fn history(&self, topic: &Topic, query: LogQuery, keep: Keep) -> Result<LogPage, Unavailable> {
         self.answers(Call::History).await;
+        let read_time = *self.read_time.lock().unwrap();
+        tokio::time::sleep(read_time).await;
         self.inner.history(topic, query, keep).await
     }
 
@@ -124,6 +128,40 @@ async fn a_publish_that_is_not_answered_may_have_happened_and_a_retry_is_stored_
     assert!(!engine.publish(&topic("quiet:a"), publish()).await.unwrap().is_new());
     engine.publish(&topic("quiet:a"), json("2")).await.unwrap();
     assert_eq!(listener.take(2).await, ["quiet:a 1:1", "quiet:a 2:2"]);
+}
+
+/// Each page has a deadline of its own: a long history on a slow backplane takes its time, and what is published meanwhile comes behind it.
+#[tokio::test(start_paused = true)]
+async fn a_long_history_is_read_however_slow_the_backplane_is() {
+    let (backplane, builder) = hanging(&[]);
+    let engine = builder.namespace("long", quiet(5_000)).build().unwrap();
+    for n in 1..=3_500 {
+        engine.publish(&topic("long:a"), json(&n.to_string())).await.unwrap();
+    }
+    let almost = engine.settings().backplane_timeout * 49 / 50;
+    *backplane.read_time.lock().unwrap() = almost;
+    let started = Instant::now();
+    let mut stream = engine.subscribe_since(&topic("long:a"), Some(Since::Beginning)).unwrap();
+    let publish = async {
+        tokio::time::sleep(almost + Duration::from_secs(1)).await;
+        engine.publish(&topic("long:a"), json("3501")).await.unwrap();
+    };
+    let read = async {
+        let mut heard = 0;
+        while heard < 3_501 {
+            match stream.next().await.unwrap() {
+                StreamItem::Publication(publication) => {
+                    heard += 1;
+                    assert_eq!(publication.position.map(|position| position.offset), Some(heard));
+                }
+                StreamItem::Gap(gap) => panic!("nothing is missing: {gap:?}"),
+                _ => {}
+            }
+        }
+    };
+    tokio::join!(publish, read);
+    assert_eq!(started.elapsed(), 4 * almost, "four pages");
+    assert_eq!(engine.stats().backplane_timeouts.value(), 0);
 }
 
 #[tokio::test(start_paused = true)]

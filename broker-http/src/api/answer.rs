@@ -314,6 +314,8 @@ fn node_info(out: &mut Vec<u8>, node: &NodeInfo) {
         node.uptime.as_secs()
     );
     out.extend_from_slice(counts.as_bytes());
+    out.extend_from_slice(br#","problems":"#);
+    list(out, &node.troubles, |out, trouble| text(out, trouble));
 }
 
 fn session_report(out: &mut Vec<u8>, report: &SessionReport) {

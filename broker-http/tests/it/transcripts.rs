@@ -138,7 +138,7 @@ async fn info_counts_what_this_node_holds() {
     let server = Server::start();
     let listener = server.listen("chat:1", "a", None).await;
     let answer = server.ask("info", "{}").await;
-    let expected = r#""num_clients":1,"num_users":1,"num_channels":1,"num_subs":1,"uptime":0}]}}"#;
+    let expected = r#""num_clients":1,"num_users":1,"num_channels":1,"num_subs":1,"uptime":0,"problems":[]}]}}"#;
     assert!(answer.starts_with(r#"{"result":{"nodes":[{"uid":""#) && answer.ends_with(expected), "{answer}");
     drop(listener);
 }

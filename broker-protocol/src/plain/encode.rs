@@ -105,6 +105,9 @@ fn notice(plain: Plain, push: &Push, out: &mut FrameWriter<'_>) {
 
 fn write_connected(plain: Plain, connected: &Connected, out: &mut FrameWriter<'_>) {
     self::connected(plain, connected, out);
+    if let Some(greeting) = greeting(plain, connected) {
+        write_raw(greeting, out);
+    }
     for subscribed in &connected.subscriptions {
         write_subscribed(plain, &CommandId::None, subscribed, out);
     }
@@ -121,6 +124,11 @@ pub(crate) fn connected(plain: Plain, connected: &Connected, out: &mut FrameWrit
             }
         });
     }
+}
+
+/// What the application says first, where there is no `connected` to carry it.
+pub(crate) fn greeting(plain: Plain, connected: &Connected) -> Option<&Payload> {
+    connected.data.as_ref().filter(|_| plain.format == Format::Raw)
 }
 
 fn write_identity(id: &CommandId, user: &UserId, left: &[Topic], joined: &[Topic], out: &mut FrameWriter<'_>) {

@@ -52,6 +52,9 @@ impl Protocol for Sse {
             Reply::Connected(connected) => {
                 let said = bare(|out| encode::connected(self.plain, connected, out));
                 event(Event { is_notice: true, body: &said, ..Event::default() }, out);
+                if let Some(greeting) = encode::greeting(self.plain, connected) {
+                    message(greeting, out);
+                }
                 for subscribed in &connected.subscriptions {
                     self.subscribed(subscribed, out);
                 }

@@ -53,7 +53,7 @@ fn ids_are_echoed_as_given() {
 }
 
 #[test]
-fn connected_is_told_in_the_envelope_only() {
+fn connected_is_told_in_the_envelope_and_the_applications_greeting_stands_alone_in_raw() {
     let answer = Reply::Connected(Connected {
         session: SessionId::from_random(1),
         user: "ris1".into(),
@@ -66,8 +66,8 @@ fn connected_is_told_in_the_envelope_only() {
         reply(&ENVELOPE, &CommandId::None, &answer),
         "{\"broker\":\"connected\",\"session\":\"00000000-0000-4000-8000-000000000001\",\"user\":\"ris1\",\"data\":{}}\n"
     );
-    for plain in [RAW, QUIET_RAW, QUIET_ENVELOPE] {
-        assert_eq!(reply(&plain, &CommandId::None, &answer), "");
+    for (plain, said) in [(RAW, "{}\n"), (QUIET_RAW, "{}\n"), (QUIET_ENVELOPE, "")] {
+        assert_eq!(reply(&plain, &CommandId::None, &answer), said);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use broker_core::{
-    CloseReason, CommandId, FrameWriter, Gap, GapReason, Inbound, Payload, Protocol, Push, Refusal, Reply, Resume, Since, Subscribed,
-    UnsubscribeReason,
+    CloseReason, CommandId, Connected, FrameWriter, Gap, GapReason, Inbound, Payload, Protocol, Push, Refusal, Reply, Resume, SessionId,
+    Since, Subscribed, UnsubscribeReason,
 };
 use broker_protocol::{Format, Plain, Record, RecordKind, Sse, SseFraming, TopicKey};
 use bytes::Bytes;
@@ -21,6 +21,26 @@ fn a_payload_is_the_default_event_with_its_position_as_id() {
     check(RAW, &published(Payload::text("a\nb\n")), "id: 17@Bx3k\ndata: a\ndata: b\ndata: \n\n");
     check(RAW, &published(Payload::text("")), "id: 17@Bx3k\ndata: \n\n");
     check(RAW, &published(Payload::json("[1,\r\n2]")), "id: 17@Bx3k\ndata: [1,\ndata: 2]\n\n");
+}
+
+#[test]
+fn the_applications_greeting_is_the_first_event_in_raw() {
+    let connected = Reply::Connected(Connected {
+        session: SessionId::from_random(1),
+        user: "".into(),
+        ttl: None,
+        data: Some(Payload::json(r#"{"type":"connection"}"#)),
+        ping_interval: Duration::from_secs(25),
+        subscriptions: Vec::new(),
+    });
+    let written = |sse: Sse| {
+        let mut records = Vec::new();
+        sse.encode_reply(&CommandId::None, &connected, &mut FrameWriter::new(&SseFraming, &mut records));
+        String::from_utf8_lossy(&records).into_owned()
+    };
+    assert!(written(RAW).contains("data: {\"type\":\"connection\"}"), "{}", written(RAW));
+    assert!(!written(RAW).contains("event: broker"), "{}", written(RAW));
+    assert!(written(ENVELOPE).contains("event: broker"), "{}", written(ENVELOPE));
 }
 
 #[test]

@@ -36,8 +36,15 @@ pub(super) struct Ear {
     changed: Arc<Notify>,
     /// Why the server cannot be used as it is configured.
     unsuitable: Mutex<Option<String>>,
-    /// Why it does not let this node hear its channels.
-    refused: Mutex<Option<String>>,
+    /// It does not let this node hear its channels.
+    refused: Mutex<Option<Refused>>,
+}
+
+/// What a server says instead of letting this node hear its channels.
+struct Refused {
+    failure: Failure,
+    /// How often it said so.
+    times: u64,
 }
 
 /// What became of a round.
@@ -105,10 +112,26 @@ impl Ear {
     /// What is wrong although there is a connection.
     pub(super) fn trouble(&self, inner: &Inner) -> Option<String> {
         let mut refused = self.refused.lock();
-        if refused.is_some() && inner.unheard(self.id).is_empty() {
-            *refused = None;
+        if inner.unheard(self.id).is_empty()
+            && let Some(Refused { times, .. }) = refused.take()
+        {
+            tracing::info!(server = %self.server, times, "Redis lets this node hear its channels again");
         }
-        self.unsuitable.lock().clone().or_else(|| refused.clone())
+        let refused =
+            refused.as_ref().map(|Refused { failure, .. }| format!("{} does not let this node hear its channels: {failure}", self.server));
+        self.unsuitable.lock().clone().or(refused)
+    }
+
+    /// Each reason is worth one line, however often it is tried again.
+    fn was_refused(&self, failure: &Failure) {
+        let mut refused = self.refused.lock();
+        match &mut *refused {
+            Some(known) if known.failure == *failure => known.times += 1,
+            _ => {
+                tracing::error!(server = %self.server, %failure, "Redis does not let this node hear its channels; trying again for ever");
+                *refused = Some(Refused { failure: failure.clone(), times: 1 });
+            }
+        }
     }
 
     pub(super) fn reconnect(&self) {
@@ -200,8 +223,7 @@ impl Ear {
                 _ => inner.topology.doubt(),
             }
             if matches!(failure, Failure::Refused(_)) {
-                tracing::error!(server = %self.server, %failure, "Redis does not let this node hear its channels, trying again");
-                *self.refused.lock() = Some(format!("{} does not let this node hear its channels: {failure}", self.server));
+                self.was_refused(&failure);
                 inner.failed(&channels, &failure);
             }
             again.extend(channels);

@@ -1,15 +1,15 @@
 //! What the network does to the bus and the links, and what the listeners notice of it: nothing, but for the time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use broker_core::{Payload, Publish, StreamItem, Topic};
+use broker_core::{Engine, Namespace, Payload, Publish, Since, StreamItem, Topic};
 use broker_resp::{
     Command, Push,
-    testing::{Chances, Direction, Fate},
+    testing::{Chances, Direction, Fate, Proxy, Server},
 };
 use tokio::time::{Instant, timeout};
 
-use crate::world::{LONG, World, until};
+use crate::world::{LONG, World, backplane, until};
 
 fn topic() -> Topic {
     "t:1".parse().expect("a legal topic")
@@ -71,6 +71,70 @@ async fn a_deaf_bus_is_noticed_and_replaced() {
     witness.reads(number).await;
     assert_eq!(witness.gaps.len(), 0);
     world.truth.check();
+}
+
+/// F13: however the probes fall, within five seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_deaf_buses_are_each_noticed_in_time() {
+    let server = Server::start().await;
+    let mut nodes = Vec::new();
+    for _ in 0..20 {
+        let proxy = Proxy::start(server.address()).await;
+        nodes.push((backplane(proxy.target()).await, proxy));
+        // Their probes are not in step.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..100))).await;
+    }
+    let became_deaf = Instant::now();
+    for (_, proxy) in &nodes {
+        proxy.judge_pushes(|push| if matches!(push, Push::Message { .. }) { Fate::Drop } else { Fate::Pass });
+    }
+    for (redis, _) in &nodes {
+        until("each says that its bus is deaf", || redis.health().troubles.iter().any(|trouble| trouble.contains("delivers nothing")))
+            .await;
+        assert!(redis.health().deaf > 0);
+    }
+    assert!(became_deaf.elapsed() <= Duration::from_secs(5), "the last one was noticed after {:?}", became_deaf.elapsed());
+    for (_, proxy) in &nodes {
+        proxy.pass_pushes();
+    }
+    let cured = Instant::now();
+    for (redis, _) in &nodes {
+        until("each is well again", || redis.health().troubles.is_empty()).await;
+    }
+    assert!(cured.elapsed() <= Duration::from_secs(5), "the last one was well after {:?}", cured.elapsed());
+}
+
+/// A long history takes its time where each way there and back does: no deadline is for all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_is_read_over_a_slow_way() {
+    const COUNT: u64 = 20_000;
+    let server = Server::start().await;
+    let proxy = Proxy::start(server.address()).await;
+    let redis = Arc::new(backplane(proxy.target()).await);
+    let namespace = Namespace::default().history(50_000, Duration::from_secs(600));
+    let engine = Engine::builder().backplane(redis).namespace("t", namespace);
+    let engine = engine.with_settings(|settings| settings.backplane_timeout = Duration::from_secs(1)).build().expect("it starts");
+    let publishes = (1..=COUNT).map(|n| {
+        let engine = engine.clone();
+        async move { engine.publish(&topic(), Publish::new(Payload::json(n.to_string()))).await.map(drop) }
+    });
+    futures_util::future::try_join_all(publishes).await.expect("all are taken");
+    proxy.delay(Duration::from_millis(40));
+    let begun = Instant::now();
+    let mut stream = engine.subscribe_since(&topic(), Some(Since::Beginning)).expect("it is allowed");
+    let mut expected = 1;
+    while expected <= COUNT {
+        match timeout(LONG, stream.next()).await.expect("it goes on in time").expect("it does not end") {
+            StreamItem::Publication(publication) => {
+                assert_eq!(publication.position.map(|position| position.offset), Some(expected));
+                expected += 1;
+            }
+            StreamItem::Gap(gap) => panic!("nothing is missing: {gap:?}"),
+            _ => {}
+        }
+    }
+    assert!(begun.elapsed() > Duration::from_secs(2), "the way was not slow: {:?}", begun.elapsed());
+    assert_eq!(engine.stats().backplane_timeouts.value(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

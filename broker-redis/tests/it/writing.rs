@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use broker_core::{
-    Backplane, Bound, Engine, Keep, KeepState, LogQuery, Namespace, Payload, Publish, PublishFailed, Published, StreamItem, Topic, Version,
+    Backplane, Bound, Engine, HistoryQuery, Keep, KeepState, LogQuery, Namespace, Payload, Publish, PublishFailed, Published, Request,
+    StreamItem, Topic, Version, testing::Client,
 };
 use broker_redis::{Options, RedisBackplane, Servers};
 use broker_resp::{
@@ -330,4 +331,37 @@ async fn a_state_of_seconds_stays_while_somebody_listens() {
     }
     let state = redis.state(&topic(), broker_core::StateQuery::default(), keep).await.expect("it is read");
     assert_eq!((state.rows.len(), state.top.epoch), (1, epoch));
+}
+
+/// What one client sends in one write is few calls, in its order, and answered in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn publishes_of_one_session_go_together() {
+    let server = Server::start().await;
+    let redis = patient(server.target()).await;
+    let namespace = Namespace::open().history(100, Duration::from_secs(600));
+    let engine = Engine::builder().backplane(Arc::new(redis)).namespace("t", namespace);
+    let engine = engine.with_settings(|settings| settings.anonymous = true).build().expect("it starts");
+    let mut client = Client::connect(&engine).await;
+    // The script is known from here on.
+    client.publish("t:1", "0");
+    client.next().await;
+    server.call(&Command::new("CONFIG").arg("RESETSTAT")).await;
+    let requests = (1..=16).map(|n| Request::Publish {
+        topic: topic(),
+        data: Payload::json(n.to_string()),
+        key: None,
+        idempotency_key: None,
+        removed: false,
+    });
+    client.send_all(requests);
+    let answers = timeout(LONG, client.take(16)).await.expect("all are answered");
+    let expected: Vec<String> = (2..=17).map(|offset| format!("published t:1 at {offset}")).collect();
+    assert_eq!(answers, expected);
+    let stats = server.call(&Command::new("INFO").arg("commandstats")).await;
+    let stats = stats.text().expect("INFO is text");
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls=")?.split(',').next()?.parse::<u32>().ok());
+    assert!(calls.is_some_and(|calls| calls <= 4), "16 publications went in {calls:?} messages");
+    let page = engine.history(&topic(), HistoryQuery { limit: 100, ..HistoryQuery::default() }).await.expect("it is read");
+    let kept: Vec<String> = page.publications.iter().map(|kept| String::from_utf8_lossy(kept.data.bytes()).into_owned()).collect();
+    assert_eq!(kept, (0..=16).map(|n| n.to_string()).collect::<Vec<_>>());
 }

@@ -132,4 +132,9 @@ async fn tls_is_spoken_and_checked_both_ways() {
     assert!(matches!(&error, ConnectError::Tls(why) if why.contains("not valid for name")), "{error}");
     let (error, ..) = refusal(server.target()).await;
     assert!(matches!(error, ConnectError::Broken(_) | ConnectError::Protocol(_)), "{error}");
+
+    // A server without TLS waits for the end of a line; no TLS server says so by itself.
+    let plain = Server::start().await;
+    let (error, ..) = refusal(plain.target().tls(Tls::trusting(papers.authority.as_bytes(), None).unwrap())).await;
+    assert!(matches!(&error, ConnectError::Tls(why) if why.contains("something else than TLS")), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -30,6 +30,13 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// Null where it is no JSON.
     pub(super) body: Value,
+}
+
+/// A WebSocket that was not opened.
+pub(super) struct Refused {
+    pub(super) status: u16,
+    /// `message`, `hint`; null where the answer is no JSON.
+    pub(super) error: Value,
 }
 
 /// The address for requests, from one as clients have it: `ws://host/ws/news` is `http://host`.
@@ -83,15 +90,28 @@ impl Client {
         self.send(request.body(Full::from("{}"))?).await
     }
 
-    /// Opens a WebSocket; the status of the answer where it was refused.
-    pub(super) async fn socket(&self, path: &str) -> anyhow::Result<Result<Socket, u16>> {
-        let request = Request::builder().method(Method::GET).uri(format!("{}{path}", self.base));
+    /// Opens a WebSocket; or how it was refused.
+    pub(super) async fn socket(&self, path: &str) -> anyhow::Result<Result<Socket, Refused>> {
+        self.open(Request::builder().uri(format!("{}{path}", self.base))).await
+    }
+
+    /// Opens a WebSocket with one more header; or how it was refused. No error shows the value.
+    pub(super) async fn socket_with(&self, path: &str, name: HeaderName, value: &str) -> anyhow::Result<Result<Socket, Refused>> {
+        let value = HeaderValue::from_str(value).map_err(|_| anyhow::anyhow!("it has characters that no header can have"))?;
+        self.open(Request::builder().uri(format!("{}{path}", self.base)).header(name, value)).await
+    }
+
+    async fn open(&self, request: http::request::Builder) -> anyhow::Result<Result<Socket, Refused>> {
+        let request = request.method(Method::GET);
         let request = request.header("Connection", "Upgrade").header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");
         let request = request.header("Sec-WebSocket-Key", generate_key()).body(Full::default())?;
         let exchange = async {
             let answer = self.inner.request(request).await.map_err(|error| anyhow::anyhow!(causes(&error)))?;
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(Err(answer.status().as_u16()));
+                let status = answer.status().as_u16();
+                let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await.map(http_body_util::Collected::to_bytes);
+                let body: Value = body.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
+                return Ok(Err(Refused { status, error: body["error"].clone() }));
             }
             let pipe = TokioIo::new(hyper::upgrade::on(answer).await?);
             Ok(Ok(Socket::from_raw_socket(pipe, Role::Client, None).await))

@@ -12,6 +12,8 @@ const NAME: &str = "correct the host in backplane.url, or the name service of th
 const REACH: &str = "see that Redis runs, and that this machine reaches the address of backplane.url";
 const SILENT: &str =
     "nothing answers there: look for a firewall between, and whether the port speaks TLS where backplane.url says rediss://";
+const HANGS_UP: &str = "whatever listens there hangs up: look whether the port speaks TLS (then backplane.url begins with rediss), whether it is that of Redis, and \
+                        at maxclients";
 const NO_CLUSTER: &str = "write redis:// in place of redis+cluster:// in backplane.url";
 const BUSY: &str = "Redis reads its data, or a script of somebody else runs there: wait, or look at SLOWLOG GET";
 
@@ -31,6 +33,7 @@ const CURES: &[(&[&str], &str)] = &[
     (&["no part of a cluster"], NO_CLUSTER),
     (&["not connected within"], SILENT),
     (&["tls failed"], TLS),
+    (&["during the hello"], HANGS_UP),
     (&["looked up"], NAME),
     (&["loading", "busy "], BUSY),
     (&["count this one as lost", "tell the others"], "it cannot write to Redis: see what it says of its links, and its log"),
@@ -63,6 +66,11 @@ mod tests {
             NO_CLUSTER,
         );
         check("there is no connection to Redis for reads: not connected within 3s", SILENT);
+        check(
+            "there is no connection to Redis for reads: the connection ended during the hello: Connection reset by peer (os error 104)",
+            HANGS_UP,
+        );
+        check("TLS failed: the server answered something else than TLS: name its TLS port, or say redis://", TLS);
         check("the name cannot be looked up: failed to lookup address information", NAME);
         check("another node writes version 3 of the format, this one reads version 2", CURES[2].1);
     }

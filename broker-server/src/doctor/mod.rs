@@ -3,6 +3,8 @@
 
 mod client;
 mod cures;
+mod entry;
+mod names;
 mod nodes;
 mod reach;
 mod redis;
@@ -117,21 +119,44 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Looks at everything. `url`: where the broker is asked; `None`: at the listener of the configuration. `quick`: without what takes as long as a
-/// connection is idle.
-pub async fn examine(config: &Config, url: Option<&str>, quick: bool) -> anyhow::Result<Findings> {
+/// What is to be looked at besides what always is.
+#[derive(Clone, Copy, Default)]
+pub struct Wishes<'a> {
+    /// Where the broker is asked; `None`: at the listener of the configuration.
+    pub url: Option<&'a str>,
+    /// Without what takes as long as a connection is idle.
+    pub quick: bool,
+    /// An origin that is to be let in.
+    pub origin: Option<&'a str>,
+    /// A token that is to be taken.
+    pub token: Option<&'a str>,
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// The address is none.
+pub async fn examine(config: &Config, wishes: Wishes<'_>) -> anyhow::Result<Findings> {
+    let Wishes { url, quick, origin, token } = wishes;
     let mut findings = Findings::default();
-    redis::examine(config, &mut findings.0).await;
     let listen = config.server.listen;
     let scheme = if config.server.tls.pair().is_some() { "https" } else { "http" };
     let is_listener = url.is_none();
     let url = url.map_or_else(|| format!("{scheme}://{listen}"), client::http_url);
     let client = client::Client::new(&url)?;
+    names::examine(config, &url, &mut findings.0).await;
+    redis::examine(config, &mut findings.0).await;
     let reached = reach::examine(&client, &mut findings.0).await;
     if reached.is_empty() {
         return Ok(findings);
     }
     nodes::examine(&client, config.api.key.as_ref(), &reached, &mut findings.0).await;
+    if let Some(origin) = origin {
+        entry::origin(&client, origin, &mut findings.0).await;
+    }
+    if let Some(token) = token {
+        entry::token(&client, token, &mut findings.0).await;
+    }
     // Before the listener itself stands nothing that could cut what is idle.
     socket::examine(&client, config.api.key.as_ref(), quick || is_listener, &mut findings.0).await;
     Ok(findings)

@@ -24,14 +24,17 @@ pub(super) async fn examine(client: &Client, key: Option<&Secret>, reached: &[Re
             return;
         }
         Ok(answer) => {
-            findings.push(Finding::error(
-                "pairs",
-                format!("the nodes were not asked: /api/probe answers {} {}", answer.status, answer.body["error"]),
-            ));
+            let finding =
+                Finding::error("pairs", format!("the nodes were not asked: /api/probe answers {} {}", answer.status, answer.body["error"]));
+            findings
+                .push(finding.cure(
+                    "let the proxy in front pass /api on to the broker, with its headers; a node before this version knows no probe",
+                ));
             return;
         }
         Err(error) => {
-            findings.push(Finding::error("pairs", format!("the nodes were not asked: {error:#}")));
+            let finding = Finding::error("pairs", format!("the nodes were not asked: {error:#}"));
+            findings.push(finding.cure("a probe takes two seconds: let the proxy in front wait longer; otherwise see the log of the node"));
             return;
         }
     };
@@ -148,7 +151,12 @@ fn clocks(nodes: &[Node], findings: &mut Vec<Finding>) {
     }
     let own = broker_core::unix_ms(std::time::SystemTime::now());
     if slow.clock_ms > own + CLOCKS_MAX_MS * 10 || fast.clock_ms + CLOCKS_MAX_MS * 10 < own {
-        findings.push(Finding::warning("clock", "the clocks of the nodes differ from that of this machine by more than 10 s"));
+        let finding = Finding::warning("clock", "the clocks of the nodes differ from that of this machine by more than 10 s");
+        findings.push(
+            finding.cure(
+                "run a time service (chrony, systemd-timesyncd) on every machine; if it is this one's that is wrong, nothing is lost",
+            ),
+        );
     }
 }
 

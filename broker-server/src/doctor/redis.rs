@@ -31,7 +31,7 @@ pub(super) async fn examine(config: &Config, findings: &mut Vec<Finding>) {
     let redis = match RedisBackplane::connect(options) {
         Ok(redis) => redis,
         Err(error) => {
-            findings.push(Finding::error("redis", format!("backplane.prefix: {error}")));
+            findings.push(Finding::error("redis", format!("backplane.prefix: {error}")).cure("correct backplane.prefix, on every node"));
             return;
         }
     };

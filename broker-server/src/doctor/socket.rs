@@ -19,7 +19,7 @@ pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 const PING_WAIT_MAX: Duration = Duration::from_secs(75);
 
 /// The path that opens without credentials: who it is, a client says afterwards.
-const BARE_PATH: &str = "/connection/websocket";
+pub(super) const BARE_PATH: &str = "/connection/websocket";
 
 const UPGRADE_CURE: &str = "let the proxy in front pass the upgrade on. nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
                             proxy_set_header Connection $connection_upgrade; haproxy: mode http, and no line that takes Upgrade away; \
@@ -49,8 +49,8 @@ pub(super) async fn examine(client: &Client, key: Option<&Secret>, quick: bool, 
             findings.push(Finding::fine("upgrade", "a WebSocket gets through"));
             true
         }
-        Ok(Err(status)) => {
-            findings.push(refused(status));
+        Ok(Err(answer)) => {
+            findings.push(refused(answer.status));
             false
         }
         Err(error) => {
@@ -94,7 +94,7 @@ async fn watch(client: &Client, key: &Secret) -> anyhow::Result<Idle> {
     let answer = client.api("ticket", key).await?;
     let ticket = answer.body["result"]["ticket"].as_str().with_context(|| format!("/api/ticket answers {}", answer.status))?;
     let socket = client.socket(&format!("/ws?ticket={ticket}")).await?;
-    let socket = socket.map_err(|status| anyhow::anyhow!("/ws answers {status}"))?;
+    let socket = socket.map_err(|answer| anyhow::anyhow!("/ws answers {}", answer.status))?;
     Ok(idle(socket).await)
 }
 

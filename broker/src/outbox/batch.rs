@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use broker_core::{PublishError, PublishFailed, Published, Topic};
+use broker_core::{PublishError, PublishFailed, Published, Topic, unix_ms};
 use tokio::task::JoinSet;
 
 use super::{OutboxOptions, OutboxRow, Outcome, PastWindow, RowId, Settled};
@@ -82,7 +82,7 @@ async fn publish_topic(broker: &Broker, store_id: &str, options: &OutboxOptions,
             done.settle(row.id, Outcome::Refused { reason });
             continue;
         }
-        let publish = row.publish.clone().idempotency_key(format!("outbox:{store_id}:{}", row.id));
+        let publish = row.publish.clone().idempotency_key(key(store_id, &row));
         match verdict(broker.publish(&row.topic, publish).await) {
             Verdict::Published(published) => {
                 done.published += 1;
@@ -119,6 +119,11 @@ async fn publish_topic(broker: &Broker, store_id: &str, options: &OutboxOptions,
         done.settle(row.id, Outcome::NotSent);
     }
     done
+}
+
+/// The same for each attempt, and for no other row: also where a copy of the store from yesterday gives ids a second time.
+fn key(store_id: &str, row: &OutboxRow) -> String {
+    format!("outbox:{store_id}:{}:{}", row.id, unix_ms(row.staged_at))
 }
 
 /// What an answer means for the row.

@@ -17,7 +17,7 @@ use crate::Broker;
 /// How long the last batch may take to be given back when the time of a drain is over.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Publishes what is staged in a store. See the [module](self)'s text.
+/// Publishes what is staged in a store. See the [module](crate::outbox)'s text.
 #[derive(Debug)]
 pub struct Outbox;
 

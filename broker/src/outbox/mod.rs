@@ -24,7 +24,8 @@
 //!
 //! # To whom?
 //!
-//! A row goes to a topic: that of a group ([`Topic::group`]), of a user ([`Topic::of_user`]), or any other, with [`Publish::except`] for whoever caused it. A
+//! A row goes to a topic: that of a group ([`Topic::group`](crate::Topic::group)), of a user ([`Topic::of_user`](crate::Topic::of_user)), or any other, with
+//! [`Publish::except`](crate::Publish::except) for whoever caused it. A
 //! send to a set of targets or to one session has neither history nor idempotency key; it cannot be repeated safely and is refused by `stage`.
 //! A user who listens to two of the topics gets two publications: give the data an id.
 
@@ -49,6 +50,3 @@ pub use self::{
 /// The SQLite crate whose connections and transactions [`SqliteOutbox`] takes.
 #[cfg(feature = "outbox-sqlite")]
 pub use rusqlite;
-
-#[allow(unused_imports, reason = "for the links in the text above")]
-use broker_core::{Publish, Topic};

@@ -10,7 +10,7 @@ mod opening;
 pub(crate) mod origin;
 mod plain;
 mod query;
-mod refusals;
+pub(crate) mod refusals;
 pub(crate) mod routes;
 
 use std::{

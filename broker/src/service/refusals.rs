@@ -12,8 +12,28 @@ use serde_json::{Map, Value};
 
 use super::body::ResponseBody;
 
+/// A refusal as the broker itself answers one over HTTP: status, `{"error":{..}}` with code, word, message and hint, and `Retry-After` where it applies. For the host's
+/// own handlers, so that a client reads the same from all of them. Which rule refused is not told.
+///
+/// ```
+/// use broker::{Refusal, refusal_response};
+///
+/// let response = refusal_response(&Refusal::permission_denied("this order is not yours").hint("ask its owner"));
+/// assert_eq!(response.status(), 403);
+/// assert!(response.body().starts_with(b"{\"error\":{\"code\":103,\"error\":\"permission_denied\""));
+/// ```
+pub fn refusal_response(refusal: &Refusal) -> Response<Bytes> {
+    response(refusal, false)
+}
+
 /// The refusal as an HTTP answer; the connection ends with it. `dev`: the client is told which rule refused.
 pub(crate) fn as_http(refusal: &Refusal, dev: bool) -> Response<ResponseBody> {
+    let mut response = response(refusal, dev).map(ResponseBody::from);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn response(refusal: &Refusal, dev: bool) -> Response<Bytes> {
     let code = codes::of(refusal);
     let mut error = Map::new();
     error.insert("code".to_owned(), code.number.into());
@@ -27,12 +47,11 @@ pub(crate) fn as_http(refusal: &Refusal, dev: bool) -> Response<ResponseBody> {
         error.insert("retry_after_ms".to_owned(), (after.as_millis() as u64).into());
     }
     let body = Value::from_iter([("error", Value::Object(error))]).to_string();
-    let mut response = Response::new(ResponseBody::from(Bytes::from(body)));
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = StatusCode::from_u16(code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     if let Some(after) = refusal.retry_after {
         // The header counts whole seconds; early is worse than late.
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1_000) as u64));

@@ -92,7 +92,9 @@ impl OutboxStore for Dying {
     }
     async fn claim(&self, claim: Claim<'_>) -> Result<Vec<OutboxRow>, StoreFailed> {
         let mut rows = self.memory.claim(claim).await?;
-        rows.iter_mut().for_each(|row| row.tried_at = self.tried_at.or(row.tried_at));
+        for row in &mut rows {
+            row.tried_at = self.tried_at.or(row.tried_at);
+        }
         Ok(rows)
     }
     async fn settle(&self, worker: &str, settled: &[Settled]) -> Result<(), StoreFailed> {

@@ -2,32 +2,15 @@
 
 import asyncio
 import json
-import subprocess
+import time
 
 import pytest
 
-from harness import Broker, binary, clean_environment, eventually
+from doctor import doctor, of
+from harness import Broker, eventually, token
 from redis_server import Redis
 
 SECRET_OF_NODES = "of-both-nodes-in-the-tests-of-doctor-0123456789"
-
-
-async def doctor(*arguments, cwd, quick=True):
-    """Its exit code and findings; `quick` without waiting for a ping."""
-
-    def run():
-        command = [binary(), "doctor", "--json", *(["--quick"] if quick else []), *arguments]
-        return subprocess.run(command, env=clean_environment(), cwd=cwd, capture_output=True, text=True, timeout=40)
-
-    done = await asyncio.to_thread(run)
-    assert done.stdout, done.stderr
-    answer = json.loads(done.stdout)
-    assert (done.returncode == 0) == answer["well"], done
-    return done.returncode, answer["findings"]
-
-
-def of(findings, check, severity):
-    return [finding["message"] for finding in findings if (finding["check"], finding["severity"]) == (check, severity)]
 
 
 async def know_each_other(*nodes):
@@ -118,6 +101,50 @@ async def test_without_a_key_the_pairs_are_left_out_and_said_so(tmp_path):
         assert code == 0 and of(findings, "pairs", "skipped"), findings
         code, findings = await doctor(broker.http, "--api-key", "another-key-of-doctor-01", cwd=tmp_path)
         assert code == 1 and of(findings, "pairs", "error") == ["the API key is refused"]
+
+
+ORIGIN = "https://app.example.com"
+OPEN_TO_A_PAGE = f"""
+[client]
+anonymous = true
+allowed_origins = ["{ORIGIN}"]
+
+[client.token]
+hmac_secret = "{SECRET_OF_NODES}"
+"""
+
+
+async def test_an_origin_and_a_token_are_asked_about_and_refusals_have_their_cure(tmp_path):
+    path = tmp_path / "broker.toml"
+    path.write_text(OPEN_TO_A_PAGE)
+    good, forged, old = (
+        token(SECRET_OF_NODES, sub="kim"),
+        token("another-secret-than-that-of-the-nodes-0123456789", sub="kim"),
+        token(SECRET_OF_NODES, sub="kim", exp=int(time.time()) - 3600),
+    )
+    with Broker("--config", str(path)) as broker:
+        code, findings = await doctor(broker.http, "--origin", ORIGIN, "--token", good, cwd=tmp_path)
+        assert code == 0, findings
+        assert of(findings, "origin", "ok") == [f"pages of {ORIGIN} are let in"]
+        assert of(findings, "token", "ok") == ["the token is taken: user kim"]
+        for bad, why in [(forged, "signature"), (old, "ended")]:
+            code, findings = await doctor(broker.http, "--origin", "https://app.example.com.evil", cwd=tmp_path, env={"BROKER_TOKEN": bad})
+            assert code == 1
+            told = {finding["check"]: finding for finding in findings if finding["severity"] == "error"}
+            assert "client.allowed_origins" in told["origin"]["cure"], findings
+            assert why in told["token"]["message"] and "broker token verify" in told["token"]["cure"], findings
+            assert bad not in json.dumps(findings)
+
+
+async def test_names_that_lead_nowhere_are_told(tmp_path):
+    code, findings = await doctor("ws://broker.invalid:8000", "--dev", "--redis", "redis://redis.invalid", cwd=tmp_path)
+    assert code == 1
+    told = [finding for finding in findings if finding["check"] == "dns"]
+    assert [finding["message"].split(" ")[0] for finding in told] == ["broker.invalid", "redis.invalid"]
+    assert all(finding["severity"] == "error" and "name service" in finding["cure"] for finding in told)
+    with Broker("--dev") as broker:
+        code, findings = await doctor("--dev", f"http://localhost:{broker.port}", cwd=tmp_path)
+        assert code == 0 and any("localhost is 127.0.0.1" in message for message in of(findings, "dns", "ok")), findings
 
 
 RIGHTS = "+@scripting +@read +@write +@fast +@pubsub"

@@ -225,6 +225,48 @@ class TestWithoutRedis:
                         await wire.hears({"n": 3})
 
 
+class TestTroubles:
+    """`/ready` and the log name one reason, and keep to it."""
+
+    async def test_a_replica_is_told_in_its_own_words_all_the_time(self):
+        with Redis() as redis:
+            redis.command("REPLICAOF", "127.0.0.1", "1")
+            with node(redis) as broker:
+                await broker.logs("this node could not say that it is there", "READONLY")
+                said = set()
+                # Two tries of a node to say that it is there, each as long as it may be.
+                end = time.monotonic() + 5
+                while time.monotonic() < end:
+                    said.add(tuple((await asyncio.to_thread(broker.get, "/ready"))[2]["problems"]))
+                    await asyncio.sleep(0.05)
+                assert len(said) == 1 and "READONLY" in str(said), said
+
+    async def test_channels_without_rights_are_one_line_however_often_they_are_tried(self):
+        with Redis() as redis:
+            rights = "+info +@scripting +@read +@write +@fast +@pubsub"
+            redis.command("ACL", "SETUSER", "ann", "on", ">secret-of-ann-0123456789", "~broker:*", "resetchannels", rights)
+            with Broker("--dev", "--redis", redis.url.replace("//", "//ann:secret-of-ann-0123456789@")) as broker:
+                await broker.logs("Redis cannot be used", "does not let this node hear its channels")
+
+                async def tries():
+                    return int(redis.command("INFO", "commandstats").decode().split("cmdstat_subscribe:")[1].split("rejected_calls=")[1].split(",")[0])
+
+                before = await tries()
+                await eventually(tries, lambda now: now >= before + 2, "it is tried again")
+                assert broker.log().count("Redis does not let this node hear its channels") == 1
+                redis.command("ACL", "SETUSER", "ann", "&broker:*")
+                await is_ready(broker)
+                await broker.logs("Redis lets this node hear its channels again")
+
+    async def test_tls_at_a_port_without_it_is_told(self):
+        with Redis() as redis, Broker("--dev", "--redis", redis.url.replace("redis://", "rediss://")) as broker:
+
+            async def problems():
+                return str((await asyncio.to_thread(broker.get, "/ready"))[2]["problems"])
+
+            await eventually(problems, lambda told: "the server answered something else than TLS" in told, "it says what is there")
+
+
 class TestSettings:
     def test_the_password_of_redis_stands_nowhere(self, tmp_path):
         with Redis("--requirepass", "s3cret-of-redis") as redis:

@@ -336,7 +336,10 @@ impl Backplane for Line {
             return Err(Unavailable("planted".to_owned()));
         }
         let inner = self.bus.inner.lock().clone();
-        let page = inner.history(topic, query, keep).await;
+        // What the engine reads for listeners comes few at a time.
+        let limit = query.limit.unwrap_or(usize::MAX).min(self.bus.rows_per_page);
+        let limit = if query.delivers { Some(limit) } else { query.limit };
+        let page = inner.history(topic, LogQuery { limit, ..query }, keep).await;
         // The answer travels: others go on meanwhile.
         self.bus.travel().await;
         page

@@ -76,7 +76,7 @@ fn known(scene: &Scene) -> BTreeSet<u64> {
 
 fn check(scene: &Scene) -> Result<(), TestCaseError> {
     let publications = scene.page.clone().map(|offset| publication(at(offset, EPOCH))).collect();
-    let page = LogPage { top: at(scene.page_top, EPOCH), kept_from: scene.page.start() - 1, publications };
+    let page = LogPage { top: at(scene.page_top, EPOCH), kept_from: scene.page.start() - 1, publications, next: None };
     let old = (1..=scene.ring_of_old).map(|offset| publication(at(offset, OLD_EPOCH)));
     let ring: VecDeque<_> = old.chain(scene.ring.clone().map(|offset| publication(at(offset, EPOCH)))).collect();
     let log = Log::new(&ReadAnswer { page, after: 0, state: None }, &ring, scene.overflowed, at(scene.position, EPOCH));

@@ -69,11 +69,7 @@ impl SqliteOutbox {
     /// Creates the tables where they are missing, and the store's random name. Blocks.
     pub fn create(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute_batch(TABLES)?;
-        let mut id = [0; 12];
-        // Without a source of chance there is no TLS, no session id and no outbox either.
-        getrandom::fill(&mut id).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        connection.execute("INSERT OR IGNORE INTO broker_outbox_store (one, id) VALUES (1, ?1)", [id])?;
+        connection.execute("INSERT OR IGNORE INTO broker_outbox_store (one, id) VALUES (1, lower(hex(randomblob(12))))", [])?;
         Ok(())
     }
 

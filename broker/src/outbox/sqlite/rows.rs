@@ -50,7 +50,7 @@ pub(super) fn is_any_free(connection: &Connection, ask: &Ask) -> Result<bool> {
 fn free_topics(connection: &Connection, ask: &Ask, now: i64, limit: usize) -> Result<Vec<String>> {
     let sql = format!("SELECT topic FROM broker_outbox_topics WHERE {IS_FREE} ORDER BY free_at_ms LIMIT ?4");
     let mut statement = connection.prepare_cached(&sql)?;
-    let asked = (limit + ask.except.len()) as i64;
+    let asked = whole(limit + ask.except.len());
     let topics = statement.query_map(params![ask.worker, now, ms(ask.lease), asked], |row| row.get::<_, String>(0))?;
     let mut free = Vec::new();
     for topic in topics {
@@ -79,7 +79,7 @@ pub(super) fn claim(transaction: &Transaction<'_>, ask: &Ask) -> Result<Vec<Outb
     let mut bytes = 0;
     for topic in topics {
         hold.execute(params![topic, ask.worker, now + ms(ask.lease)])?;
-        let mut of_topic = select.query(params![topic, share as i64])?;
+        let mut of_topic = select.query(params![topic, whole(share)])?;
         while let Some(row) = of_topic.next()? {
             let id: i64 = row.get(0)?;
             let row = match read(row) {
@@ -151,7 +151,7 @@ pub(super) fn counts(connection: &Connection) -> Result<OutboxCounts> {
 pub(super) fn refused(connection: &Connection, limit: usize) -> Result<Vec<RefusedRow>> {
     let mut select = connection
         .prepare_cached("SELECT id, topic, staged_at_ms, refused FROM broker_outbox WHERE refused IS NOT NULL ORDER BY id LIMIT ?1")?;
-    let rows = select.query_map([limit as i64], |row| {
+    let rows = select.query_map([whole(limit)], |row| {
         Ok(RefusedRow { id: RowId(row.get(0)?), topic: row.get(1)?, staged_at: time(row.get(2)?), reason: row.get(3)? })
     })?;
     rows.collect()
@@ -186,7 +186,11 @@ fn read(row: &Row<'_>) -> Result<OutboxRow> {
 }
 
 fn now_ms() -> i64 {
-    unix_ms(SystemTime::now()) as i64
+    unix_ms(SystemTime::now()).cast_signed()
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn ms(duration: Duration) -> i64 {

@@ -119,6 +119,7 @@ async fn what_is_refused_is_put_aside_until_somebody_decides(store: &dyn Stageab
 
     assert!(store.discard(worse).await.expect("it answers"));
     assert!(!store.discard(worse).await.expect("it answers"));
+    store.settle("ann", &[]).await.expect("it settles");
     drain(store).await;
     assert_eq!(store.retry(Some(RowId(bad.0 + 1))).await.expect("it answers"), 0);
     assert_eq!(store.retry(None).await.expect("it answers"), 1);

@@ -11,7 +11,7 @@ const OPEN = /listen(?:ing on)? +(http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
 const INTERNAL = /internal(?: on)? +(http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
 
 /** The program that an environment variable names; `cargo xtask e2e` sets it. */
-function program(variable) {
+export function program(variable) {
   const path = process.env[variable];
   if (!path) throw new Error(`${variable} is not set: run the suites with \`cargo xtask e2e\``);
   return path;
@@ -38,7 +38,8 @@ export function startDashboard({ listen = '127.0.0.1:0', args = [] } = {}) {
   return start(program('DASHBOARD_BIN'), ['--listen', listen, ...bridge, ...args], {}, '', [/dashboard at (http:\/\/[\d.:[\]]+)\//]);
 }
 
-async function start(path, args, env, apiKey, addresses) {
+/** Runs a program and resolves when its output has matched each of `addresses`, the first groups of which are `http` and `internal`. */
+export async function start(path, args, env, apiKey, addresses) {
   const child = spawn(path, args, { env: { ...withoutBrokerSettings(process.env), ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   const exited = once(child, 'exit').then(([code, signal]) => ({ code, signal }));

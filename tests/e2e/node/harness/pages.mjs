@@ -44,6 +44,15 @@ export async function openBrowser({ hosts = [], backForwardCache = false } = {})
   };
 }
 
+/** Opens one Chromium for several people: each `person()` is a browser of its own to the pages, with its own storage, which its tabs share. */
+export async function openPeople() {
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: FLAGS });
+  return {
+    person: () => browser.newContext({ viewport: { width: 1280, height: 860 } }),
+    close: () => browser.close(),
+  };
+}
+
 /** Serves an empty page, the scenarios, the SDK's own browser bundle, and `more`: texts of HTML pages by their path. */
 export async function servePages(more = {}) {
   const bundle = join(require.resolve('centrifuge'), '../../dist/centrifuge.js');
