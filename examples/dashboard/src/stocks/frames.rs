@@ -144,12 +144,11 @@ fn data(data: Option<&Value>, mistakes: &mut Vec<Mistake>) -> Vec<Registration> 
 fn texts(value: &Value, path: &str, known: &[&'static str], mistakes: &mut Vec<Mistake>) -> Vec<&'static str> {
     let mut found = Vec::new();
     for (index, element) in array(Some(value), path, mistakes).iter().enumerate() {
-        match known.iter().find(|known| element.as_str() == Some(known)) {
-            Some(known) => found.push(*known),
-            None => {
-                let message = format!("{} is not one of {}", shown(element), known.join(", "));
-                mistakes.push(Mistake::new(format!("{path}[{index}]"), message));
-            }
+        if let Some(known) = known.iter().find(|known| element.as_str() == Some(known)) {
+            found.push(*known);
+        } else {
+            let message = format!("{} is not one of {}", shown(element), known.join(", "));
+            mistakes.push(Mistake::new(format!("{path}[{index}]"), message));
         }
     }
     found
