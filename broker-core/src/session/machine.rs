@@ -335,10 +335,14 @@ impl Session {
         effects.push(Effect::Ask(id, question));
     }
 
-    /// What was asked is done, only its answer is not here yet: commands about its topic need not wait for it.
+    /// What was asked is done, only its answer is not here yet: commands about its topic need not wait for it, nor does it wait for others. Behind
+    /// publishes that have no answer yet it stays among them.
     pub(crate) fn executed(&mut self, id: AskId) {
-        if let Some(open) = self.questions.iter_mut().find(|open| open.id == id) {
-            open.topic = None;
+        let Some(at) = self.questions.iter().position(|open| open.id == id) else { return };
+        if self.is_behind_others_in_line(at) {
+            self.questions[at].in_line = true;
+        } else {
+            self.questions[at].topic = None;
         }
     }
 
