@@ -347,8 +347,8 @@ impl Session {
     }
 
     /// Forgets every open question of a command: answers to them are void.
-    pub(super) fn take_questions(&mut self) -> Vec<Purpose> {
-        std::mem::take(&mut self.questions).into_iter().map(|open| open.purpose).collect()
+    pub(super) fn take_questions(&mut self) -> Vec<Open> {
+        std::mem::take(&mut self.questions)
     }
 
     /// The purpose of an answer; `None`: it is void.
