@@ -544,6 +544,8 @@ fn a_publish_that_was_stored_is_not_told_as_refused_where_the_identity_changes_b
     conversation.begin().unwrap();
     conversation.answer(5 * 64);
     conversation.settle().unwrap();
+    conversation.hub_answers(64).unwrap();
+    conversation.settle().unwrap();
     for n in 0..2 {
         let data = Payload::json(n.to_string());
         conversation.command(Request::Publish { topic: topic(0), data, key: None, idempotency_key: None, removed: false });
