@@ -242,7 +242,7 @@ async def test_when_a_node_is_killed_the_other_takes_over_what_only_one_may_do()
 
         async def follow(name):
             async with connect(f"{both.nodes[name][0]}/ws?format=envelope", proxy=None, ping_interval=None) as socket:
-                for topic in ["feed:state", "dispatch:statistics"]:
+                for topic in ["feed:state", "feed:log", "dispatch:statistics"]:
                     await socket.send(json.dumps({"broker": "subscribe", "topic": topic}))
                 async for text in socket:
                     frame = json.loads(text)
@@ -251,6 +251,9 @@ async def test_when_a_node_is_killed_the_other_takes_over_what_only_one_may_do()
 
         async def bridges(name):
             return [data["bridge"]["node"] for topic, data in told[name] if topic == "feed:state" and data["exchange"]["state"] == "up"]
+
+        async def ends(name):
+            return [data for topic, data in told[name] if topic == "feed:log" and data["code"] == 3005]
 
         async def statistics(name):
             return [data for topic, data in told[name] if topic == "dispatch:statistics"]
@@ -261,6 +264,9 @@ async def test_when_a_node_is_killed_the_other_takes_over_what_only_one_may_do()
             for name in both.nodes:
                 first = (await eventually(lambda: bridges(name), bool, "the bridge is up"))[-1]
             other = next(name for name in both.nodes if name != first)
+            # A failure that is asked of one node happens wherever it belongs.
+            both.post("/demo/exchange-token", base=both.nodes[other][0].replace("ws", "http", 1))
+            await eventually(lambda: ends(other), bool, "the token's end is told")
             os.kill(both.nodes[first][1], signal.SIGKILL)
             await eventually(lambda: bridges(other), lambda nodes: other in nodes, "the bridge runs at the other node")
             before = len(await statistics(other))
