@@ -47,7 +47,7 @@ pub enum Refused {
         /// Of what.
         what: &'static str,
         /// How many.
-        max: usize,
+        max: i64,
     },
     /// It could not be read or written.
     #[error(transparent)]

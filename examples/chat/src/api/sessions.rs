@@ -53,7 +53,7 @@ async fn read_details(api: &Api, login: &Login, id: String) -> Result<Details, R
 pub(super) struct Part {
     before: Option<i64>,
     after: Option<i64>,
-    limit: Option<usize>,
+    limit: Option<u32>,
 }
 
 pub(super) async fn messages(

@@ -11,9 +11,9 @@ use super::{
 use crate::Refused;
 
 /// Most sessions of a user: a page listens to all of them over one socket.
-const SESSIONS_MAX: usize = 100;
+const SESSIONS_MAX: i64 = 100;
 /// Most members of a session.
-const MEMBERS_MAX: usize = 1000;
+const MEMBERS_MAX: i64 = 1000;
 /// The longest title, in characters.
 const TITLE_MAX: usize = 80;
 
@@ -164,7 +164,7 @@ pub fn join(transaction: &Transaction<'_>, invite: &str, user: &str) -> Result<(
     if check_member(transaction, &session_id, user).is_ok() {
         return Ok((session_id, false));
     }
-    if members >= MEMBERS_MAX as i64 {
+    if members >= MEMBERS_MAX {
         return Err(Refused::TooMany { what: "members in a session", max: MEMBERS_MAX });
     }
     add_member(transaction, &session_id, user)?;
@@ -173,7 +173,7 @@ pub fn join(transaction: &Transaction<'_>, invite: &str, user: &str) -> Result<(
 
 fn add_member(transaction: &Transaction<'_>, session: &str, user: &str) -> Result<(), Refused> {
     let sessions: i64 = transaction.prepare_cached("SELECT COUNT(*) FROM members WHERE user = ?1")?.query_row([user], |row| row.get(0))?;
-    if sessions >= SESSIONS_MAX as i64 {
+    if sessions >= SESSIONS_MAX {
         return Err(Refused::TooMany { what: "sessions for one user", max: SESSIONS_MAX });
     }
     transaction.prepare_cached("INSERT INTO members (session, user, joined_ms) VALUES (?1, ?2, ?3)")?.execute((session, user, now_ms()))?;

@@ -24,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const HARDNESS: Hardness = Hardness { memory_kib: 8, passes: 1 };
 
 pub(crate) struct Chat {
-    pub(crate) broker: Broker,
     router: Router,
     address: SocketAddr,
     pub(crate) folder: TempDir,
@@ -40,7 +39,7 @@ impl Chat {
         let address = listener.local_addr().unwrap();
         let served = router.clone().fallback_service(broker.service().on_loopback());
         tokio::spawn(async move { axum::serve(listener, served).await });
-        Self { broker, router, address, folder }
+        Self { router, address, folder }
     }
 
     /// What one request is answered.
