@@ -8,6 +8,7 @@ use dashboard::{
     bridge::{self, Switch},
     dispatch::Database,
     exchange::Exchange,
+    failures::Failures,
     live,
     tokens::{self, Tokens},
 };
@@ -37,7 +38,7 @@ struct Flags {
 async fn main() -> anyhow::Result<()> {
     kit::run("dashboard", async |node, flags: Flags| {
         let database = Database::open(&node.data)?;
-        let tokens = Tokens::new(&database.secret("tokens", &Tokens::fresh_secret()?)?, Duration::from_secs(flags.token_life));
+        let tokens = Tokens::new(&database.secret("tokens", &Tokens::fresh_secret()?)?, Duration::from_secs(flags.token_life))?;
         let parts =
             live::Parts { board: Board::new(database.clone()), machine: watch::Sender::new(false), tokens: tokens.clone(), database };
         let broker = live::broker(&node, &parts)?;
@@ -65,8 +66,8 @@ async fn main() -> anyhow::Result<()> {
                 }
             });
         }
-        let parts = api::Parts { board: parts.board, tokens, exchange: Some(exchange), bridge: switch };
-        let router = api::router(parts, &broker, &api_key);
+        tokio::spawn(Failures { board: parts.board, exchange, bridge: switch }.act(broker.clone()));
+        let router = api::router(&broker, tokens, &api_key);
         Ok(App { broker, router })
     })
     .await
