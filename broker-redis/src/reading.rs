@@ -219,7 +219,7 @@ mod tests {
     /// What a page of two parts says to be kept, where the second one begins at `second_first`.
     fn check(second_first: u64, second: std::ops::RangeInclusive<u64>, kept_from: u64, count: usize) {
         let (topic, told): (Topic, _) = ("a".parse().unwrap(), Told::default());
-        let page = LogPage { top: part(1, 0, 1..=0).top, kept_from: 0, publications: Vec::new(), next: None };
+        let page = LogPage { top: part(3, 8, 3..=5).top, kept_from: 0, publications: Vec::new(), next: None };
         let mut read = LogRead { topic: &topic, told: &told, query: LogQuery::default(), has_rows: false, page, bytes: 0 };
         let next = read.add(part(3, 8, 3..=5), None);
         assert_eq!(next, Some(5), "there is more");
