@@ -120,7 +120,12 @@ struct LogRead<'a> {
 impl LogRead<'_> {
     /// Adds a part that was asked for after an offset; after which offset the next one begins, if there is to be one.
     fn add(&mut self, part: LogPart, after: Option<u64>) -> Option<u64> {
-        self.page.kept_from = self.page.kept_from.max(part.first.saturating_sub(1));
+        let forgotten = part.first.saturating_sub(1);
+        // What was forgotten after an earlier part brought it is here.
+        let is_here = !self.query.reverse && after != self.query.after && after.is_some_and(|after| forgotten <= after);
+        if !is_here {
+            self.page.kept_from = self.page.kept_from.max(forgotten);
+        }
         // Offsets have no holes, so it is known what stands where.
         let begin = if self.query.reverse {
             after.map_or(part.top.offset, |after| part.top.offset.min(after.saturating_sub(1)))
@@ -197,4 +202,35 @@ fn publication(topic: &Topic, logged: &Logged<'_>, top: Position, now_ms: u64) -
     publication.expires_at =
         (logged.expires_at_ms > 0).then(|| Instant::now() + Duration::from_millis(logged.expires_at_ms.saturating_sub(now_ms)));
     Ok(publication)
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_core::{Epoch, Payload, Publish};
+
+    use super::*;
+
+    fn part(first: u64, top: u64, offsets: std::ops::RangeInclusive<u64>) -> LogPart {
+        let body = entry::encode(&Publish::new(Payload::json("1")), None);
+        let logged = |offset: u64| Bytes::from([&offset.to_be_bytes()[2..], &[0; 12], &body[..]].concat());
+        LogPart { top: Position { offset: top, epoch: Epoch::from_random(7) }, first, now_ms: 1, entries: offsets.map(logged).collect() }
+    }
+
+    /// What a page of two parts says to be kept, where the second one begins at `second_first`.
+    fn check(second_first: u64, second: std::ops::RangeInclusive<u64>, kept_from: u64, count: usize) {
+        let (topic, told): (Topic, _) = ("a".parse().unwrap(), Told::default());
+        let page = LogPage { top: part(3, 8, 3..=5).top, kept_from: 0, publications: Vec::new(), next: None };
+        let mut read = LogRead { topic: &topic, told: &told, query: LogQuery::default(), has_rows: false, page, bytes: 0 };
+        let next = read.add(part(3, 8, 3..=5), None);
+        assert_eq!(next, Some(5), "there is more");
+        assert_eq!(read.add(part(second_first, 8, second), next), None);
+        assert_eq!((read.page.kept_from, read.page.publications.len()), (kept_from, count));
+    }
+
+    #[test]
+    fn what_is_trimmed_between_two_parts_is_missing_only_where_it_was_not_read() {
+        check(3, 6..=8, 2, 6);
+        check(6, 6..=8, 2, 6);
+        check(7, 7..=8, 6, 5);
+    }
 }

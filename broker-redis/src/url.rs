@@ -73,6 +73,9 @@ impl FromStr for Servers {
         };
         let (rest, of_sentinels) = if kind == "sentinel" { of_sentinels(rest)? } else { (rest, None) };
         let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(credentials, rest)| (Some(credentials), rest));
+        if rest.contains('?') {
+            return Err(InvalidUrl::Parameter);
+        }
         let (hosts, path) = rest.split_once('/').map_or((rest, ""), |(hosts, path)| (hosts, path.trim_end_matches('/')));
         let dress = |target: Target| -> Result<Target, InvalidUrl> { secured(with_credentials(target, credentials)?, is_tls) };
         let targets = |port: u16| hosts.split(',').map(|host| address(host, port).map(Target::at)).collect::<Result<Vec<_>, _>>();
@@ -99,18 +102,16 @@ type Credentials = (String, String);
 
 /// Takes the sentinels' own user and password from the end of an address.
 fn of_sentinels(rest: &str) -> Result<(&str, Option<Credentials>), InvalidUrl> {
-    let Some((rest, parameters)) = rest.split_once("?sentinel_") else {
-        return if rest.rsplit('/').next().is_some_and(|name| name.contains('?')) { Err(InvalidUrl::Parameter) } else { Ok((rest, None)) };
-    };
+    let Some(at) = rest.find("?sentinel_") else { return Ok((rest, None)) };
     let (mut user, mut password) = (String::new(), String::new());
-    for parameter in parameters.split('&') {
-        match parameter.strip_prefix("sentinel_").unwrap_or(parameter).split_once('=') {
-            Some(("user", text)) => user = decoded(text)?,
-            Some(("password", text)) => password = decoded(text)?,
+    for parameter in rest[at + 1..].split('&') {
+        match parameter.split_once('=') {
+            Some(("sentinel_user", text)) => user = decoded(text)?,
+            Some(("sentinel_password", text)) => password = decoded(text)?,
             _ => return Err(InvalidUrl::Parameter),
         }
     }
-    Ok((rest, Some((user, password))))
+    Ok((&rest[..at], Some((user, password))))
 }
 
 fn authorized(target: Target, credentials: Option<&Credentials>) -> Target {
@@ -229,6 +230,9 @@ mod tests {
         assert_eq!(error("redis+sentinel://a"), InvalidUrl::NoPrimary);
         assert_eq!(error("redis+sentinel://a/m?sentinel_pass=x"), InvalidUrl::Parameter);
         assert_eq!(error("redis+sentinel://a/m?password=x"), InvalidUrl::Parameter);
+        assert_eq!(error("redis+sentinel://a/m?sentinel_user=u&password=x"), InvalidUrl::Parameter);
+        assert_eq!(error("redis://a/0?password=secret"), InvalidUrl::Parameter);
+        assert_eq!(error("redis+cluster://a?password=secret"), InvalidUrl::Parameter);
         assert_eq!(error("redis://a%zz:b@c"), InvalidUrl::Encoding);
         // Whoever forgot the host.
         for url in ["redis://:secret", "redis://ann:secret", "redis://ann:secret/1", "redis+cluster://ann:secret,b"] {

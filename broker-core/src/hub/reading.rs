@@ -40,6 +40,10 @@ async fn read_log(hub: &Hub, entry: &TopicEntry, query: LogQuery) -> Result<LogP
 }
 
 /// `None`: another life of the history began between two pages.
+///
+/// # Bound
+/// As much again as stood there at the beginning, and a page, may be appended meanwhile. A history that grows faster than it is read is not read:
+/// of all of it is said that it is missing, and whoever listens goes on from its top.
 async fn try_read_log(hub: &Hub, entry: &TopicEntry, query: LogQuery) -> Result<Option<LogPage>, Unavailable> {
     let ask = async |part: LogQuery| hub.in_time(hub.backplane.history(&entry.topic, part, keep_of(&entry.namespace))).await;
     if query.limit.is_some() {
@@ -47,15 +51,24 @@ async fn try_read_log(hub: &Hub, entry: &TopicEntry, query: LogQuery) -> Result<
     }
     let mut part = LogQuery { limit: Some(PUBLICATIONS_PER_PAGE), bytes: Some(BYTES_PER_PAGE), ..query };
     let mut whole = ask(part).await?;
+    let begin = whole.kept_from.max(query.after.unwrap_or(0));
+    let top = whole.top.offset;
+    let runs_to = top + top.saturating_sub(begin).max(PUBLICATIONS_PER_PAGE as u64);
     while let Some(after) = whole.next.filter(|next| part.after.is_none_or(|after| *next > after)) {
+        if after > runs_to {
+            let top = ask(LogQuery { after: None, limit: Some(0), ..query }).await?;
+            return Ok(Some(LogPage { kept_from: top.top.offset, ..top }));
+        }
         part.after = Some(after);
         let page = ask(part).await?;
         if page.top.epoch != whole.top.epoch {
             return Ok(None);
         }
         (whole.top, whole.next) = (page.top, page.next);
-        // What was forgotten meanwhile is a hole behind what was read before.
-        whole.kept_from = whole.kept_from.max(page.kept_from);
+        // What was forgotten after it was read is no loss; what was not read yet is a hole.
+        if page.kept_from > after {
+            whole.kept_from = page.kept_from;
+        }
         whole.publications.extend(page.publications);
     }
     Ok(Some(whole))

@@ -21,13 +21,17 @@ impl Session {
     /// Whether an earlier publish to the topic of this one has no answer yet: then its own is kept until that one has. Gives back what is not kept.
     pub(super) fn keep_in_line(&mut self, id: AskId, answer: Answer) -> Option<Answer> {
         let Some(at) = self.questions.iter().position(|open| open.id == id) else { return Some(answer) };
-        let topic = &self.questions[at].topic;
-        let waits = topic.is_some() && self.questions[..at].iter().any(|earlier| earlier.in_line && earlier.topic == *topic);
-        if !waits {
+        if !self.is_behind_others_in_line(at) {
             return Some(answer);
         }
         self.questions[at].answer = Some(answer);
         None
+    }
+
+    /// Whether an open question stands behind publishes to its topic that have their places and no answers yet.
+    pub(super) fn is_behind_others_in_line(&self, at: usize) -> bool {
+        let topic = &self.questions[at].topic;
+        topic.is_some() && self.questions[..at].iter().any(|earlier| earlier.in_line && earlier.topic == *topic)
     }
 
     /// A refusal of a publish that must not be told before the answers of earlier ones to its topic; gives back what may be told now.

@@ -335,16 +335,20 @@ impl Session {
         effects.push(Effect::Ask(id, question));
     }
 
-    /// What was asked is done, only its answer is not here yet: commands about its topic need not wait for it.
+    /// What was asked is done, only its answer is not here yet: commands about its topic need not wait for it, nor does it wait for others. Behind
+    /// publishes that have no answer yet it stays among them.
     pub(crate) fn executed(&mut self, id: AskId) {
-        if let Some(open) = self.questions.iter_mut().find(|open| open.id == id) {
-            open.topic = None;
+        let Some(at) = self.questions.iter().position(|open| open.id == id) else { return };
+        if self.is_behind_others_in_line(at) {
+            self.questions[at].in_line = true;
+        } else {
+            self.questions[at].topic = None;
         }
     }
 
     /// Forgets every open question of a command: answers to them are void.
-    pub(super) fn take_questions(&mut self) -> Vec<Purpose> {
-        std::mem::take(&mut self.questions).into_iter().map(|open| open.purpose).collect()
+    pub(super) fn take_questions(&mut self) -> Vec<Open> {
+        std::mem::take(&mut self.questions)
     }
 
     /// The purpose of an answer; `None`: it is void.

@@ -7,9 +7,9 @@ use std::{
 
 use super::{
     connecting::advertised,
-    effect::{AsOf, Completion, Effect, Granted, Identified, Kept, Question},
+    effect::{Answer, AsOf, Completion, Effect, Granted, Identified, Kept, Question},
     entering::{Changed, Chosen, Entered},
-    machine::{Purpose, Resumes, Session},
+    machine::{Open, Purpose, Resumes, Session},
     subscribing::ends_at,
     subscription::{Origin, Subscription},
 };
@@ -218,12 +218,18 @@ impl Session {
         }
     }
 
-    /// Answers to the old identity's questions are nobody's.
+    /// Answers to the old identity's questions are nobody's, except those that are here and waited for earlier ones.
     fn void_questions(&mut self, effects: &mut Vec<Effect>) {
-        for purpose in self.take_questions() {
-            if let Purpose::Command(id) | Purpose::RefreshSubscription(id, ..) = purpose {
-                effects.push(Effect::Reply(id, Reply::Refused(changed_meanwhile())));
-            }
+        for Open { purpose, answer, .. } in self.take_questions() {
+            let (Purpose::Command(id) | Purpose::RefreshSubscription(id, ..)) = purpose else { continue };
+            let reply = match answer {
+                Some(Answer::Published(topic, Ok(published))) => Reply::Published { topic, position: published.position },
+                Some(Answer::Published(_, Err(refusal))) => Reply::Refused(refusal),
+                _ => Reply::Refused(Refusal::unavailable(
+                    "the session changed its identity before the answer came: it may have been done, or not",
+                )),
+            };
+            effects.push(Effect::Reply(id, reply));
         }
     }
 

@@ -507,6 +507,67 @@ fn publishes_that_take_their_places_are_handed_on_together_and_answered_in_their
 }
 
 #[test]
+fn a_publish_that_is_refused_at_once_is_not_told_so_before_those_that_came_first() {
+    let mut conversation = Conversation::new(64);
+    conversation.begin().unwrap();
+    conversation.answer(5 * 64);
+    conversation.settle().unwrap();
+    conversation.hub_answers(64).unwrap();
+    conversation.settle().unwrap();
+    let publish = |data: &str| Request::Publish {
+        topic: topic(0),
+        data: Payload::json(data.to_owned()),
+        key: None,
+        idempotency_key: None,
+        removed: false,
+    };
+    conversation.command(publish("1"));
+    conversation.settle().unwrap();
+    conversation.takes_in_line = false;
+    conversation.command(publish("2"));
+    conversation.settle().unwrap();
+    // As a node does whose queue is full, of a publisher that listens to the topic itself.
+    let (id, _) = conversation.questions.pop().unwrap();
+    conversation.session.executed(id);
+    let refused = Answer::Published(topic(0), Err(Refusal::unavailable("full")));
+    conversation.session.handle_answer(id, refused, conversation.now, &mut conversation.effects);
+    conversation.settle().unwrap();
+    assert_eq!(conversation.unanswered.len(), 2, "the first one has no answer yet");
+    conversation.answer(5 * 64);
+    conversation.settle().unwrap();
+    assert_eq!(conversation.unanswered.len(), 0);
+}
+
+#[test]
+fn a_publish_that_was_stored_is_not_told_as_refused_where_the_identity_changes_before_an_earlier_one_is_answered() {
+    let mut conversation = Conversation::new(64);
+    conversation.begin().unwrap();
+    conversation.answer(5 * 64);
+    conversation.settle().unwrap();
+    conversation.hub_answers(64).unwrap();
+    conversation.settle().unwrap();
+    for n in 0..2 {
+        let data = Payload::json(n.to_string());
+        conversation.command(Request::Publish { topic: topic(0), data, key: None, idempotency_key: None, removed: false });
+        conversation.settle().unwrap();
+    }
+    let (id, question) = conversation.questions.pop().unwrap();
+    let stored = conversation.answer_to(question, 5);
+    conversation.session.handle_answer(id, stored, conversation.now, &mut conversation.effects);
+    conversation.session.order_identity(Box::new(Identity::user(USERS[1])), Completion(Arc::new(())), &mut conversation.effects);
+    conversation.settle().unwrap();
+    let (id, adopt) = conversation.questions.pop().unwrap();
+    let adopted = conversation.answer_to(adopt, 5);
+    conversation.session.handle_answer(id, adopted, conversation.now, &mut conversation.effects);
+    let replies = conversation.effects.iter().filter_map(|effect| match effect {
+        Effect::Reply(_, Reply::Published { .. }) => Some(true),
+        Effect::Reply(_, Reply::Refused(_)) => Some(false),
+        _ => None,
+    });
+    assert_eq!(replies.collect::<Vec<_>>(), [false, true], "of the first one nobody knows, the second one stands in the log");
+}
+
+#[test]
 fn whatever_comes_in_any_order_every_command_is_answered_once_and_every_join_left_once() {
     let cases = crate::properties::cases();
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };

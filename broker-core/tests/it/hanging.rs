@@ -164,6 +164,83 @@ async fn a_long_history_is_read_however_slow_the_backplane_is() {
     assert_eq!(engine.stats().backplane_timeouts.value(), 0);
 }
 
+/// Nobody runs after the top of a history for ever: what could not be read is told as missing, and the stream goes on from there.
+#[tokio::test(start_paused = true)]
+async fn a_history_that_grows_faster_than_it_is_read_is_told_as_a_gap() {
+    const ROUNDS: u32 = 60;
+    let (backplane, builder) = hanging(&[]);
+    let engine = builder.namespace("long", quiet(5_000)).build().unwrap();
+    let publish_many = async |count: u32| {
+        for n in 0..count {
+            engine.publish(&topic("long:a"), json(&n.to_string())).await.unwrap();
+        }
+    };
+    publish_many(5_000).await;
+    let almost = engine.settings().backplane_timeout * 49 / 50;
+    *backplane.read_time.lock().unwrap() = almost;
+    let started = Instant::now();
+    let mut stream = engine.subscribe_since(&topic("long:a"), Some(Since::Beginning)).unwrap();
+    let publish = async {
+        for _ in 0..ROUNDS {
+            tokio::time::sleep(almost).await;
+            publish_many(1_500).await;
+        }
+    };
+    let read = async {
+        let (mut heard, mut first_gap) = (0, None);
+        while heard < u64::from(5_000 + ROUNDS * 1_500) {
+            match stream.next().await.unwrap() {
+                StreamItem::Publication(publication) => {
+                    heard += 1;
+                    assert_eq!(publication.position.map(|position| position.offset), Some(heard), "nothing is missing that was not told");
+                }
+                StreamItem::Gap(gap) => {
+                    first_gap.get_or_insert_with(|| started.elapsed());
+                    heard = gap.to.expect("the end of the gap is known").offset;
+                }
+                _ => {}
+            }
+        }
+        first_gap
+    };
+    let ((), first_gap) = tokio::join!(publish, read);
+    let first_gap = first_gap.expect("it cannot be read");
+    assert!(first_gap < almost * ROUNDS / 2, "it is told while it still grows: after {first_gap:?} of {:?}", almost * ROUNDS);
+}
+
+/// What a busy topic forgets after a page of it was read is in hand.
+#[tokio::test(start_paused = true)]
+async fn what_is_trimmed_after_it_was_read_is_no_loss() {
+    let (backplane, builder) = hanging(&[]);
+    let engine = builder.namespace("long", quiet(2_000)).build().unwrap();
+    for n in 1..=2_000 {
+        engine.publish(&topic("long:a"), json(&n.to_string())).await.unwrap();
+    }
+    let almost = engine.settings().backplane_timeout * 49 / 50;
+    *backplane.read_time.lock().unwrap() = almost;
+    let mut stream = engine.subscribe_since(&topic("long:a"), Some(Since::Beginning)).unwrap();
+    let publish = async {
+        tokio::time::sleep(almost + Duration::from_secs(1)).await;
+        for n in 2_001..=2_010 {
+            engine.publish(&topic("long:a"), json(&n.to_string())).await.unwrap();
+        }
+    };
+    let read = async {
+        let mut heard = 0;
+        while heard < 2_010 {
+            match stream.next().await.unwrap() {
+                StreamItem::Publication(publication) => {
+                    heard += 1;
+                    assert_eq!(publication.position.map(|position| position.offset), Some(heard));
+                }
+                StreamItem::Gap(gap) => panic!("nothing is missing: {gap:?}"),
+                _ => {}
+            }
+        }
+    };
+    tokio::join!(publish, read);
+}
+
 #[tokio::test(start_paused = true)]
 async fn commands_of_clients_are_refused_for_now_and_their_sessions_go_on() {
     let (backplane, builder) = hanging(&[Call::Publish, Call::History]);

@@ -6,9 +6,6 @@ use broker::{InvalidRedisUrl, RedisServers};
 
 use super::secret::Secret;
 
-/// What stands before the sentinels' password.
-const PARAMETER: &str = "sentinel_password=";
-
 /// Where Redis is. `Debug` and `Display` mask the password.
 #[derive(Clone, Eq, PartialEq)]
 pub struct RedisUrl(String);
@@ -64,12 +61,23 @@ impl fmt::Debug for RedisUrl {
 
 /// The bytes of an address in which passwords stand, or what may be one where the address is not right; in their order.
 pub(super) fn passwords(url: &str) -> Vec<Range<usize>> {
-    let (servers, of_sentinels) = url.split_at(url.find("?sentinel_").unwrap_or(url.len()));
-    let own = of_sentinels.find(PARAMETER).map(|at| {
-        let from = servers.len() + at + PARAMETER.len();
-        from..url[from..].find('&').map_or(url.len(), |end| from + end)
-    });
-    password(servers).into_iter().chain(own).filter(|range| !range.is_empty()).collect()
+    // Behind the question mark of another address stands no password, and before an at sign it is part of one.
+    let is_parameter = |at: &usize| url.starts_with("redis") && url.rfind('@').is_none_or(|of_credentials| *at > of_credentials);
+    let parameters = url.find("?sentinel_").or_else(|| url.find('?').filter(is_parameter)).unwrap_or(url.len());
+    let mut found: Vec<_> = password(&url[..parameters]).into_iter().collect();
+    let mut from = parameters + 1;
+    for parameter in url.get(from..).unwrap_or_default().split('&') {
+        let value = match parameter.split_once('=') {
+            Some(("sentinel_user", _)) => parameter.len(),
+            Some((name, _)) => name.len() + 1,
+            // A password with an ampersand of its own.
+            None => 0,
+        };
+        found.push(from + value..from + parameter.len());
+        from += parameter.len() + 1;
+    }
+    found.retain(|range| !range.is_empty());
+    found
 }
 
 /// The password of the servers.
@@ -111,6 +119,15 @@ mod tests {
             "redis+sentinel://a/main?sentinel_password=s3c@r/et&sentinel_user=eve",
             "redis+sentinel://a/main?sentinel_password=********&sentinel_user=eve",
         );
+        for url in [
+            "redis+sentinel://a/main?sentinel_user=eve&password=s3cret",
+            "redis+sentinel://a/main?sentinel_password=x&sentinel_password=s3cret",
+            "redis+sentinel://a/main?sentinel_password=x&s3cret",
+            "redis+sentinel://a/main?password=s3cret",
+            "redis://a/0?password=s3cret",
+        ] {
+            assert!(!RedisUrl(url.to_owned()).to_string().contains("s3cret"), "{url}");
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub(super) async fn origin(client: &Client, origin: &str, findings: &mut Vec<Fin
 
 /// Whether this token is taken, and for whom.
 pub(super) async fn token(client: &Client, token: &str, findings: &mut Vec<Finding>) {
+    if token.is_empty() {
+        let finding = Finding::error("token", "the token to look at is empty: a broker takes it for none at all");
+        return findings.push(finding.cure("see that the variable that --token or BROKER_TOKEN comes from is set"));
+    }
     findings.push(match client.socket_with("/ws?format=envelope", AUTHORIZATION, &format!("Bearer {token}")).await {
         Ok(Ok(socket)) => match timeout(TIMEOUT, first(socket)).await {
             Ok(Some(frame)) if frame["broker"] == "connected" => {
@@ -39,7 +43,11 @@ pub(super) async fn token(client: &Client, token: &str, findings: &mut Vec<Findi
             _ => Finding::error("token", "the connection ended, or said nothing, before the token was answered")
                 .cure("see the log of the node"),
         },
-        Ok(Err(answer)) => refused(&answer.error),
+        Ok(Err(Refused { status: 401 | 403, error })) => refused(&error),
+        Ok(Err(refused)) => {
+            let why = refused.error["message"].as_str().map(|why| format!(", {why}")).unwrap_or_default();
+            Finding::skipped("token", format!("whether the token is taken was not seen: the answer is {}{why}", refused.status))
+        }
         Err(error) => Finding::skipped("token", format!("whether the token is taken was not seen: {error:#}")),
     });
 }
