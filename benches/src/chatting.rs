@@ -69,7 +69,12 @@ struct Outcome {
 
 /// Runs the load against the chat's own server, and prints what came out. Fails where anything is lost, doubled or out of order.
 pub(crate) fn run(start: impl FnOnce() -> Result<Server>, load: Load) -> Result<()> {
-    ensure!(load.sessions > 0 && load.clients.is_multiple_of(load.sessions), "{} clients cannot be spread over {} sessions evenly", load.clients, load.sessions);
+    ensure!(
+        load.sessions > 0 && load.clients.is_multiple_of(load.sessions),
+        "{} clients cannot be spread over {} sessions evenly",
+        load.clients,
+        load.sessions
+    );
     let server = start()?;
     let (sessions, mut clients) = prepare(server.address, load)?;
     let mut sockets = Sockets::new()?;
@@ -199,7 +204,8 @@ fn check_stored(address: SocketAddr, session: &str, token: &str, load: Load) -> 
         for message in messages {
             ensure!(message["id"] == top + 1, "message {} is stored behind message {top}", message["id"]);
             top += 1;
-            let (sender, number) = message["content"].as_str().and_then(|content| content.split_once(' ')).context("a message is stored broken")?;
+            let (sender, number) =
+                message["content"].as_str().and_then(|content| content.split_once(' ')).context("a message is stored broken")?;
             let expected = next.entry(sender.to_owned()).or_default();
             ensure!(number == expected.to_string(), "number {number} of client {sender} is stored in the place of number {expected}");
             *expected += 1;
@@ -214,8 +220,13 @@ fn print(load: Load, took: Duration, cpu: Duration, mut outcome: Outcome) {
     let messages = clients as u64 * u64::from(each);
     outcome.latencies.sort_unstable();
     let percentile = |percent: usize| outcome.latencies[(outcome.latencies.len() - 1) * percent / 100].as_secs_f64() * 1000.0;
-    println!("\n# Chat: {clients} clients in {sessions} session{}, {each} messages each, stored in SQLite\n", if sessions == 1 { "" } else { "s" });
-    println!("| stored | heard | lost | doubled | out of order | time | messages a second | from sending to hearing one's own, p50, p99 | CPU of the server | too fast, sent again |");
+    println!(
+        "\n# Chat: {clients} clients in {sessions} session{}, {each} messages each, stored in SQLite\n",
+        if sessions == 1 { "" } else { "s" }
+    );
+    println!(
+        "| stored | heard | lost | doubled | out of order | time | messages a second | from sending to hearing one's own, p50, p99 | CPU of the server | too fast, sent again |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     println!(
         "| {messages} | {} | 0 | 0 | 0 | {:.1} s | {:.0} | {:.0} ms, {:.0} ms | {:.1} s | {} |",

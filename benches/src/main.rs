@@ -298,8 +298,8 @@ fn examples(options: &Options) -> Result<()> {
     let on_free_port = ["--listen", "127.0.0.1:0", "--data", data];
     // Passwords are not what is measured.
     let chat = [&on_free_port[..], &["--password-memory", "64"]].concat();
-    chatting::run(|| Server::start_quietly(&sibling("chat")?, &chat), options.chat)?;
-    watching::run(|| Server::start_quietly(&sibling("dashboard")?, &on_free_port), options.subscribers)
+    chatting::run(|| Server::start_example(&sibling("chat")?, &chat), options.chat)?;
+    watching::run(|| Server::start_example(&sibling("dashboard")?, &on_free_port), options.subscribers)
 }
 
 fn start_floor(subscribers: usize) -> Result<Server> {

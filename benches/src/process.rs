@@ -28,15 +28,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a program that says on its standard output where it listens.
     pub(crate) fn start(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
-        Self::start_logging(program, arguments, environment, Stdio::inherit())
+        Self::start_logging(program, arguments, environment, "", Stdio::inherit())
     }
 
-    /// As [`Server::start`]; the log goes nowhere.
-    pub(crate) fn start_quietly(program: &Path, arguments: &[&str]) -> Result<Self> {
-        Self::start_logging(program, arguments, &[], Stdio::null())
+    /// One of the examples: it says `<name> at http://127.0.0.1:..`, and perhaps other addresses before; its log goes nowhere.
+    pub(crate) fn start_example(program: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_logging(program, arguments, &[], " at http://", Stdio::null())
     }
 
-    fn start_logging(program: &Path, arguments: &[&str], environment: &[(&str, &str)], log: Stdio) -> Result<Self> {
+    /// `before` stands before the address.
+    fn start_logging(program: &Path, arguments: &[&str], environment: &[(&str, &str)], before: &str, log: Stdio) -> Result<Self> {
         let mut child = Command::new("taskset")
             .args(["--cpu-list", CORE])
             .arg(program)
@@ -48,7 +49,7 @@ impl Server {
             .spawn()
             .context("cannot run taskset (of the package util-linux)")?;
         let mut output = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        match address(&mut output) {
+        match address(&mut output, before) {
             Ok(address) => Ok(Self { child, _output: output, address }),
             Err(error) => {
                 child.kill()?;
@@ -99,11 +100,11 @@ impl Drop for Server {
     }
 }
 
-/// The first address of the loopback in what a program says.
-fn address(output: &mut impl BufRead) -> Result<SocketAddr> {
-    let mut line = String::new();
+/// The first address of the loopback in what a program says that has this before it.
+fn address(output: &mut impl BufRead, before: &str) -> Result<SocketAddr> {
+    let (address, mut line) = (format!("{before}127.0.0.1:"), String::new());
     while output.read_line(&mut line)? > 0 {
-        if let Some(at) = line.find("127.0.0.1:") {
+        if let Some(at) = line.find(&address).map(|at| at + before.len()) {
             return Ok(line[at..].trim_end().trim_end_matches('/').parse()?);
         }
         line.clear();

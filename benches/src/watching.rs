@@ -59,9 +59,16 @@ pub(crate) fn run(start: impl FnOnce() -> Result<Server>, subscribers: usize) ->
     let (compared, silence) = compare(&watchers)?;
     let heard: usize = watchers.iter().map(|watcher| watcher.frames.len()).sum();
     println!("\n# Dashboard: {subscribers} subscribers for {} s\n", WATCHED.as_secs());
-    println!("| frames | of them after the last had connected, each | lost | doubled | out of order | all connected with their first frame | longest silence | CPU of the server |");
+    println!(
+        "| frames | of them after the last had connected, each | lost | doubled | out of order | all connected with their first frame | longest silence | CPU of the server |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
-    println!("| {heard} | {compared} | 0 | 0 | 0 | {:.2} s | {:.1} s | {:.1} s |", connected.as_secs_f64(), silence.as_secs_f64(), cpu.as_secs_f64());
+    println!(
+        "| {heard} | {compared} | 0 | 0 | 0 | {:.2} s | {:.1} s | {:.1} s |",
+        connected.as_secs_f64(),
+        silence.as_secs_f64(),
+        cpu.as_secs_f64()
+    );
     Ok(())
 }
 
@@ -92,7 +99,12 @@ fn compare(watchers: &[Watcher]) -> Result<(usize, Duration)> {
     ensure!(!expected.is_empty(), "nothing was told after all had connected");
     for (place, watcher) in watchers.iter().enumerate() {
         let found = behind(watcher);
-        ensure!(found == expected, "subscriber {place} has {} frames, the first one {}: {found:?} instead of {expected:?}", found.len(), expected.len());
+        ensure!(
+            found == expected,
+            "subscriber {place} has {} frames, the first one {}: {found:?} instead of {expected:?}",
+            found.len(),
+            expected.len()
+        );
     }
     let silence = watchers.iter().map(|watcher| watcher.silence).max().unwrap_or_default();
     ensure!(silence < SILENCE, "a subscriber heard nothing for {silence:?}");

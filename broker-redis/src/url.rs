@@ -7,7 +7,8 @@
 //! | `redis+sentinel://[user[:password]@]host[:port],host[:port].../name[/database]` | the primary that sentinels watch under this name |
 //! | `redis+cluster://[user[:password]@]host[:port],host[:port]...` | a cluster, known by some of its nodes |
 //!
-//! `rediss+sentinel://` and `rediss+cluster://` speak TLS. Users and passwords may be percent-encoded.
+//! `rediss+sentinel://` and `rediss+cluster://` speak TLS. Users and passwords may be percent-encoded. User and password are those of the servers; those of
+//! the sentinels, where they want some, stand behind the name: `?sentinel_user=ann&sentinel_password=secret`.
 
 use std::str::FromStr;
 
@@ -45,6 +46,9 @@ pub enum InvalidUrl {
     /// Sentinels are named, but not what they watch.
     #[error("after the sentinels' addresses comes the name of the primary: redis+sentinel://host:26379/mymaster")]
     NoPrimary,
+    /// Something else than the sentinels' user and password stands behind a question mark.
+    #[error("behind `?` stand only the sentinels' own sentinel_user and sentinel_password, percent-encoded")]
+    Parameter,
     /// A percent sign is followed by no two hexadecimal digits, or the text is no UTF-8.
     #[error("the user or the password is not percent-encoded")]
     Encoding,
@@ -67,6 +71,7 @@ impl FromStr for Servers {
             "rediss+cluster" => (true, "cluster"),
             _ => return Err(InvalidUrl::Scheme),
         };
+        let (rest, of_sentinels) = if kind == "sentinel" { of_sentinels(rest)? } else { (rest, None) };
         let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(credentials, rest)| (Some(credentials), rest));
         let (hosts, path) = rest.split_once('/').map_or((rest, ""), |(hosts, path)| (hosts, path.trim_end_matches('/')));
         let dress = |target: Target| -> Result<Target, InvalidUrl> { secured(with_credentials(target, credentials)?, is_tls) };
@@ -77,13 +82,42 @@ impl FromStr for Servers {
                 if primary.is_empty() {
                     return Err(InvalidUrl::NoPrimary);
                 }
-                let sentinels = targets(SENTINEL_PORT)?.into_iter().map(|target| secured(target, is_tls)).collect::<Result<Vec<_>, _>>()?;
-                let server = dress(sentinels[0].clone())?.database(number(database)?);
+                let addresses = targets(SENTINEL_PORT)?;
+                let server = dress(addresses[0].clone())?.database(number(database)?);
+                let sentinels = addresses.into_iter().map(|target| secured(authorized(target, of_sentinels.as_ref()), is_tls));
+                let sentinels = sentinels.collect::<Result<Vec<_>, _>>()?;
                 Ok(Self::Sentinel { sentinels, primary: primary.to_owned(), server })
             }
             "cluster" => Ok(Self::Cluster(targets(PORT)?.into_iter().map(dress).collect::<Result<_, _>>()?)),
             _ => Ok(Self::Standalone(dress(Target::at(address(hosts, PORT)?))?.database(number(path)?))),
         }
+    }
+}
+
+/// User and password.
+type Credentials = (String, String);
+
+/// Takes the sentinels' own user and password from the end of an address.
+fn of_sentinels(rest: &str) -> Result<(&str, Option<Credentials>), InvalidUrl> {
+    let Some((rest, parameters)) = rest.split_once("?sentinel_") else {
+        return if rest.rsplit('/').next().is_some_and(|name| name.contains('?')) { Err(InvalidUrl::Parameter) } else { Ok((rest, None)) };
+    };
+    let (mut user, mut password) = (String::new(), String::new());
+    for parameter in parameters.split('&') {
+        match parameter.strip_prefix("sentinel_").unwrap_or(parameter).split_once('=') {
+            Some(("user", text)) => user = decoded(text)?,
+            Some(("password", text)) => password = decoded(text)?,
+            _ => return Err(InvalidUrl::Parameter),
+        }
+    }
+    Ok((rest, Some((user, password))))
+}
+
+fn authorized(target: Target, credentials: Option<&Credentials>) -> Target {
+    match credentials {
+        Some((user, password)) if !user.is_empty() => target.user(user.as_str(), password.as_str()),
+        Some((_, password)) if !password.is_empty() => target.password(password.as_str()),
+        _ => target,
     }
 }
 
@@ -172,6 +206,14 @@ mod tests {
         };
         assert_eq!(sentinels.iter().map(|target| target.address.to_string()).collect::<Vec<_>>(), ["a:26379", "b:26380"]);
         assert_eq!((primary.as_str(), server.password.as_deref(), server.database), ("mymaster", Some("pw"), 1));
+        assert!(sentinels.iter().all(|target| target.user.is_none() && target.password.is_none()), "theirs are their own");
+        let url = "redis+sentinel://ann:pw@a,b/mymaster/1?sentinel_user=eve&sentinel_password=s%40c";
+        let Ok(Servers::Sentinel { sentinels, primary, server }) = url.parse() else { panic!("sentinels") };
+        assert_eq!((primary.as_str(), server.user.as_deref(), server.password.as_deref()), ("mymaster", Some("ann"), Some("pw")));
+        let own = |target: &Target| (target.user.as_deref(), target.password.as_deref()) == (Some("eve"), Some("s@c"));
+        assert!(sentinels.len() == 2 && sentinels.iter().all(own));
+        let Ok(Servers::Sentinel { sentinels, .. }) = "redis+sentinel://a/m?sentinel_password=s".parse() else { panic!("sentinels") };
+        assert_eq!((sentinels[0].user.as_deref(), sentinels[0].password.as_deref()), (None, Some("s")));
         let Ok(Servers::Cluster(nodes)) = "redis+cluster://a,b:7001".parse() else { panic!("a cluster") };
         assert_eq!(nodes.len(), 2);
     }
@@ -185,6 +227,8 @@ mod tests {
         assert_eq!(error("redis://a:b"), InvalidUrl::Port);
         assert_eq!(error("redis://a/x"), InvalidUrl::Database("x".to_owned()));
         assert_eq!(error("redis+sentinel://a"), InvalidUrl::NoPrimary);
+        assert_eq!(error("redis+sentinel://a/m?sentinel_pass=x"), InvalidUrl::Parameter);
+        assert_eq!(error("redis+sentinel://a/m?password=x"), InvalidUrl::Parameter);
         assert_eq!(error("redis://a%zz:b@c"), InvalidUrl::Encoding);
         // Whoever forgot the host.
         for url in ["redis://:secret", "redis://ann:secret", "redis://ann:secret/1", "redis+cluster://ann:secret,b"] {

@@ -28,6 +28,8 @@ const CARGO_TIMEOUT: Duration = Duration::from_secs(300);
 enum Runner {
     Node,
     Chromium,
+    /// Chromium, and Python for what stands beside the page.
+    ChromiumAndPython,
     Python,
     /// Python, and servers whose clock of the wall can be set.
     FakedClock,
@@ -50,7 +52,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("broker.js in Node", Runner::Node, "node/broker_js_in_node.test.mjs"),
     ("broker.js in Chromium", Runner::Chromium, "node/broker_js_in_chromium.test.mjs"),
     ("dev page in Chromium", Runner::Chromium, "node/dev_page.test.mjs"),
-    ("dashboard in Chromium", Runner::Chromium, "node/dashboard.test.mjs"),
+    ("dashboard in Chromium", Runner::ChromiumAndPython, "node/dashboard.test.mjs"),
     ("ocs in Chromium", Runner::Chromium, "node/ocs.test.mjs"),
     ("spc in Chromium", Runner::Chromium, "node/spc.test.mjs"),
     ("chat in Chromium", Runner::Chromium, "node/chat.test.mjs"),
@@ -73,6 +75,7 @@ const SUITES: &[(&str, Runner, &str)] = &[
     ("sizes", Runner::Python, "python/test_sizes.py"),
     ("half-open networks", Runner::Python, "python/test_half_open.py"),
     ("liveness", Runner::Python, "python/test_liveness.py"),
+    ("dashboard in Python", Runner::Python, "python/test_dashboard.py"),
     ("chat in Python", Runner::Python, "python/test_chat.py"),
     ("clock", Runner::FakedClock, "python/test_clock.py"),
     ("many nodes", Runner::Python, "python/test_redis.py"),
@@ -92,13 +95,14 @@ const LONG: &[(&str, u64)] = &[
     ("arrangements of Redis", 45),
     (OF_DOCUMENTATION, 60),
     ("half-open networks", 50),
-    ("dashboard in Chromium", 40),
+    ("dashboard in Chromium", 50),
     ("centrifuge in Chromium", 40),
     ("broker.js in Chromium", 40),
     ("balancers", 40),
     ("ocs in Chromium", 35),
     ("clock", 35),
     ("identity", 35),
+    ("dashboard in Python", 30),
     ("slow clients in Node", 30),
     ("cargo test simulation seeds", 30),
     ("doctor", 30),
@@ -290,7 +294,7 @@ impl Means {
             if wanted { prepare().map_err(|error| format!("{error:#}")) } else { Err("it was not asked for".to_owned()) }
         }
         let any = |runners: &[Runner]| suites.iter().any(|(_, runner, _)| runners.contains(runner));
-        let python = any(&[Runner::Python, Runner::FakedClock, Runner::Balancers, Runner::Chaos]);
+        let python = any(&[Runner::ChromiumAndPython, Runner::Python, Runner::FakedClock, Runner::Balancers, Runner::Chaos]);
         if everything && let Err(error) = needs::packages() {
             // Each need below says what it misses.
             eprintln!("{error:#}");
@@ -298,9 +302,9 @@ impl Means {
         Self {
             // Pages of examples run on two nodes, too.
             redis: when(python || everything || any(&[Runner::Chromium]), needs::redis),
-            node: when(any(&[Runner::Node, Runner::Chromium, Runner::Chaos]), needs::node),
+            node: when(any(&[Runner::Node, Runner::Chromium, Runner::ChromiumAndPython, Runner::Chaos]), needs::node),
             python: when(python, || needs::curl().and_then(|()| needs::openssl()).and_then(|()| needs::python())),
-            chromium: when(any(&[Runner::Chromium]), needs::chromium),
+            chromium: when(any(&[Runner::Chromium, Runner::ChromiumAndPython]), needs::chromium),
             faketime: when(any(&[Runner::FakedClock]), needs::faketime),
             balancers: when(any(&[Runner::Balancers]), needs::balancers),
             other_servers: if everything { OTHER_SERVERS.iter().map(OtherServer::prepare).collect() } else { Vec::new() },
@@ -313,7 +317,7 @@ impl Means {
         let _ = fs::remove_file(&report);
         let programs = programs(products).map_err(|error| broken(name, &format!("{error:#}")))?;
         let suite = match runner {
-            Runner::Node | Runner::Chromium => self.node_suite(*runner, file, &report),
+            Runner::Node | Runner::Chromium | Runner::ChromiumAndPython => self.node_suite(*runner, file, &report),
             Runner::Python | Runner::FakedClock | Runner::Balancers => self.python_suite(*runner, name, file, &report),
             Runner::Chaos => self.chaos_suite(file, &report, &programs),
         };
@@ -336,8 +340,11 @@ impl Means {
             &["--test", "--test-timeout=150000", "--test-reporter=spec", "--test-reporter-destination=stdout", "--test-reporter=junit"],
         );
         suite.arg(format!("--test-reporter-destination={}", report.display())).arg(format!("tests/e2e/{file}"));
-        if runner == Runner::Chromium {
+        if matches!(runner, Runner::Chromium | Runner::ChromiumAndPython) {
             suite.env("CHROMIUM", self.chromium.clone()?);
+        }
+        if runner == Runner::ChromiumAndPython {
+            suite.env("E2E_PYTHON", self.python.clone()?);
         }
         Ok(suite)
     }

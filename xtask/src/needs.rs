@@ -23,6 +23,10 @@ pub(crate) fn packages() -> Result<()> {
     if !is_named("CHROMIUM") && find_chromium().is_none() {
         missing.push("chromium");
     }
+    // Without it, Korean names in the screenshots are boxes.
+    if !Path::new("/usr/share/fonts/truetype/nanum").exists() {
+        missing.push("fonts-nanum");
+    }
     // Debian keeps this part of Python apart.
     let mut venv = Command::new("python3");
     if !venv.args(["-c", "import ensurepip"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {

@@ -216,9 +216,9 @@ fn passwords(line: &str, besides: &[Range<usize>]) -> Vec<Range<usize>> {
         let start = line[..at].rfind(ends).map_or(0, |before| before + 1);
         start..at + line[at..].find(ends).unwrap_or(line.len() - at)
     });
-    let passwords = addresses.filter_map(|address| {
-        let password = redis_url::password(&line[address.clone()])?;
-        Some(address.start + password.start..address.start + password.end)
+    let passwords = addresses.flat_map(|address| {
+        let of_address = redis_url::passwords(&line[address.clone()]);
+        of_address.into_iter().map(move |password| address.start + password.start..address.start + password.end)
     });
     passwords.filter(|password| besides.iter().all(|other| password.end <= other.start || other.end <= password.start)).collect()
 }

@@ -1,10 +1,13 @@
 //! Where Redis is, as the user wrote it: a text that may hold a password, which nothing here shows.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use broker::{InvalidRedisUrl, RedisServers};
 
 use super::secret::Secret;
+
+/// What stands before the sentinels' password.
+const PARAMETER: &str = "sentinel_password=";
 
 /// Where Redis is. `Debug` and `Display` mask the password.
 #[derive(Clone, Eq, PartialEq)]
@@ -32,7 +35,11 @@ impl RedisUrl {
     /// Whether user and password cross a network in clear text.
     pub(super) fn tells_its_password(&self) -> bool {
         let Some((scheme, rest)) = self.0.split_once("://") else { return false };
-        let Some((_, rest)) = rest.rsplit_once('@') else { return false };
+        let (rest, of_sentinels) = rest.split_once("?sentinel_").unwrap_or((rest, ""));
+        let (credentials, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+        if credentials.is_empty() && of_sentinels.is_empty() {
+            return false;
+        }
         let is_here = |host: &str| ["localhost", "127.", "[::1]"].iter().any(|here| host.starts_with(here));
         !self.is_tls() && scheme != "unix" && !rest.split(',').all(is_here)
     }
@@ -40,10 +47,12 @@ impl RedisUrl {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match password(&self.0) {
-            Some(password) => write!(f, "{}{}{}", &self.0[..password.start], Secret::MASK, &self.0[password.end..]),
-            None => f.write_str(&self.0),
+        let mut shown = 0;
+        for password in passwords(&self.0) {
+            write!(f, "{}{}", &self.0[shown..password.start], Secret::MASK)?;
+            shown = password.end;
         }
+        f.write_str(&self.0[shown..])
     }
 }
 
@@ -53,8 +62,18 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
-/// The bytes of an address in which a password stands, or what may be one where the address is not right.
-pub(super) fn password(url: &str) -> Option<std::ops::Range<usize>> {
+/// The bytes of an address in which passwords stand, or what may be one where the address is not right; in their order.
+pub(super) fn passwords(url: &str) -> Vec<Range<usize>> {
+    let (servers, of_sentinels) = url.split_at(url.find("?sentinel_").unwrap_or(url.len()));
+    let own = of_sentinels.find(PARAMETER).map(|at| {
+        let from = servers.len() + at + PARAMETER.len();
+        from..url[from..].find('&').map_or(url.len(), |end| from + end)
+    });
+    password(servers).into_iter().chain(own).filter(|range| !range.is_empty()).collect()
+}
+
+/// The password of the servers.
+fn password(url: &str) -> Option<Range<usize>> {
     let start = url.find("://")? + 3;
     let rest = &url[start..];
     // An at sign behind a slash is part of a path, except where Redis is meant: a password may hold a slash.
@@ -86,6 +105,12 @@ mod tests {
         check("redis://ann:s3cret", "redis://ann:********");
         check("redis://:s3/cret@redis/2", "redis://:********@redis/2");
         check("unix:///run/redis.sock", "unix:///run/redis.sock");
+        let of_sentinels = "redis+sentinel://ann:s3cret@a,b/main?sentinel_user=eve&sentinel_password=s3cret";
+        check(of_sentinels, "redis+sentinel://ann:********@a,b/main?sentinel_user=eve&sentinel_password=********");
+        check(
+            "redis+sentinel://a/main?sentinel_password=s3c@r/et&sentinel_user=eve",
+            "redis+sentinel://a/main?sentinel_password=********&sentinel_user=eve",
+        );
     }
 
     #[test]
@@ -96,5 +121,7 @@ mod tests {
         check("rediss://:s3cret@redis.internal", false);
         check("redis://redis.internal", false);
         check("redis+sentinel://:s3cret@localhost,10.0.0.2/main", true);
+        check("redis+sentinel://10.0.0.2/main?sentinel_password=s3cret", true);
+        check("redis+sentinel://localhost/main?sentinel_password=s3cret", false);
     }
 }

@@ -117,4 +117,3 @@ impl Opened {
         serde_json::from_slice(json).ok()
     }
 }
-

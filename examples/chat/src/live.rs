@@ -26,7 +26,7 @@ const NAMESPACE: &str = "chat";
 /// What is kept for those who come back soon; who comes later gets the newest messages from the database.
 const HISTORY: (usize, Duration) = (500, Duration::from_secs(3600));
 /// Messages that a new listener gets first.
-const FIRST: usize = 50;
+const FIRST: u32 = 50;
 
 /// The topic of a session.
 pub fn topic(session: &str) -> Result<Topic, Refused> {

@@ -16,7 +16,8 @@ struct Flags {
 async fn main() -> anyhow::Result<()> {
     kit::run("chat", async |node, flags: Flags| {
         let hardness = Hardness { memory_kib: flags.password_memory, ..Hardness::default() };
-        let registry = node.redis.as_ref().map_or_else(|| Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, |redis| redis.node().registry());
+        let registry =
+            node.redis.as_ref().map_or_else(|| Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, |redis| redis.node().registry());
         chat::open(Parts { data: &node.data, builder: node.builder(), registry, hardness }).await
     })
     .await

@@ -47,7 +47,7 @@ pub enum Refused {
         /// Of what.
         what: &'static str,
         /// How many.
-        max: usize,
+        max: i64,
     },
     /// It could not be read or written.
     #[error(transparent)]
@@ -68,7 +68,9 @@ impl Refused {
 
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::NoCredentials => "POST /api/login answers with a token for ?token=..; the page's \"Connect another client\" gives a one-use ?ticket=..",
+            Self::NoCredentials => {
+                "POST /api/login answers with a token for ?token=..; the page's \"Connect another client\" gives a one-use ?ticket=.."
+            }
             Self::LoginEnded => "log in again",
             Self::WrongPassword => "try again, or sign up",
             Self::NameTaken(_) => "log in if it is yours, or take another name",

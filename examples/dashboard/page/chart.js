@@ -1,4 +1,4 @@
-// Lines over time, drawn as SVG: a small one in each card and a large one with axes, a cursor and a key. No data of its own.
+// Values over time, drawn as SVG: lines or candles, with axes, a cursor and a key. No data of its own.
 
 const SVG = "http://www.w3.org/2000/svg";
 const GAP_MS = 12_000; // nothing was read for so long: the line is interrupted
@@ -35,15 +35,18 @@ function paths(points, column, x, y, bottom) {
   return { line, area };
 }
 
-/** A small chart without axes; `most` is the value at its top. */
-export function sparkline(element, points, { from, to, most }) {
-  const { width, height } = element.getBoundingClientRect();
-  if (!width) return;
-  element.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const x = (at) => ((at - from) / (to - from)) * width;
-  const y = (value) => height - 2 - (Math.min(value, most) / most) * (height - 6);
-  const { line, area } = paths(points.filter((point) => time(point) >= from - GAP_MS), 1, x, y, height);
-  element.replaceChildren(svg("path", { class: "area first", d: area }), svg("path", { class: "stroke first", d: line, "stroke-width": 1.5 }));
+/** A small line without axes, as high as its values. */
+export function sparkline(host, points) {
+  const { width, height } = host.getBoundingClientRect();
+  if (!width || !points.length) return;
+  if (points.length < 2) points = [[points[0][0] - 1, points[0][1]], points[0]];
+  const values = points.map((point) => point[1]);
+  const least = Math.min(...values), most = Math.max(...values, least + 1e-9);
+  const x = (at) => ((at - time(points[0])) / (time(points.at(-1)) - time(points[0]))) * width;
+  const y = (value) => height - 2 - ((value - least) / (most - least)) * (height - 6);
+  const { line, area } = paths(points, 1, x, y, height);
+  host.replaceChildren(svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }));
+  host.firstChild.append(svg("path", { class: "area", d: area }), svg("path", { class: "stroke", d: line, "stroke-width": 1.5 }));
 }
 
 /** A round number that is at least `value`: 1, 2, 2.5 or 5 times a power of the base. */
@@ -52,6 +55,16 @@ export function roundUp(value, least) {
   const power = 10 ** Math.floor(Math.log10(wanted));
   const step = [1, 2, 2.5, 5, 10].find((factor) => factor * power >= wanted * 0.999);
   return step * power;
+}
+
+/** A body from open to close, a line from low to high: green up, red down. */
+function candles(points, box, candleMs) {
+  const width = Math.max(2, Math.min(12, (box.x(candleMs) - box.x(0)) * 0.7));
+  return points.flatMap(([at, close, open, high, low]) => {
+    const x = Math.round(box.x(at + candleMs / 2)), tone = close >= open ? "up" : "down";
+    const top = box.y(Math.max(open, close)), height = Math.max(1.5, Math.abs(box.y(open) - box.y(close)));
+    return [svg("line", { class: tone, x1: x, x2: x, y1: box.y(high), y2: box.y(low) }), svg("rect", { class: tone, x: x - width / 2, y: top, width, height, rx: 1 })];
+  });
 }
 
 /** Moments to name under an axis of this length, as times before its end. */
@@ -83,7 +96,10 @@ export class Chart {
     host.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** `view`: points, from, to, most, series (names), format(value), steps of the y axis. */
+  /**
+   * `view`: `points`, `from`, `to`, `least`, `most`, `series` (names), `format(value)`. With `candleMs` the points are
+   * `[time, close, open, high, low]`, one candle each.
+   */
   show(view) {
     this.#view = view;
     this.#draw();
@@ -91,24 +107,25 @@ export class Chart {
 
   #frame() {
     const { width, height } = this.#host.getBoundingClientRect();
-    const { from, to, most, format } = this.#view;
-    const left = 18 + 7 * Math.max(...[0, 0.5, 1].map((share) => format(most * share).length)), right = width - 8, top = 18, bottom = height - 24;
+    const { from, to, least = 0, most, format } = this.#view;
+    const longest = Math.max(...[0, 0.5, 1].map((share) => format(least + (most - least) * share).length));
+    const left = 16 + 7 * longest, right = width - 8, top = 8, bottom = height - 24;
     return {
       width, height, left, right, top, bottom,
       x: (at) => left + ((at - from) / (to - from)) * (right - left),
-      y: (value) => bottom - (Math.min(value, most) / most) * (bottom - top),
+      y: (value) => bottom - ((Math.min(value, most) - least) / (most - least)) * (bottom - top),
     };
   }
 
   #draw() {
     if (!this.#view || !this.#host.clientWidth) return;
-    const { points, from, to, most, series, format } = this.#view;
+    const { points, from, to, least = 0, most, series, format, candleMs } = this.#view;
     const box = this.#frame();
     const root = svg("svg", { viewBox: `0 0 ${box.width} ${box.height}`, "aria-hidden": "true" });
     for (let step = 0; step <= 4; step += 1) {
-      const value = (most / 4) * step;
+      const value = least + ((most - least) / 4) * step;
       const y = Math.round(box.y(value)) + 0.5;
-      root.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: y, y2: y }));
+      root.append(svg("line", { class: "line", x1: box.left, x2: box.right, y1: y, y2: y }));
       if (step % 2 === 0) root.append(svg("text", { class: "axis", x: box.left - 10, y: y + 4, "text-anchor": "end" }, format(value)));
     }
     for (const at of marks(to - from, box.width)) {
@@ -123,7 +140,8 @@ export class Chart {
       root.append(svg("text", { class: "nothing", x: (box.left + box.right) / 2, y: box.top + (box.bottom - box.top) * 0.39 }, "The line begins with the next numbers"));
     }
     const ranks = ["first", "second"];
-    series.forEach((_, index) => {
+    if (candleMs) root.append(...candles(seen, box, candleMs));
+    else series.forEach((_, index) => {
       const { line, area } = paths(seen, index + 1, box.x, box.y, box.bottom);
       root.append(svg("path", { class: `area ${ranks[index]}`, d: area }), svg("path", { class: `stroke ${ranks[index]}`, d: line }));
     });
@@ -131,26 +149,12 @@ export class Chart {
     if (under && this.#cursorAt !== null) {
       root.append(svg("line", { class: "cursor", x1: box.x(time(under)), x2: box.x(time(under)), y1: box.top, y2: box.bottom }));
     }
-    if (under) {
-      series.forEach((_, index) => root.append(svg("circle", { class: `end ${ranks[index]}`, cx: box.x(time(under)), cy: box.y(under[index + 1]), r: 4.5 })));
+    if (under && !candleMs) {
+      series.forEach((_, index) => root.append(svg("circle", { class: `point ${ranks[index]}`, cx: box.x(time(under)), cy: box.y(under[index + 1]), r: 4.5 })));
     }
     this.#host.replaceChildren(root, this.#tip);
-    if (series.length > 1) this.#host.append(this.#legend(series));
     this.#describe(seen);
     this.#showTip(this.#cursorAt === null ? null : under, box);
-  }
-
-  #legend(series) {
-    const legend = document.createElement("div");
-    legend.className = "legend";
-    series.forEach((name, index) => {
-      const entry = document.createElement("span");
-      const key = document.createElement("span");
-      key.className = index ? "key second" : "key";
-      entry.append(key, name);
-      legend.append(entry);
-    });
-    return legend;
   }
 
   #describe(seen) {

@@ -1,10 +1,10 @@
-//! The board that everybody looks at: reads the statistics once for all viewers, keeps the last minutes, and says what to
-//! publish when. Knows nothing of sockets; what it says is one JSON object per frame.
+//! The board that everybody looks at: reads the statistics once for all viewers, keeps the last minutes, and says what to publish when. Knows
+//! nothing of sockets and of `SQLite`; what it says is one JSON object per frame.
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,33 +12,45 @@ use std::{
 
 use serde::Serialize;
 use tokio::{
-    sync::{Mutex as AsyncMutex, watch},
+    sync::{Mutex, watch},
     time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
-use crate::{
-    change::{INTERVAL_MIN, PACE, is_due},
-    machine::{CollectError, Source},
-    statistics::{Host, Point, Statistics},
-};
+use crate::dispatch::{Database, DatabaseError, Point, Statistics, now_ms};
 
-/// Moments that the chart shows: five minutes.
-const POINTS_MAX: usize = 300;
+/// Statistics are told at least this often, also when nothing changed: a page that hears nothing for longer knows that something is wrong.
+pub const PACE: Duration = Duration::from_secs(5);
+/// Statistics are read, and told when they changed, at most this often.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Slack for timers that fire a little early.
+const SLACK: Duration = Duration::from_millis(50);
 /// Statistics that are younger are told again rather than read again.
 const FRESH: Duration = Duration::from_millis(900);
+/// Moments that the chart shows: five minutes.
+const POINTS_MAX: usize = 300;
+
+/// Where statistics come from. Reading may block.
+pub trait Source: Send + Sync + 'static {
+    /// The orders as they are.
+    fn read(&self) -> Result<Statistics, DatabaseError>;
+}
+
+impl Source for Database {
+    fn read(&self) -> Result<Statistics, DatabaseError> {
+        self.statistics()
+    }
+}
 
 /// See the module's text. Cloning gives another handle to the same board.
 #[derive(Clone)]
 pub struct Board(Arc<Shared>);
 
 struct Shared {
-    host: Host,
-    version: &'static str,
-    source: Arc<Mutex<Box<dyn Source>>>,
+    source: Arc<dyn Source>,
     /// Whether anybody looks.
     watched: watch::Sender<bool>,
     /// Held while statistics are read, so that they are read once for all who ask at the same time.
-    state: AsyncMutex<State>,
+    state: Mutex<State>,
     readings: AtomicU64,
 }
 
@@ -59,39 +71,39 @@ struct Told {
     at: Instant,
 }
 
+impl Told {
+    /// That all there is was told at this moment.
+    fn of(state: &State) -> Self {
+        Self { statistics: state.statistics.clone().unwrap_or_default(), stale: state.stale.is_some(), at: Instant::now() }
+    }
+}
+
 /// Since when the numbers are old, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Stale {
-    since_ms: u64,
+    since_ms: i64,
     error: String,
 }
 
 /// One frame, as pages get it.
 #[derive(Serialize)]
 struct Frame<'a> {
-    /// The page's version, so that an old page can say so.
-    version: &'a str,
-    host: &'a Host,
+    /// The figures; left out when nothing was ever read.
+    #[serde(flatten)]
+    statistics: Option<&'a Statistics>,
     /// How often a page hears at least, in milliseconds.
     pace_ms: u64,
-    /// `None` when nothing was ever read.
-    statistics: Option<&'a Statistics>,
+    /// `null`: the figures are fresh.
+    stale: Option<&'a Stale>,
     /// Moments that viewers may not know: all of them in a snapshot.
     points: Vec<Point>,
-    stale: Option<&'a Stale>,
 }
 
 impl Board {
-    /// A board that nobody looks at yet. `version` names the page that understands its frames.
-    pub fn new(source: impl Source, host: Host, version: &'static str) -> Self {
-        Self(Arc::new(Shared {
-            host,
-            version,
-            source: Arc::new(Mutex::new(Box::new(source))),
-            watched: watch::Sender::new(false),
-            state: AsyncMutex::default(),
-            readings: AtomicU64::new(0),
-        }))
+    /// A board that nobody looks at yet.
+    pub fn new(source: impl Source) -> Self {
+        let (source, watched) = (Arc::new(source), watch::Sender::new(false));
+        Self(Arc::new(Shared { source, watched, state: Mutex::default(), readings: AtomicU64::new(0) }))
     }
 
     /// Somebody looks, or nobody does any more: then nothing is read.
@@ -104,16 +116,17 @@ impl Board {
         self.0.watched.subscribe()
     }
 
-    /// Everything a new viewer needs, as one JSON object: read now unless it was just read. However many ask at the same
-    /// time, it is read once.
+    /// Everything a new viewer needs, as one JSON object: read at once unless it was just read. However many ask at the same time, it is read once.
     ///
     /// Cancel-safe.
     pub async fn snapshot(&self) -> String {
         let mut state = self.0.state.lock().await;
-        if state.read_at.is_none_or(|read_at| read_at.elapsed() >= FRESH) {
-            self.0.read(&mut state).await;
+        self.0.refresh(&mut state).await;
+        // Where nobody else looks, whoever asks is told here: the next frame need not say the same again.
+        if !*self.0.watched.borrow() {
+            state.told = Some(Told::of(&state));
         }
-        self.0.frame(&state, state.points.iter().copied().collect())
+        frame(&state, state.points.iter().copied().collect())
     }
 
     /// The frames to publish, as they become due while somebody looks.
@@ -121,7 +134,7 @@ impl Board {
         Frames { board: self.clone(), ticks: None }
     }
 
-    /// Collecting fails for so long, so that one can see what happens then.
+    /// Reading fails for so long, so that one can see what happens then.
     pub async fn fail_for(&self, time: Duration) {
         self.0.state.lock().await.broken_until = Some(Instant::now() + time);
     }
@@ -140,9 +153,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The next frame that is due.
-    ///
-    /// Cancel-safe.
+    /// The next frame that is due. Cancel-safe.
     pub async fn next(&mut self) -> String {
         let shared = &self.board.0;
         let mut watched = shared.watched.subscribe();
@@ -163,10 +174,8 @@ impl Frames {
                 _ = watched.changed() => continue,
             }
             let mut state = shared.state.lock().await;
-            if state.read_at.is_none_or(|read_at| read_at.elapsed() >= FRESH) {
-                shared.read(&mut state).await;
-            }
-            if let Some(frame) = shared.due(&mut state) {
+            shared.refresh(&mut state).await;
+            if let Some(frame) = due(&mut state) {
                 return frame;
             }
         }
@@ -174,73 +183,73 @@ impl Frames {
 }
 
 impl Shared {
-    /// Reads the statistics, off the runtime's threads: reading blocks.
-    async fn read(&self, state: &mut State) {
+    /// Reads the statistics where they are not fresh, off the runtime's threads: reading blocks.
+    async fn refresh(&self, state: &mut State) {
+        if state.read_at.is_some_and(|read_at| read_at.elapsed() < FRESH) {
+            return;
+        }
         self.readings.fetch_add(1, Ordering::Relaxed);
         state.read_at = Some(Instant::now());
         let read = if state.broken_until.is_some_and(|until| Instant::now() < until) {
-            Err(CollectError::Simulated)
+            Err(DatabaseError::Simulated)
         } else {
             let source = self.source.clone();
-            let reading = tokio::task::spawn_blocking(move || source.lock().unwrap_or_else(PoisonError::into_inner).read());
-            reading.await.unwrap_or(Err(CollectError::Broken))
+            tokio::task::spawn_blocking(move || source.read()).await.unwrap_or(Err(DatabaseError::Broken))
         };
         match read {
             Ok(statistics) => state.learn(statistics),
             Err(error) => state.fail(error),
         }
     }
+}
 
-    /// The frame to publish, if one is due.
-    fn due(&self, state: &mut State) -> Option<String> {
-        let now = Instant::now();
-        let statistics = state.statistics.clone().unwrap_or_default();
-        let known_at_ms = match &state.told {
-            Some(told) => {
-                let same = told.stale == state.stale.is_some();
-                if same && !is_due(&told.statistics, &statistics, now - told.at) {
-                    return None;
-                }
-                told.statistics.at_ms
-            }
-            None => 0,
-        };
-        let points = state.points.iter().filter(|point| point.0 > known_at_ms).copied().collect();
-        let frame = self.frame(state, points);
-        state.told = Some(Told { statistics, stale: state.stale.is_some(), at: now });
-        Some(frame)
+/// The frame to publish, if one is due.
+fn due(state: &mut State) -> Option<String> {
+    let now = Instant::now();
+    let statistics = state.statistics.clone().unwrap_or_default();
+    if let Some(told) = &state.told {
+        let since_told = now - told.at + SLACK;
+        let same = told.stale == state.stale.is_some() && (state.stale.is_some() || is_same(&told.statistics, &statistics));
+        if same && since_told < PACE {
+            return None;
+        }
     }
+    let known_at_ms = state.told.as_ref().map_or(0, |told| told.statistics.at_ms);
+    let frame = frame(state, state.points.iter().filter(|point| point.0 > known_at_ms).copied().collect());
+    state.told = Some(Told::of(state));
+    Some(frame)
+}
 
-    fn frame(&self, state: &State, points: Vec<Point>) -> String {
-        let frame = Frame {
-            version: self.version,
-            host: &self.host,
-            pace_ms: PACE.as_millis() as u64,
-            statistics: state.statistics.as_ref(),
-            points,
-            stale: state.stale.as_ref(),
-        };
-        serde_json::to_string(&frame).expect("a frame is maps with text keys and finite numbers")
-    }
+/// Whether somebody who looks would see no difference.
+fn is_same(told: &Statistics, now: &Statistics) -> bool {
+    let figures =
+        |statistics: &Statistics| (statistics.total_orders, statistics.pending_orders, statistics.delivered_orders, statistics.late_orders);
+    figures(told) == figures(now)
+}
+
+fn frame(state: &State, points: Vec<Point>) -> String {
+    let frame = Frame { statistics: state.statistics.as_ref(), pace_ms: PACE.as_millis() as u64, stale: state.stale.as_ref(), points };
+    serde_json::to_string(&frame).expect("numbers and texts are JSON")
 }
 
 impl State {
     fn learn(&mut self, statistics: Statistics) {
         if let Some(stale) = self.stale.take() {
-            tracing::info!(since_ms = stale.since_ms, "statistics are collected again");
-        }
-        if self.points.len() == POINTS_MAX {
-            self.points.pop_front();
+            let stale_s = (now_ms() - stale.since_ms) / 1000;
+            tracing::info!(stale_s, "the statistics can be read again");
         }
         self.points.push_back(Point::from(&statistics));
+        if self.points.len() > POINTS_MAX {
+            self.points.pop_front();
+        }
         self.statistics = Some(statistics);
     }
 
-    /// The numbers stay and are called stale. One line in the log for each outage, not for each attempt.
-    fn fail(&mut self, error: CollectError) {
+    /// One line for each outage, however long it lasts and however many look.
+    fn fail(&mut self, error: DatabaseError) {
         if self.stale.is_none() {
-            tracing::error!(%error, "statistics cannot be collected; viewers are told that theirs are stale");
-            let since_ms = self.statistics.as_ref().map_or(0, |statistics| statistics.at_ms);
+            tracing::error!(%error, "the statistics cannot be read; viewers keep the last ones and are told since when they are old");
+            let since_ms = self.statistics.as_ref().map_or_else(now_ms, |statistics| statistics.at_ms);
             self.stale = Some(Stale { since_ms, error: error.to_string() });
         }
     }
@@ -248,93 +257,89 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use serde_json::Value;
 
     use super::*;
 
-    /// A machine that counts, and fails when it is told to.
+    /// Counts its readings in `total_orders` where it is told to, and can be told to fail.
+    #[derive(Clone, Default)]
     struct Counter {
-        readings: u64,
-        fails: Arc<AtomicU64>,
+        readings: Arc<AtomicU64>,
+        changes: Arc<AtomicBool>,
+        fails: Arc<AtomicBool>,
     }
 
     impl Source for Counter {
-        fn read(&mut self) -> Result<Statistics, CollectError> {
-            self.readings += 1;
-            if self.fails.load(Ordering::Relaxed) > 0 {
-                return Err(CollectError::NoMemory);
+        fn read(&self) -> Result<Statistics, DatabaseError> {
+            if self.fails.load(Ordering::Relaxed) {
+                return Err(DatabaseError::Broken);
             }
-            Ok(Statistics { at_ms: self.readings * 1000, ..Statistics::default() })
+            let at_ms = i64::try_from(self.readings.fetch_add(1, Ordering::Relaxed)).unwrap() + 1;
+            let total_orders = if self.changes.load(Ordering::Relaxed) { 1_000 + at_ms } else { 7 };
+            Ok(Statistics { at_ms, total_orders, ..Statistics::default() })
         }
     }
 
-    fn board() -> (Board, Arc<AtomicU64>) {
-        let fails = Arc::new(AtomicU64::new(0));
-        (Board::new(Counter { readings: 0, fails: fails.clone() }, Host::default(), "v1"), fails)
+    fn board() -> (Board, Counter) {
+        let source = Counter::default();
+        (Board::new(source.clone()), source)
     }
 
-    fn json(frame: &str) -> Value {
-        serde_json::from_str(frame).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_thousand_snapshots_at_once_cost_one_reading() {
-        let (board, _) = board();
-        let asking: Vec<_> = (0..1000)
-            .map(|_| {
-                tokio::spawn({
-                    let board = board.clone();
-                    async move { board.snapshot().await }
-                })
-            })
-            .collect();
-        for asked in asking {
-            assert_eq!(json(&asked.await.unwrap())["statistics"]["at_ms"], 1000);
-        }
-        assert_eq!(board.readings(), 1);
+    fn json(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_come_at_the_pace_also_when_nothing_changes_and_stop_when_nobody_looks() {
-        let (board, _) = board();
+    async fn what_does_not_change_is_told_at_the_pace_and_what_does_within_a_second() {
+        let (board, source) = board();
+        let mut frames = board.frames();
+        board.watch(true);
+        frames.next().await;
+        let started = Instant::now();
+        assert_eq!(json(&frames.next().await)["points"].as_array().unwrap().len(), 5);
+        assert_eq!(started.elapsed().as_secs(), 5);
+        source.changes.store(true, Ordering::Relaxed);
+        frames.next().await;
+        assert_eq!(started.elapsed().as_secs(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_read_while_nobody_looks() {
+        let (board, source) = board();
         let mut frames = board.frames();
         assert!(tokio::time::timeout(Duration::from_secs(60), frames.next()).await.is_err());
         assert_eq!(board.readings(), 0);
         board.watch(true);
         frames.next().await;
-        let started = Instant::now();
-        let frame = json(&frames.next().await);
-        assert_eq!(started.elapsed().as_secs(), 5);
-        assert_eq!(frame["points"].as_array().unwrap().len(), 5);
         board.watch(false);
-        let readings = board.readings();
+        let readings = source.readings.load(Ordering::Relaxed);
         assert!(tokio::time::timeout(Duration::from_secs(60), frames.next()).await.is_err());
-        assert_eq!(board.readings(), readings);
+        assert_eq!(source.readings.load(Ordering::Relaxed), readings);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_ask_at_once_cost_one_reading() {
+        let (board, _) = board();
+        let snapshots = futures_util::future::join_all((0..1000).map(|_| board.snapshot())).await;
+        assert!(snapshots.iter().all(|snapshot| json(snapshot)["total_orders"] == 7));
+        assert_eq!(board.readings(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_told_at_once_with_the_old_numbers_and_its_end_too() {
-        let (board, fails) = board();
+        let (board, source) = board();
         let mut frames = board.frames();
         board.watch(true);
-        assert_eq!(json(&frames.next().await)["stale"], Value::Null);
-        fails.store(1, Ordering::Relaxed);
+        let fresh = json(&frames.next().await);
+        assert_eq!(fresh["stale"], Value::Null);
+        source.fails.store(true, Ordering::Relaxed);
         let failed = json(&frames.next().await);
-        assert_eq!(failed["stale"]["error"], "the system reports no memory");
-        assert_eq!(failed["stale"]["since_ms"], failed["statistics"]["at_ms"]);
+        assert_eq!(failed["stale"]["error"], "a call of the dispatch database broke");
+        assert_eq!((&failed["stale"]["since_ms"], &failed["total_orders"]), (&fresh["at_ms"], &fresh["total_orders"]));
         assert_eq!(json(&frames.next().await)["stale"], failed["stale"]);
-        fails.store(0, Ordering::Relaxed);
+        source.fails.store(false, Ordering::Relaxed);
         assert_eq!(json(&frames.next().await)["stale"], Value::Null);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_snapshot_carries_the_chart_so_far() {
-        let (board, _) = board();
-        let mut frames = board.frames();
-        board.watch(true);
-        for _ in 0..3 {
-            frames.next().await;
-        }
-        assert_eq!(json(&board.snapshot().await)["points"].as_array().unwrap().len(), 11);
     }
 }

@@ -1,63 +1,73 @@
-//! Live statistics of the machine this runs on: `cargo run -p dashboard`, then open the address it prints.
+//! Live dispatch statistics and stock ticks: `cargo run -p dashboard`, then open the address it prints.
 
 use std::time::Duration;
 
-use axum::{
-    Router,
-    extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::IntoResponse,
-    routing::{get, post},
-};
 use dashboard::{
+    api,
     board::Board,
+    bridge::{self, Switch},
+    dispatch::Database,
+    exchange::Exchange,
     live,
-    machine::Machine,
-    page::{self, Asset},
+    tokens::{self, Tokens},
 };
-use tokio::net::TcpListener;
+use kit::App;
+use tokio::sync::watch;
+
+#[derive(clap::Args)]
+struct Flags {
+    /// The Python that runs the bridge; it needs the package `websockets`.
+    #[arg(long, default_value = "python3")]
+    python: String,
+    /// Starts no bridge: run `bridge/bridge.py` yourself.
+    #[arg(long)]
+    no_bridge: bool,
+    /// The key for publishing over HTTP. Default: one made at random.
+    #[arg(long, env = "DASHBOARD_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// How long a token of the stock socket holds, in seconds.
+    #[arg(long, default_value_t = 120)]
+    token_life: u64,
+    /// How long a token of the exchange holds, in seconds.
+    #[arg(long, default_value_t = 90)]
+    exchange_token_life: u64,
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).init();
-    let machine = Machine::new();
-    let host = machine.host();
-    let board = Board::new(machine, host, page::version());
-    let broker = live::broker(&board)?;
-    let publishing = tokio::spawn(live::publish(board.clone(), broker.clone()));
+    kit::run("dashboard", async |node, flags: Flags| {
+        let database = Database::open(&node.data)?;
+        let tokens = Tokens::new(&database.secret("tokens", &Tokens::fresh_secret()?)?, Duration::from_secs(flags.token_life));
+        let parts =
+            live::Parts { board: Board::new(database.clone()), machine: watch::Sender::new(false), tokens: tokens.clone(), database };
+        let broker = live::broker(&node, &parts)?;
+        parts.publish_on(&broker, &node.name);
 
-    let mut app = Router::new().route("/demo/outage", post(outage)).fallback_service(broker.service());
-    for asset in page::ASSETS {
-        app = app.route(asset.path, get(async move |request: HeaderMap| serve(asset, &request)));
-    }
-    let app = app.with_state(board);
-
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
-    let listener = TcpListener::bind(&address).await?;
-    println!("dashboard at http://{}/", listener.local_addr()?);
-    let stop = async move {
-        let _ = tokio::signal::ctrl_c().await;
-        broker.drain(Duration::from_secs(1)).await;
-    };
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    publishing.abort();
-    Ok(())
-}
-
-/// A file of the page. Browsers ask each time whether it changed, so that nobody looks at an old one.
-fn serve(asset: Asset, request: &HeaderMap) -> impl IntoResponse + use<> {
-    let headers = [
-        (header::CONTENT_TYPE, asset.content_type.to_owned()),
-        (header::CACHE_CONTROL, "no-cache".to_owned()),
-        (header::ETAG, page::etag()),
-        (header::CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY.to_owned()),
-    ];
-    let known = request.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == page::etag().as_bytes());
-    if known { (StatusCode::NOT_MODIFIED, headers, String::new()) } else { (StatusCode::OK, headers, asset.body()) }
-}
-
-/// Lets reading fail for a while: the button in the page's connection panel.
-async fn outage(State(board): State<Board>) -> StatusCode {
-    board.fail_for(Duration::from_secs(20)).await;
-    StatusCode::ACCEPTED
+        let exchange = Exchange::open(Duration::from_secs(flags.exchange_token_life)).await?;
+        println!("exchange on http://{}", exchange.address);
+        let api_key = match flags.api_key {
+            Some(key) => key,
+            None => tokens::key(&parts.database.secret("api-key", &Tokens::fresh_secret()?)?),
+        };
+        let switch = Switch::default();
+        if !flags.no_bridge {
+            let settings = bridge::Settings {
+                python: flags.python,
+                exchange: format!("http://{}", exchange.address),
+                broker: format!("http://{}", node.address),
+                api_key: api_key.clone(),
+            };
+            let (database, broker, switch, name, folder) =
+                (parts.database.clone(), broker.clone(), switch.clone(), node.name.clone(), node.data.clone());
+            tokio::spawn(async move {
+                if let Err(error) = bridge::keep_running(settings, &folder, name, database, broker, switch).await {
+                    tracing::error!(%error, "there is no bridge");
+                }
+            });
+        }
+        let parts = api::Parts { board: parts.board, tokens, exchange: Some(exchange), bridge: switch };
+        let router = api::router(parts, &broker, &api_key);
+        Ok(App::new(broker, router))
+    })
+    .await
 }

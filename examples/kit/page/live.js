@@ -123,6 +123,7 @@ export class LiveSocket extends Connection {
   #refusals = 0;
   #timer = 0; // opening, or waiting for the next try
   #pulse = 0;
+  #renewal = 0;
   #advice = null; // what the server said before it closed
   #generation = 0;
   #isOver = false;
@@ -228,15 +229,19 @@ export class LiveSocket extends Connection {
       return this.dispatchEvent(new CustomEvent("frame", { detail: frame }));
     }
     if (frame.broker === "closing" || frame.broker === "error") this.#advice = frame;
-    if (frame.broker === "expiring") this.#renew(frame.in_ms);
+    if (frame.broker === "expiring") this.#renewIn(frame.in_ms);
     this.dispatchEvent(new CustomEvent("notice", { detail: frame }));
   }
 
-  /** The token nears its end: another one on the same socket. */
-  async #renew(inMs) {
+  /** The token nears its end: another one on the same socket, in the second quarter of the time left, so that not everybody asks at once. */
+  #renewIn(inMs) {
     if (!this.#options.getToken) return;
+    clearTimeout(this.#renewal);
+    this.#renewal = setTimeout(() => this.#renew(), inMs * (0.25 + Math.random() / 4));
+  }
+
+  async #renew() {
     const generation = this.#generation;
-    this.note("token", `ends in ${span(inMs)}; asking for another`);
     this.#wantsFresh = true;
     try {
       await this.#freshToken(generation);
@@ -267,7 +272,7 @@ export class LiveSocket extends Connection {
   }
 
   #ended(end) {
-    const advice = this.#advice;
+    const advice = end.code >= 3000 ? this.#advice : null; // an error before a lost network has nothing to do with it
     const why = advice?.message ?? advice?.reason ?? end.why ?? "";
     const aliveMs = this.facts.openedAt ? Date.now() - this.facts.openedAt : 0;
     this.#drop({ ...end, why: why || (aliveMs ? "the connection broke" : "no answer: unreachable, or the handshake was refused") });
@@ -292,6 +297,7 @@ export class LiveSocket extends Connection {
     this.#generation += 1;
     clearTimeout(this.#timer);
     clearTimeout(this.#pulse);
+    clearTimeout(this.#renewal);
     const socket = this.#socket;
     this.#socket = null;
     if (socket || end.by !== "page" || end.code === null) this._closed(end);
@@ -430,7 +436,7 @@ function logOf(panel) {
     const mark = `${entries.length} ${entries[0]?.at} ${entries[0]?.what}`;
     if (mark === drawn) return;
     drawn = mark;
-    past.replaceChildren(...entries.map((entry) => h("tr", {}, h("td", { class: "number" }, clock(entry.at)), h("td", {}, entry.name), h("td", {}, entry.what), h("td", {}, entry.by),
+    past.replaceChildren(...entries.map((entry) => h("tr", {}, h("td", {}, clock(entry.at)), h("td", {}, entry.name), h("td", {}, entry.what), h("td", {}, entry.by),
       number(entry.code === null ? "–" : String(entry.code)), h("td", { class: "why" }, entry.why), number(span(entry.aliveMs)), number(span(entry.pingAgeMs)), number(span(entry.pongAgeMs)),
       number(span(entry.dataAgeMs)), number(entry.tokenLeftMs ? span(entry.tokenLeftMs) : "–"))));
   };

@@ -8,7 +8,7 @@ use std::{
 use axum::extract::ConnectInfo;
 use broker::{Broker, Builder, Redis, RedisOptions, WsLimits};
 
-/// One node of an example, as [`run`](crate::run) has prepared it.
+/// One node of an example, as [`run`](crate::run()) has prepared it.
 #[derive(Debug)]
 pub struct Node {
     /// What it is called: `n1` and `n2` among others, otherwise the application's name.

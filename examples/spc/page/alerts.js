@@ -24,6 +24,8 @@ export async function words(notice) {
 export class Alerts extends EventTarget {
   #list; #known = new Map(); #receipts = []; #timer = 0; #minLevel = 1; #muted = [];
   unread = 0;
+  /** Names of products by their ids: another process may know none. */
+  names = new Map();
 
   /** `acknowledge(id)` is asked for when somebody takes care of one; `receipt(ids)` when the page has got some. */
   constructor(list, { acknowledge, receipt }) {
@@ -65,7 +67,7 @@ export class Alerts extends EventTarget {
     this.unread += 1;
     this.dispatchEvent(new Event("unread"));
     this.dispatchEvent(new Event("change"));
-    if (levelOf(frame) >= 3) words(frame).then(({ title, message }) => toast(title, { text: message, tone: TONES[frame.priority], ms: 8000 }));
+    if (levelOf(frame) >= 3 && !this.#isOnScreen()) words(frame).then(({ title, message }) => toast(title, { text: message, tone: TONES[frame.priority], ms: 8000 }));
     return true;
   }
 
@@ -81,6 +83,12 @@ export class Alerts extends EventTarget {
     for (const { notice, item } of this.#known.values()) if (notice.sealed) this.#write(notice, item);
   }
 
+  /** Whoever looks at the list needs no toast before it. */
+  #isOnScreen() {
+    const { top, bottom, height } = this.#list.getBoundingClientRect();
+    return height > 0 && top < innerHeight && bottom > 0;
+  }
+
   #isWanted(notice) {
     return levelOf(notice) >= this.#minLevel && !this.#muted.includes(notice.product_id);
   }
@@ -88,10 +96,10 @@ export class Alerts extends EventTarget {
   #show(notice, isNews) {
     if (this.#known.has(notice.id)) return;
     const title = h("b", { class: "title" }), message = h("p", { class: "muted small message" });
-    const meta = h("span", { class: "muted small" }, `${notice.product} · ${clock(notice.at_ms)} · ${notice.by}`);
+    const meta = h("span", { class: "muted small" }, `${this.names.get(notice.product_id) ?? notice.product} · ${clock(notice.at_ms)} · ${notice.by}`);
     const action = h("span", { class: "care small" });
     const item = h("li", { class: "alert", "data-id": notice.id, "data-priority": notice.priority, "data-unread": isNews },
-      h("div", { class: "row spread" }, h("span", { class: "row" }, priorityTag(notice.priority), h("span", { class: "muted small" }, KINDS[notice.type])), action), title, message, meta);
+      h("div", { class: "row spread" }, h("span", { class: "row" }, priorityTag(notice.priority), h("span", { class: "muted small" }, KINDS[notice.type]), h("span", { class: "tag sealed", hidden: true }, "encrypted")), action), title, message, meta);
     item.hidden = !this.#isWanted(notice);
     this.#known.set(notice.id, { notice, item });
     this.#care(notice, action);
@@ -109,7 +117,8 @@ export class Alerts extends EventTarget {
 
   async #write(notice, item) {
     const { title, message, isSealed } = await words(notice);
-    item.querySelector(".title").textContent = `${isSealed ? "🔒 " : ""}${title}`;
+    item.querySelector(".title").textContent = title;
+    item.querySelector(".sealed").hidden = !isSealed;
     item.querySelector(".message").textContent = message;
   }
 

@@ -14,7 +14,7 @@ const day = (ms) => new Date(ms).toLocaleDateString("en-GB", { day: "2-digit", m
 /** Everything that was told, in pages. */
 export function historyView() {
   const form = element("history-filter"), body = element("history"), more = element("history-more");
-  let oldest = null;
+  let oldest = null, products = [];
   const load = async (isMore) => {
     const query = new URLSearchParams({ limit: "30" });
     for (const name of ["product", "type", "min_level"]) if (form.elements[name].value) query.set(name, form.elements[name].value);
@@ -22,8 +22,8 @@ export function historyView() {
     const { alerts } = await call("GET", `alerts/?${query}`);
     const drawn = await Promise.all(alerts.map(async (alert) => {
       const { title, message, isSealed } = await words(alert);
-      return h("tr", {}, cell(`${day(alert.at_ms)} ${clock(alert.at_ms)}`, "number"), h("td", {}, priorityTag(alert.priority)), cell(KINDS[alert.type], "word"), cell(alert.product, "word"),
-        h("td", { class: "wide" }, h("b", {}, `${isSealed ? "🔒 " : ""}${title}`), h("div", { class: "muted small" }, message)), cell(alert.by), cell(alert.acknowledged_by ? `✓ ${alert.acknowledged_by}` : "–"));
+      return h("tr", {}, cell(`${day(alert.at_ms)} ${clock(alert.at_ms)}`, "number"), h("td", {}, priorityTag(alert.priority)), cell(KINDS[alert.type], "word"), cell(products.find(({ id }) => id === alert.product_id)?.name ?? alert.product, "word"),
+        h("td", { class: "wide" }, h("b", {}, title), isSealed && h("span", { class: "tag aside" }, "encrypted"), h("div", { class: "muted small" }, message)), cell(alert.by), cell(alert.acknowledged_by ? `✓ ${alert.acknowledged_by}` : "–"));
     }));
     if (isMore) body.append(...drawn);
     else rows(body, drawn, "Nothing was told that fits this filter.", 7);
@@ -32,7 +32,8 @@ export function historyView() {
   };
   form.addEventListener("change", () => load(false).catch(say));
   more.addEventListener("click", () => load(true).catch(say));
-  return ({ products }) => {
+  return (me) => {
+    ({ products } = me);
     form.elements.product.replaceChildren(h("option", { value: "" }, "All products"), ...products.map(({ id, name }) => h("option", { value: id }, name)));
     return load(false);
   };
@@ -103,7 +104,7 @@ export function settingsView({ changed, prefer }) {
       event.preventDefault();
       await setKey(user.id, id, input.value);
       input.value = "";
-      toast(hasKey(id) ? "Key kept in this browser" : "Key forgotten", { text: name, tone: "good" });
+      toast(hasKey(id) ? "Key kept in this browser" : "Key forgotten", { text: name, tone: "good", ms: 3000 });
       keys({ user, products });
       changed();
     };

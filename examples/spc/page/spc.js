@@ -81,6 +81,7 @@ $("logout").addEventListener("click", () => call("POST", "logout").then(() => lo
 function showMe() {
   const { user, products } = me;
   setText($("who"), `${user.name} · ${user.role}`);
+  alerts.names = new Map(products.map(({ id, name }) => [id, name]));
   alerts.acknowledge = user.role === "viewer" ? null : acknowledge;
   $("engineer").hidden = !["engineer", "admin"].includes(user.role);
   $("products").replaceChildren(h("legend", { class: "hidden" }, "Product"), ...products.map(({ id, name }) => h("label", {}, h("input", { type: "radio", name: "product", value: id, checked: id === product?.id, onchange: () => follow(id) }), h("span", {}, name))));
@@ -158,6 +159,7 @@ async function follow(id) {
   subscription.on("snapshot", ({ data }) => id === product?.id && showChart(data));
   subscription.on("publication", ({ data }) => {
     if (id !== product?.id || !chart) return;
+    if (data.type === "chart") return showChart(data); // other rules, other limits
     control.add(data.point);
     showPoint();
   });
@@ -174,6 +176,7 @@ function showChart(state) {
   setText($("unit"), unit);
   setText($("specification"), [lsl !== null && `LSL ${lsl}`, usl !== null && `USL ${usl}`].filter(Boolean).join(" · ") + ` ${unit}`);
   setText($("broken-of"), `${rules === "nelson" ? "Nelson" : "Western Electric"} rules`);
+  $("rules").value = rules;
   showAnalysis(state.analysis);
   showPoint();
 }
@@ -241,6 +244,8 @@ $("min-level").addEventListener("change", ({ target }) => prefer({ min_level: Nu
 for (const button of document.querySelectorAll("[data-disturb]")) {
   button.addEventListener("click", () => call("POST", `products/${product.id}/disturbance`, { kind: button.dataset.disturb }).then(() => toast(`The line is disturbed: ${button.dataset.disturb}`, { ms: 3000 }), say));
 }
+$("rules").addEventListener("change", ({ target }) => call("PUT", `products/${product.id}/setup`, { rules: target.value }).catch(say));
+$("limits").addEventListener("click", () => call("PUT", `products/${product.id}/setup`, { new_limits: true }).then(() => toast("New limits", { text: "From the newest points that broke nothing.", tone: "good", ms: 3000 }), say));
 $("analyse").addEventListener("click", () => call("POST", `products/${product.id}/analysis`).catch(say));
 
 // ---- views ----

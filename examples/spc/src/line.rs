@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use broker::Refusal;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -22,6 +23,8 @@ const LOOK_BACK: usize = 16;
 const ANALYSIS_POINTS: usize = 50;
 /// Points of a new product, from a stretch that nothing disturbs; they give the limits.
 const BASELINE: usize = 40;
+/// Quiet points that new limits need at least.
+const LIMITS_MIN: usize = 20;
 /// Largest reading that is believed.
 const READING_MAX: f64 = 1e9;
 
@@ -92,6 +95,36 @@ pub fn analyse(transaction: &Transaction<'_>, product: &Product, by: &str) -> Re
     let message = format!("Cpk {}, Ppk {} over {} readings.", index(capability.cpk), index(capability.ppk), capability.readings);
     let title = format!("{} is {word}", product.name);
     Ok(Notice { data: Some(json!(capability)), ..notice(product, Kind::Capability, "ANALYSIS", priority, title, message, at_ms, by) })
+}
+
+/// What watches a chart from here on.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// The run rules.
+    pub rules: Option<RuleSet>,
+    /// Whether the limits come from the newest points, without those that broke a rule or the specification.
+    #[serde(default)]
+    pub new_limits: bool,
+}
+
+/// Changes what watches a chart, and stages its new state for everybody who looks at it.
+pub fn set_up(transaction: &Transaction<'_>, id: ProductId, setup: Setup) -> Result<(), Refused> {
+    let mut product = transaction.product(id)?;
+    product.rules = setup.rules.unwrap_or(product.rules);
+    if setup.new_limits {
+        let points = transaction.points(&product, 2 * BASELINE)?;
+        let quiet: Vec<Vec<f64>> =
+            points.into_iter().filter(|point| point.rules.is_empty() && !point.outside).map(|point| point.readings).collect();
+        let found = limits(&quiet).filter(|_| quiet.len() >= LIMITS_MIN);
+        let (limits, within) = found.ok_or_else(|| {
+            let refusal = Refusal::bad_request(format!("limits need {LIMITS_MIN} points that break nothing, there are {}", quiet.len()));
+            refusal.hint("wait until the process runs quietly")
+        })?;
+        (product.limits, product.within) = (limits, within);
+    }
+    transaction.put_product(&product)?;
+    transaction.stage(&line_topic(id), &frame(&transaction.chart(id)?))
 }
 
 /// The limits of points with these readings.

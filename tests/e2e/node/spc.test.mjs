@@ -145,6 +145,14 @@ test('spc: a reading out of specification is an alert, one within is none; the c
   await kim.page.waitForFunction((cpk) => document.getElementById('cpk').textContent === cpk, analysis.data.cpk.toFixed(2));
 });
 
+test('spc: an engineer changes the run rules, and every page that shows the chart follows', async () => {
+  await kim.page.bringToFront();
+  for (const [rules, name] of [['western_electric', 'Western Electric'], ['nelson', 'Nelson']]) {
+    await kim.page.locator('#rules').selectOption(rules);
+    await Promise.all([kim, lee].map(({ page }) => page.waitForFunction((name) => document.getElementById('broken-of').textContent.startsWith(name), name)));
+  }
+});
+
 test('spc: another process raises an alert over the server API; it shows and is remembered', async () => {
   const { stdout } = await promisify(execFile)('python3', [TOOL, '--url', `http://127.0.0.1:${world.nodes[1].port}`, '--key', API_KEY, '--product', '1', '--priority', 'critical', '--title', 'From a terminal']);
   const id = stdout.trim().split(/\s+/).at(-1);
@@ -163,6 +171,7 @@ test('spc: an encrypted alert is read by who has the key, and by nobody else', a
     await page.locator('.toast', { hasText: 'Key kept' }).waitFor();
     await page.evaluate(() => (location.hash = '#live'));
   }
+  await kim.page.locator('.toast').evaluateAll((toasts) => toasts.forEach((toast) => toast.remove()));
   const form = kim.page.locator('#raise');
   await kim.page.locator('#raise-card > summary').click();
   await form.locator('[name=title]').fill('비밀: supplier changed the alloy');
@@ -180,11 +189,14 @@ test('spc: while Redis is away an alert is stored and waits; it shows once after
   world.redis.cut();
   const { status, body } = await raise(0, { title: 'Stored meanwhile' });
   assert.equal(status, 201);
-  await eventually(async () => (await api(0, 'kim', 'GET', 'deliveries')).body.outbox.pending > 0);
+  const outboxes = () => Promise.all([0, 1].map(async (node) => (await api(node, 'kim', 'GET', 'deliveries')).body.outbox));
+  // Whichever node has tried says what is wrong.
+  await eventually(async () => (await outboxes()).some(({ pending, trouble }) => pending > 0 && trouble));
   assert.equal(carrying(lee.seen, body.id), 0);
   world.redis.refuse(false);
   await Promise.all([shown(kim.page, body.id, 15_000), shown(lee.page, body.id, 15_000)]);
   assert.equal(await alert(lee.page, body.id).count(), 1);
+  await eventually(async () => (await outboxes()).every(({ pending, trouble }) => pending === 0 && !trouble));
   await live(kim.page, LIVE_AGAIN_MS);
 });
 

@@ -16,6 +16,9 @@ USER = "app"
 PASSWORD = "s3cret-of/the:app@redis"
 RIGHTS = "~broker:* &broker:* +info +@scripting +@read +@write +@fast +@pubsub"
 RIGHTS_IN_A_CLUSTER = f"{RIGHTS} +cluster|slots"
+SENTINEL_USER = "watcher"
+SENTINEL_PASSWORD = "s3cret-of-the-watchers"
+RIGHTS_ON_SENTINELS = "&+switch-master +@connection +subscribe +sentinel|get-master-addr-by-name +sentinel|master"
 # Both in a URL.
 CREDENTIALS = "app:s3cret-of%2Fthe%3Aapp%40redis@"
 
@@ -116,7 +119,8 @@ class Sentinels(Topology):
         for sentinel in self.sentinels:
             until("the sentinels know each other and the replica", sentinel.knows_all)
         addresses = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        self.url = f"{self._scheme}+sentinel://{CREDENTIALS}{addresses}/main"
+        of_sentinels = f"sentinel_user={SENTINEL_USER}&sentinel_password={SENTINEL_PASSWORD}"
+        self.url = f"{self._scheme}+sentinel://{CREDENTIALS}{addresses}/main?{of_sentinels}"
 
 
 class Sentinel(Redis):
@@ -130,6 +134,7 @@ class Sentinel(Redis):
         lines = [" ".join(setting) for setting in zip(*[iter(self.settings())] * 2, strict=True)]
         lines = [line.removeprefix("--") for line in lines]
         lines += ["bind 127.0.0.1", f"dir {self._directory}", f"sentinel monitor main 127.0.0.1 {self._primary} 2"]
+        lines += [f"user {SENTINEL_USER} on >{SENTINEL_PASSWORD} {RIGHTS_ON_SENTINELS}"]
         lines += ["sentinel down-after-milliseconds main 500", "sentinel failover-timeout main 3000"]
         path = os.path.join(self._directory, "sentinel.conf")
         Path(path).write_text("\n".join(lines) + "\n")

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::{Api, Json, No};
 use crate::{
-    Refused, live,
+    Refused,
     frames::Outgoing,
+    live,
     store::{
         accounts::Login,
         messages::{self, Draft, PAGE_MAX, Range},
@@ -52,7 +53,7 @@ async fn read_details(api: &Api, login: &Login, id: String) -> Result<Details, R
 pub(super) struct Part {
     before: Option<i64>,
     after: Option<i64>,
-    limit: Option<usize>,
+    limit: Option<u32>,
 }
 
 pub(super) async fn messages(
@@ -78,7 +79,12 @@ pub(super) struct Send {
 }
 
 /// Stores a message and answers with it: 201, or 200 where it had been stored before under the same `clientId`.
-pub(super) async fn send(State(api): State<Api>, login: Login, Path(id): Path<String>, Json(asked): Json<Send>) -> Result<impl IntoResponse, No> {
+pub(super) async fn send(
+    State(api): State<Api>,
+    login: Login,
+    Path(id): Path<String>,
+    Json(asked): Json<Send>,
+) -> Result<impl IntoResponse, No> {
     let draft = Draft::parse(asked.content, asked.client_id)?;
     let stored = api.store.write(move |transaction| messages::append(transaction, &id, &login.person.id, draft)).await?;
     let status = if stored.repeated { StatusCode::OK } else { StatusCode::CREATED };
@@ -90,7 +96,12 @@ pub(super) struct Read {
     id: i64,
 }
 
-pub(super) async fn read(State(api): State<Api>, login: Login, Path(id): Path<String>, Json(asked): Json<Read>) -> Result<impl IntoResponse, No> {
+pub(super) async fn read(
+    State(api): State<Api>,
+    login: Login,
+    Path(id): Path<String>,
+    Json(asked): Json<Read>,
+) -> Result<impl IntoResponse, No> {
     let (session_id, user) = (id.clone(), login.person.id.clone());
     let read = api.store.write(move |transaction| sessions::mark_read(transaction, &id, &user, asked.id)).await?;
     tell(&api, &session_id, &Outgoing::Read { session_id: &session_id, user_id: &login.person.id, id: read }).await;

@@ -69,9 +69,12 @@ pub fn by_name(connection: &Connection, name: &str) -> Result<Option<(Person, St
 pub fn log_in(transaction: &Transaction<'_>, person: Person, key_hash: &[u8]) -> Result<Login, Refused> {
     let login = Login { id: random_id::<9>(), person };
     transaction.prepare_cached("DELETE FROM logins WHERE ends_ms < ?1")?.execute([now_ms()])?;
-    transaction
-        .prepare_cached("INSERT INTO logins (id, key_hash, user, ends_ms) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((&login.id, key_hash, &login.person.id, now_ms() + LOGIN_MS))?;
+    transaction.prepare_cached("INSERT INTO logins (id, key_hash, user, ends_ms) VALUES (?1, ?2, ?3, ?4)")?.execute((
+        &login.id,
+        key_hash,
+        &login.person.id,
+        now_ms() + LOGIN_MS,
+    ))?;
     Ok(login)
 }
 

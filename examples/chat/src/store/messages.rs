@@ -12,7 +12,7 @@ const CONTENT_MAX: usize = 4000;
 /// The longest id that a client gives a message, in bytes.
 const CLIENT_ID_MAX: usize = 64;
 /// Most messages that are read at once.
-pub const PAGE_MAX: usize = 200;
+pub const PAGE_MAX: u32 = 200;
 
 /// A message as everybody in its session gets it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -94,7 +94,8 @@ pub fn append(transaction: &Transaction<'_>, session: &str, user: &str, draft: D
     Ok(Stored { message, repeated: false })
 }
 
-const MESSAGE: &str = "SELECT m.id, m.session, m.user, u.name, m.content, m.sent_ms, m.client_id FROM messages m JOIN users u ON u.id = m.user";
+const MESSAGE: &str =
+    "SELECT m.id, m.session, m.user, u.name, m.content, m.sent_ms, m.client_id FROM messages m JOIN users u ON u.id = m.user";
 
 fn message(row: &rusqlite::Row<'_>) -> rusqlite::Result<Message> {
     Ok(Message {
@@ -130,8 +131,8 @@ pub enum Range {
 }
 
 /// A part of a session's messages, oldest first: at most `limit`, and never more than [`PAGE_MAX`].
-pub fn page(connection: &Connection, session: &str, range: Range, limit: usize) -> Result<Vec<Message>, Refused> {
-    let limit = limit.min(PAGE_MAX) as i64;
+pub fn page(connection: &Connection, session: &str, range: Range, limit: u32) -> Result<Vec<Message>, Refused> {
+    let limit = limit.min(PAGE_MAX);
     let (condition, id, order) = match range {
         Range::Newest => ("m.id < ?2", i64::MAX, "DESC"),
         Range::Before(id) => ("m.id < ?2", id, "DESC"),

@@ -11,9 +11,9 @@ use super::{
 use crate::Refused;
 
 /// Most sessions of a user: a page listens to all of them over one socket.
-const SESSIONS_MAX: usize = 100;
+const SESSIONS_MAX: i64 = 100;
 /// Most members of a session.
-const MEMBERS_MAX: usize = 1000;
+const MEMBERS_MAX: i64 = 1000;
 /// The longest title, in characters.
 const TITLE_MAX: usize = 80;
 
@@ -81,7 +81,9 @@ impl Title {
         let title = text.trim();
         match title.chars().count() {
             1..=TITLE_MAX if !title.chars().any(char::is_control) => Ok(Self(title.to_owned())),
-            count => Err(Refused::Invalid { what: "the title", why: format!("has {count} characters; 1 to {TITLE_MAX}, all of them printable") }),
+            count => {
+                Err(Refused::Invalid { what: "the title", why: format!("has {count} characters; 1 to {TITLE_MAX}, all of them printable") })
+            }
         }
     }
 }
@@ -89,9 +91,12 @@ impl Title {
 /// Makes a session with one member. Answers its id.
 pub fn create(transaction: &Transaction<'_>, title: &Title, owner: &str) -> Result<String, Refused> {
     let id = random_id::<12>();
-    transaction
-        .prepare_cached("INSERT INTO sessions (id, title, invite, created_ms) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((&id, &title.0, random_id::<16>(), now_ms()))?;
+    transaction.prepare_cached("INSERT INTO sessions (id, title, invite, created_ms) VALUES (?1, ?2, ?3, ?4)")?.execute((
+        &id,
+        &title.0,
+        random_id::<16>(),
+        now_ms(),
+    ))?;
     add_member(transaction, &id, owner)?;
     Ok(id)
 }
@@ -133,7 +138,9 @@ pub fn details(connection: &Connection, session: &str, user: &str) -> Result<Det
     let mut line = connection.prepare_cached(&format!("{LINE} WHERE m.session = ?1 AND m.user = ?2"))?.query_row((session, user), line)?;
     line.last = messages::by_id(connection, session, line.top)?;
     let people = connection
-        .prepare_cached("SELECT u.id, u.name, m.read FROM members m JOIN users u ON u.id = m.user WHERE m.session = ?1 ORDER BY m.joined_ms, u.id")?
+        .prepare_cached(
+            "SELECT u.id, u.name, m.read FROM members m JOIN users u ON u.id = m.user WHERE m.session = ?1 ORDER BY m.joined_ms, u.id",
+        )?
         .query_map([session], |row| Ok(Member { person: Person { id: row.get(0)?, name: row.get(1)? }, read: row.get(2)? }))?
         .collect::<rusqlite::Result<_>>()?;
     let invite = connection.query_row("SELECT invite FROM sessions WHERE id = ?1", [session], |row| row.get(0))?;
@@ -143,7 +150,9 @@ pub fn details(connection: &Connection, session: &str, user: &str) -> Result<Det
 /// What a share link leads to.
 pub fn invitation(connection: &Connection, invite: &str) -> Result<Invitation, Refused> {
     connection
-        .prepare_cached("SELECT s.id, s.title, (SELECT COUNT(*) FROM members m WHERE m.session = s.id) FROM sessions s WHERE s.invite = ?1")?
+        .prepare_cached(
+            "SELECT s.id, s.title, (SELECT COUNT(*) FROM members m WHERE m.session = s.id) FROM sessions s WHERE s.invite = ?1",
+        )?
         .query_row([invite], |row| Ok(Invitation { session_id: row.get(0)?, title: row.get(1)?, members: row.get(2)? }))
         .optional()?
         .ok_or(Refused::UnknownInvite)
@@ -155,7 +164,7 @@ pub fn join(transaction: &Transaction<'_>, invite: &str, user: &str) -> Result<(
     if check_member(transaction, &session_id, user).is_ok() {
         return Ok((session_id, false));
     }
-    if members >= MEMBERS_MAX as i64 {
+    if members >= MEMBERS_MAX {
         return Err(Refused::TooMany { what: "members in a session", max: MEMBERS_MAX });
     }
     add_member(transaction, &session_id, user)?;
@@ -164,12 +173,10 @@ pub fn join(transaction: &Transaction<'_>, invite: &str, user: &str) -> Result<(
 
 fn add_member(transaction: &Transaction<'_>, session: &str, user: &str) -> Result<(), Refused> {
     let sessions: i64 = transaction.prepare_cached("SELECT COUNT(*) FROM members WHERE user = ?1")?.query_row([user], |row| row.get(0))?;
-    if sessions >= SESSIONS_MAX as i64 {
+    if sessions >= SESSIONS_MAX {
         return Err(Refused::TooMany { what: "sessions for one user", max: SESSIONS_MAX });
     }
-    transaction
-        .prepare_cached("INSERT INTO members (session, user, joined_ms) VALUES (?1, ?2, ?3)")?
-        .execute((session, user, now_ms()))?;
+    transaction.prepare_cached("INSERT INTO members (session, user, joined_ms) VALUES (?1, ?2, ?3)")?.execute((session, user, now_ms()))?;
     Ok(())
 }
 

@@ -9,9 +9,8 @@ use crate::harness::{Chat, text};
 async fn who_signed_up_can_log_in_and_nobody_else() {
     let chat = Chat::start().await;
     let minseo = chat.sign_up("김민서").await;
-    let login = async |name: &str, password: &str| {
-        chat.call(Method::POST, "/api/login", None, json!({ "name": name, "password": password })).await
-    };
+    let login =
+        async |name: &str, password: &str| chat.call(Method::POST, "/api/login", None, json!({ "name": name, "password": password })).await;
     let (status, body) = login("김민서", "correct horse").await;
     assert_eq!((status, text(&body["user"]["id"])), (StatusCode::OK, minseo.id));
     let (wrong, unknown) = (login("김민서", "correct house").await, login("nobody", "correct horse").await);

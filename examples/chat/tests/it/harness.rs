@@ -25,7 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const HARDNESS: Hardness = Hardness { memory_kib: 8, passes: 1 };
 
 pub(crate) struct Chat {
-    pub(crate) broker: Broker,
     router: Router,
     address: SocketAddr,
     pub(crate) folder: TempDir,
@@ -34,13 +33,14 @@ pub(crate) struct Chat {
 impl Chat {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let parts = Parts { data: folder.path(), builder: Broker::builder(), registry: Arc::new(MemoryRegistry::new()), hardness: HARDNESS };
+        let parts =
+            Parts { data: folder.path(), builder: Broker::builder(), registry: Arc::new(MemoryRegistry::new()), hardness: HARDNESS };
         let App { broker, router, .. } = chat::open(parts).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = router.clone().fallback_service(broker.service().on_loopback());
         tokio::spawn(async move { axum::serve(listener, served).await });
-        Self { broker, router, address, folder }
+        Self { router, address, folder }
     }
 
     /// What one request is answered.

@@ -113,7 +113,13 @@ async fn who_joins_later_sees_what_was_said_and_who_comes_back_hears_what_was_mi
 
     let mut before = chat.open(&format!("sessionId={session}&token={}&format=envelope", eun.token)).await.unwrap();
     dana.say(&session, "heard").await;
-    let position = text(&before.next_of("publication").await["position"]);
+    let position = loop {
+        // What was said before may still be on its way.
+        let heard = before.next_of("publication").await;
+        if heard["data"]["content"] == "heard" {
+            break text(&heard["position"]);
+        }
+    };
     drop(before);
     for number in 0..3 {
         dana.say(&session, &format!("missed {number}")).await;

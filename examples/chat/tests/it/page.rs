@@ -15,7 +15,8 @@ async fn every_file_that_the_page_names_is_served_and_none_is_from_elsewhere() {
         assert_eq!(status, StatusCode::OK, "{name}");
         let elsewhere = text.replace("http://www.w3.org/", "");
         assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"), "{name}");
-        for named in text.split('"').filter(|part| part.starts_with('/') && (part.ends_with(".js") || part.ends_with(".css"))) {
+        let is_file = |part: &&str| part.starts_with('/') && matches!(part.rsplit_once('.'), Some((_, "js" | "css")));
+        for named in text.split('"').filter(is_file) {
             if !names.iter().any(|known| known == named) {
                 names.push(named.to_owned());
             }

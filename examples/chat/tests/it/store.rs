@@ -30,7 +30,8 @@ async fn a_write_that_fails_leaves_nothing_behind_and_takes_no_other_with_it() {
     let writes: Vec<_> = writes.collect();
     let done = join_all(writes).await;
     assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 100);
-    let names: i64 = store.read::<_, Refused>(|connection| Ok(connection.query_row("SELECT COUNT(*) FROM users", [], |row| row.get(0))?)).await.unwrap();
+    let names: i64 =
+        store.read::<_, Refused>(|connection| Ok(connection.query_row("SELECT COUNT(*) FROM users", [], |row| row.get(0))?)).await.unwrap();
     assert_eq!(names, 100);
     assert!(commits.load(Ordering::Relaxed) < 100, "{} commits for 200 writes", commits.load(Ordering::Relaxed));
 }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     access::{COOKIE, Role, needs, needs_product, token_hash, user_topic},
-    line::{self, Disturbance},
+    line::{self, Disturbance, Setup},
     notice::{Draft, ProductId, alerts_topic, frame, now_ms, product_topic},
     refused::Refused,
     spc::Spc,
@@ -41,6 +41,7 @@ pub fn router(spc: Spc, api_key: &str) -> Router {
         .route("/api/spc/products/{id}/measurements", post(measure))
         .route("/api/spc/products/{id}/analysis", post(analyse))
         .route("/api/spc/products/{id}/disturbance", post(disturb))
+        .route("/api/spc/products/{id}/setup", put(set_up))
         .route("/api/spc/statistics", get(operator::statistics))
         .route("/api/spc/deliveries", get(operator::deliveries))
         .route("/api/spc/connections", get(operator::connections))
@@ -197,6 +198,17 @@ async fn analyse(State(spc): State<Spc>, Caller { user, .. }: Caller, Path(id): 
         Ok(notice)
     });
     Ok(Json(json!(notice.await?)))
+}
+
+async fn set_up(State(spc): State<Spc>, Caller { user, .. }: Caller, Path(id): Path<ProductId>, body: Bytes) -> Answer {
+    needs(&user, Role::Engineer)?;
+    needs_product(&user, id)?;
+    let setup: Setup = serde_json::from_slice(&body).map_err(|error| Refused::value("$", error.to_string()))?;
+    let product = spc.store.run(move |transaction| {
+        line::set_up(transaction, id, setup)?;
+        transaction.product(id)
+    });
+    Ok(Json(json!(product.await?)))
 }
 
 /// What is to befall a simulated line.

@@ -86,11 +86,12 @@ pub struct Chart {
 }
 
 impl Transaction<'_> {
-    /// Stores a product, or what has changed of it.
+    /// Stores a product, or another set of rules and other limits of one that is there.
     pub fn put_product(&self, product: &Product) -> Result<(), Refused> {
         let Product { id, name, unit, target, specification, subgroup, rules, limits, within } = product;
         self.sql.execute(
-            "INSERT OR REPLACE INTO products VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO products VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (id) DO UPDATE SET rules = ?8, centre = ?9, sigma = ?10, within = ?11",
             (id, name, unit, target, specification.lsl, specification.usl, subgroup, as_list(rules), limits.centre, limits.sigma, within.0),
         )?;
         Ok(())

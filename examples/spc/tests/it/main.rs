@@ -161,6 +161,39 @@ async fn an_analysis_ends_after_fifty_points_and_is_told() {
 }
 
 #[tokio::test]
+async fn an_engineer_changes_rules_and_limits_and_whoever_looks_at_the_chart_gets_it_anew() {
+    let world = World::start().await;
+    let kim = world.login("kim").await;
+    let mut line = world.listen(&line_topic(3)).await;
+    let set_up = |body: Value| {
+        let request = Request::put("/api/spc/products/3/setup").header(header::AUTHORIZATION, format!("Bearer {kim}"));
+        request.body(Body::from(body.to_string())).unwrap()
+    };
+    let (status, answer) = world.send(set_up(json!({ "rules": "western_electric" }))).await;
+    assert_eq!((status, &answer["rules"]), (StatusCode::OK, &json!("western_electric")));
+    let chart = next(&mut line).await;
+    assert_eq!((&chart["type"], &chart["product"]["rules"]), (&json!("chart"), &json!("western_electric")));
+    assert_eq!(chart["points"].as_array().unwrap().len(), 40);
+    // A process that was set to another level: its points break no rule once they have limits of their own.
+    world
+        .spc
+        .store
+        .run(|transaction| {
+            (0..80).try_for_each(|at| {
+                let reading = 150.0 + f64::from(at % 5);
+                transaction.add_point(&transaction.product(3)?, 1, &[reading], &[]).map(drop)
+            })
+        })
+        .await
+        .unwrap();
+    let (status, answer) = world.send(set_up(json!({ "new_limits": true }))).await;
+    assert_eq!((status, &answer["centre"]), (StatusCode::OK, &json!(152.0)));
+    assert_eq!(next(&mut line).await["product"]["centre"], 152.0);
+    let (status, answer) = world.send(set_up(json!({ "rules": "mine" }))).await;
+    assert!(status == StatusCode::BAD_REQUEST && answer["error"]["message"].as_str().unwrap().contains("nelson"), "{answer}");
+}
+
+#[tokio::test]
 async fn what_another_process_publishes_is_in_the_history_once() {
     let world = World::start().await;
     let kim = world.login("kim").await;

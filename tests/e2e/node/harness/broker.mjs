@@ -32,9 +32,10 @@ export function startApplication() {
   return start(program('APPLICATION_BIN'), [], {}, '', [OPEN]);
 }
 
-/** Runs the dashboard of `examples/`. */
-export function startDashboard() {
-  return start(program('DASHBOARD_BIN'), ['127.0.0.1:0'], {}, '', [/dashboard at (http:\/\/[\d.:[\]]+)\//]);
+/** Runs the dashboard of `examples/`; its bridge runs in the Python of the suites. */
+export function startDashboard({ listen = '127.0.0.1:0', args = [] } = {}) {
+  const bridge = process.env.E2E_PYTHON ? ['--python', process.env.E2E_PYTHON] : [];
+  return start(program('DASHBOARD_BIN'), ['--listen', listen, ...bridge, ...args], {}, '', [/dashboard at (http:\/\/[\d.:[\]]+)\//]);
 }
 
 /** Runs a program and resolves when its output has matched each of `addresses`, the first groups of which are `http` and `internal`. */
