@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -63,7 +64,7 @@ pub(super) async fn publish(broker: &Broker, store_id: &str, options: &Arc<Outbo
         match of_topic {
             Ok(of_topic) => done.add(of_topic),
             // What is not settled stays, marked as tried.
-            Err(panic) => done.down = Some(format!("publishing was interrupted: {panic}")),
+            Err(interrupted) => done.down = Some(format!("publishing was interrupted: {interrupted}")),
         }
     }
     done
@@ -95,8 +96,11 @@ async fn publish_topic(broker: &Broker, store_id: &str, options: &OutboxOptions,
                         "a row of the outbox was published after the idempotency window; subscribers may have had it before"
                     );
                 }
-                if let Some(tell) = &options.on_published {
-                    tell(&row, &published);
+                if let Some(tell) = &options.on_published
+                    && panic::catch_unwind(AssertUnwindSafe(|| tell(&row, &published))).is_err()
+                {
+                    // The row is out: it must not come again because of whom that was told.
+                    tracing::error!(row = %row.id, topic = %row.topic.local(), "on_published panicked");
                 }
                 done.settle(row.id, Outcome::Published);
             }

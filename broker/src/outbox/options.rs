@@ -90,7 +90,8 @@ impl OutboxOptions {
         self
     }
 
-    /// Is told of each row that the backplane has taken, before the row leaves the store: after a crash in between it is told again. Must not block.
+    /// Is told of each row that the backplane has taken, before the row leaves the store: after a crash in between it is told again. Must not block; a panic
+    /// is logged and changes nothing.
     pub fn on_published(mut self, tell: impl Fn(&OutboxRow, &Published) + Send + Sync + 'static) -> Self {
         self.on_published = Some(Arc::new(tell));
         self

@@ -32,6 +32,8 @@ function connect() {
   });
   live.addEventListener("frame", ({ detail }) => hear(detail));
   live.addEventListener("live", catchUp);
+  // The socket has other groups from here on: what was changed before it had them was not told.
+  live.addEventListener("notice", ({ detail }) => detail.broker === "identity" && orders.refresh());
   showLive([live], { badge: by("live"), log: by("log"), banner: by("banner") });
 }
 
@@ -63,6 +65,7 @@ const tell = (frame) => toast(frame.message, { text: `by ${frame.by.name}, ${clo
 async function catchUp() {
   try {
     const isFirst = known.size === 0 && !by("bell").dataset.filled;
+    changeUser((await call("me/")).user); // an admin may have changed it
     orders.refresh();
     const list = (await call("notices/")).reverse();
     const missed = list.filter(notice);
@@ -120,7 +123,8 @@ function show(name) {
 }
 
 session.addEventListener("changed", ({ detail: { before, now, by: cause } }) => {
-  showNotices(false);
+  by("notices").hidden = true; // not as read: they are somebody else's
+  by("bell").setAttribute("aria-expanded", "false");
   delete by("bell").dataset.filled;
   document.querySelectorAll(".toast").forEach((item) => item.remove());
   known = new Map();

@@ -24,7 +24,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 5] = [Self::Radiology, Self::Laboratory, Self::Doctor, Self::Admin, Self::Operator];
+    pub(crate) const ALL: [Self; 5] = [Self::Radiology, Self::Laboratory, Self::Doctor, Self::Admin, Self::Operator];
 
     pub(crate) fn word(self) -> &'static str {
         match self {

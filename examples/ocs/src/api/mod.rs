@@ -16,7 +16,7 @@ use broker::{
     outbox::{OutboxHandle, RowId, RowState, StoreFailed},
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
 use self::refused::Refused;
@@ -25,7 +25,7 @@ use crate::{
     notices::{self, Sending, Staged},
     orders::{self, NewOrder, Order, OrderError, Status},
     passwords::Passwords,
-    users::{self, Change, Login},
+    users::{self, Change, Login, Role},
 };
 
 /// How long an accept waits to say that its notice is out. Behind that it is told as pending.
@@ -250,7 +250,9 @@ async fn received(State(ocs): State<Ocs>, Caller(login): Caller, Said(had): Said
 async fn all_users(State(ocs): State<Ocs>, caller: Caller) -> Result<Json<Value>, Refused> {
     caller.with_menu("admin")?;
     let all = ocs.0.database.read(users::all).await?;
-    Ok(Json(json!({"users": all, "menus": users::MENUS})))
+    // `{id}` in a group stands for the user's.
+    let roles = Role::ALL.map(|role| (role.word().to_owned(), json!({"menus": role.menus(), "groups": role.groups("{id}")})));
+    Ok(Json(json!({"users": all, "menus": users::MENUS, "roles": roles.into_iter().collect::<Map<_, _>>()})))
 }
 
 /// Changes a user. When it answers, the user's open sockets have the new groups, on every node that answers.
