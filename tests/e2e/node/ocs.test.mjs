@@ -191,6 +191,7 @@ test('ocs: what an admin changes is followed on the open socket within a second'
   assert.ok(took < 1_000, `it took ${took} ms`);
   assert.equal(page.seen.sockets.length, sockets, 'on the same socket');
   await call(ris1, '4/accept/', 'POST'); // radiology: not hers any more
+  await row(admin, '박민정').locator('.tag', { hasText: 'Accepted' }).waitFor({ state: 'attached' });
   const lis = await enter('eight', 'lis1', node(0));
   await call(lis, '5/accept/', 'POST');
   await told(page, 'Glucose order of 정우성 was accepted');
