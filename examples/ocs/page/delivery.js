@@ -22,7 +22,7 @@ function figures({ outbox, redis, nodes, nodes_known: nodesKnown }) {
   const people = nodes.map((node) => `${node.name}: ${node.sessions}`).join(", ");
   const isBroken = redis?.length > 0;
   return [
-    figure("Waiting in the outbox", String(outbox.pending), waits, outbox.pending ? "warn" : null),
+    figure("In the outbox", String(outbox.pending), waits, outbox.pending ? "warn" : null),
     figure("Between the nodes", redis === null ? "None" : isBroken ? "Down" : "Up", redis === null ? "one node needs no Redis" : isBroken ? redis[0] : "Redis answers", isBroken ? "bad" : null),
     figure("Nodes", nodesKnown > nodes.length ? `${nodes.length} of ${nodesKnown}` : String(nodes.length), people ? `open pages: ${people}` : "no node answers"),
     h("div", { class: "card figure" }, h("div", { class: "label" }, "Refused for good"), h("div", { class: "value" }, h("b", {}, String(outbox.refused))),

@@ -21,9 +21,10 @@ const SESSIONS_MAX: usize = 10_000;
 
 pub(super) async fn delivery(State(ocs): State<Ocs>, caller: Caller) -> Result<Json<Value>, Refused> {
     caller.with_menu("delivery")?;
+    let (sessions, nodes) = tokio::join!(sessions(&ocs), timeout(NODES_TIMEOUT, ocs.0.broker.info()));
+    // Behind the others, which may take their time: the figures are of the same moment as the notices.
     let outbox = ocs.0.outbox.status().await?;
     let redis = ocs.0.redis.as_ref().map(|redis| redis.health().troubles);
-    let (sessions, nodes) = tokio::join!(sessions(&ocs), timeout(NODES_TIMEOUT, ocs.0.broker.info()));
     let nodes = nodes.unwrap_or_default();
     let known = ocs.0.broker.engine().known_nodes().len();
     let nodes: Vec<Value> = nodes.iter().map(|node| json!({"name": node.name, "sessions": node.sessions, "users": node.users})).collect();
