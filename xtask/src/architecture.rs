@@ -50,6 +50,7 @@ const WALL_CLOCK: &[(&str, &str)] = &[
     ("broker-core/src/sessions.rs", "credentials are issued by it where nobody says when"),
     ("broker-core/src/subject.rs", "credentials are issued by it where nobody says when"),
     ("broker-http/src/api/call/sessions.rs", "revocations compare with the times of tokens"),
+    ("broker-redis/src/checks.rs", "the clock of Redis is compared with this machine's"),
     ("broker-redis/src/entry.rs", "the time of a publication is shown"),
     ("broker-redis/src/nodes/mod.rs", "since when a node runs is shown by it"),
     ("broker-resp/src/outbox.rs", "when a connection ended is shown by it"),

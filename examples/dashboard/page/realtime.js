@@ -82,7 +82,7 @@ alerts.addEventListener("frame", ({ detail }) => {
   const newest = [...known.values()].sort((one, other) => other.id - one.id).slice(0, ALERTS_MAX);
   byId("no-alerts").hidden = newest.length > 0;
   byId("alerts").hidden = newest.length === 0;
-  setText(byId("alert-count"), newest.length ? `the last ${newest.length}` : "");
+  setText(byId("alert-count"), newest.length ? `${newest.length} shown` : "");
   byId("alerts").replaceChildren(...newest.map((alert) => h("li", { "data-id": alert.id },
     h("p", { class: "row spread" }, h("b", {}, alert.title), h("span", { class: "muted small" }, clock(alert.at_ms))),
     h("p", {}, h("span", { class: "tag", "data-tone": TONES[alert.severity] }, alert.severity), h("span", { class: "muted" }, alert.text)))));

@@ -1,7 +1,5 @@
 //! What pages and the bridge ask over HTTP: the page's files, tokens, the broker's server API, and failures on request.
 
-use std::time::Duration;
-
 use axum::{
     Router,
     extract::{Path, State},
@@ -13,7 +11,10 @@ use broker::Broker;
 use broker_http::{Api, ApiKeys, ApiOptions};
 use kit::{File, Pages};
 
-use crate::{board::Board, bridge::Switch, exchange::Exchange, tokens::Tokens};
+use crate::{
+    failures::{self, Failure},
+    tokens::Tokens,
+};
 
 const FILES: &[File] = &[
     File::html("/realtime", include_str!("../page/realtime.html")),
@@ -24,24 +25,16 @@ const FILES: &[File] = &[
     File::js("/chart.js", include_str!("../page/chart.js")),
 ];
 
-/// How long a failure on request lasts.
-const OUTAGE: Duration = Duration::from_secs(10);
-
 /// What requests need.
 #[derive(Clone)]
-pub struct Parts {
-    /// Fails on request.
-    pub board: Board,
-    /// Signs tokens of viewers.
-    pub tokens: Tokens,
-    /// Closes on request; `None` where the exchange is somebody else's.
-    pub exchange: Option<Exchange>,
-    /// Stops the bridge on request.
-    pub bridge: Switch,
+struct Parts {
+    broker: Broker,
+    tokens: Tokens,
 }
 
 /// All routes but the sockets. Whoever has the key may publish at `/api/publish`.
-pub fn router(parts: Parts, broker: &Broker, api_key: &str) -> Router {
+pub fn router(broker: &Broker, tokens: Tokens, api_key: &str) -> Router {
+    let parts = Parts { broker: broker.clone(), tokens };
     let server_api = Api::new(broker.engine().clone(), ApiOptions::default().keys(ApiKeys::one(api_key)));
     Router::new()
         .route("/", get(async || Redirect::temporary("/realtime")))
@@ -58,14 +51,10 @@ async fn token(State(parts): State<Parts>) -> Response {
     axum::response::IntoResponse::into_response(parts.tokens.issue("viewer").answer())
 }
 
-/// Lets a part fail for a while, to see what happens then: the buttons in the page.
-async fn fail(State(parts): State<Parts>, Path(what): Path<String>) -> StatusCode {
-    match (what.as_str(), &parts.exchange) {
-        ("database", _) => parts.board.fail_for(OUTAGE).await,
-        ("bridge", _) => parts.bridge.stop(),
-        ("exchange", Some(exchange)) => exchange.close_for(OUTAGE),
-        ("exchange-token", Some(exchange)) => exchange.end_tokens().await,
-        _ => return StatusCode::NOT_FOUND,
+/// Lets a part fail for a while.
+async fn fail(State(parts): State<Parts>, Path(failure): Path<Failure>) -> StatusCode {
+    match failures::ask(&parts.broker, failure).await {
+        Ok(()) => StatusCode::ACCEPTED,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
-    StatusCode::ACCEPTED
 }

@@ -74,6 +74,7 @@ pub fn broker(node: &Node, parts: &Parts) -> Result<Broker, BuildError> {
         .namespace("dispatch", all().slow_consumer(SlowConsumer::Latest))
         .namespace("alerts", all().slow_consumer(SlowConsumer::DropOldest))
         .namespace("widgets", all().slow_consumer(SlowConsumer::Latest))
+        .namespace("demo", Namespace::default())
         .namespace("feed", all().history(50, Duration::from_secs(3600)))
         .namespace(
             "ticks",

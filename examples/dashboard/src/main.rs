@@ -8,6 +8,7 @@ use dashboard::{
     bridge::{self, Switch},
     dispatch::Database,
     exchange::Exchange,
+    failures::Failures,
     live,
     tokens::{self, Tokens},
 };
@@ -65,8 +66,8 @@ async fn main() -> anyhow::Result<()> {
                 }
             });
         }
-        let parts = api::Parts { board: parts.board, tokens, exchange: Some(exchange), bridge: switch };
-        let router = api::router(parts, &broker, &api_key);
+        tokio::spawn(Failures { board: parts.board, exchange, bridge: switch }.act(broker.clone()));
+        let router = api::router(&broker, tokens, &api_key);
         Ok(App::new(broker, router))
     })
     .await

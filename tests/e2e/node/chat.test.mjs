@@ -113,6 +113,26 @@ test('chat: answers that are lost again and again double nothing', async () => {
   await done(first, second);
 });
 
+test('chat: what the server refuses says why, and can be sent again', async () => {
+  const first = await openChat(browser, breakable(), unique('김민서'));
+  await first.page.route('**/messages', (route) => {
+    if (route.request().method() !== 'POST') return route.continue();
+    const error = { code: 103, error: 'permission_denied', message: 'you are not a member of this session', hint: 'open its share link' };
+    return route.fulfill({ status: 403, contentType: 'application/json', body: JSON.stringify({ error }) });
+  });
+  await first.say('refused');
+  await first.page.locator('.failure', { hasText: 'you are not a member of this session: open its share link' }).waitFor();
+  // What waits behind it is not held up.
+  await first.page.unroute('**/messages');
+  await first.say('accepted');
+  await first.has(1, 'sent');
+  await first.page.screenshot({ path: artifact('screenshots/chat-failed-light-wide.png') });
+  await first.page.click('.failure button:has-text("Try again")');
+  await first.shows(['accepted', 'refused']);
+  await first.has(2, 'sent');
+  await done(first);
+});
+
 test('chat: offline and back, everything is there in order and what was typed meanwhile is sent once', async () => {
   const { first, second, program, session } = await twoUsers();
   await first.say('before');
@@ -267,7 +287,7 @@ test('chat: looks right, wide and narrow, in the light and in the dark', async (
     [first, '확인했습니다. 지금 시작할게요.'],
     [second, 'Thanks! I will prepare room 3. The contrast agent is in the second drawer, and the protocol for the knee is the short one: T1, T2 and proton density, fifteen minutes altogether.'],
     [first, 'Perfect'],
-    [first, '15분 후에 끝납니다 👍'],
+    [first, '15분 후에 끝납니다.'],
   ];
   const all = [];
   for (const [who, text] of lines) {
