@@ -112,6 +112,7 @@ impl Worker {
             bytes: self.options.batch_max_bytes,
             lease: self.options.lease,
         };
+        let until = now + self.options.lease;
         let rows = match self.store.claim(claim).await {
             Ok(rows) => rows,
             Err(failed) => return Round::Failed(failed.to_string()),
@@ -123,7 +124,7 @@ impl Worker {
         let topics: Vec<Topic> = rows.iter().map(|row| row.topic.clone()).collect();
         let mut phases = self.phases.clone();
         let done = tokio::select! {
-            done = batch::publish(&self.broker, self.store.id(), &self.options, rows) => done,
+            done = batch::publish(&self.broker, self.store.id(), &self.options, rows, until) => done,
             // Unsettled rows stay marked as tried: some of them may have been sent.
             () = stopped(&mut phases) => batch::Done::default(),
         };
