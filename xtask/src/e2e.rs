@@ -216,7 +216,7 @@ fn cargo_job(name: String, mut command: Command) -> Job {
         command.env("RUST_TEST_THREADS", tests.to_string());
     }
     let expected = Duration::from_secs(seconds(&name));
-    Job { name, command, expected, alone: false, limit: CARGO_TIMEOUT, counted: Counted::Output }
+    Job { weight: weight(&name), name, command, expected, alone: false, limit: CARGO_TIMEOUT, counted: Counted::Output }
 }
 
 /// The servers besides the installed Redis that the backplane's tests run on, and with which of their rooms, or all: the oldest one has no cluster
@@ -249,12 +249,17 @@ fn backplane_on(server: &OtherServer, products: &Products) -> Result<Job, Done> 
 /// A suite whose needs cannot be met counts as failed, with the reason, and the others go on.
 fn broken(name: &str, reason: &str) -> Done {
     eprintln!("\n{name} cannot run: {reason}");
-    Done { name: name.to_owned(), count: Count::BROKEN, took: Duration::ZERO }
+    Done { name: name.to_owned(), count: Count::BROKEN, took: Duration::ZERO, beside_others: None }
 }
 
 /// How many tests of a suite run at a time, where that is not what its runner does by itself.
 fn split(name: &str) -> Option<u8> {
     SPLIT.iter().find(|(split, _)| *split == name).map(|(_, tests)| *tests)
+}
+
+/// How many places a job takes: what compiles, or runs several of its tests at a time, keeps a core busy as a browser does.
+fn weight(name: &str) -> usize {
+    if name == OF_DOCUMENTATION || split(name).is_some_and(|tests| tests > 2) { 2 } else { 1 }
 }
 
 fn seconds(name: &str) -> u64 {
@@ -328,6 +333,7 @@ impl Means {
             command: suite,
             expected: Duration::from_secs(seconds(name)),
             alone: ALONE.contains(name),
+            weight: if matches!(runner, Runner::Chromium | Runner::ChromiumAndPython) { 2 } else { weight(name) },
             limit: SUITE_TIMEOUT,
             counted: Counted::Junit(report),
         })
@@ -403,6 +409,9 @@ fn summary(done: Vec<Done>) -> bool {
     for done in &suites {
         print_line(&done.name, done.count, done.took);
         sum += done.count;
+    }
+    for (done, beside) in of_cargo.iter().chain(&suites).filter_map(|done| Some((done, done.beside_others?))) {
+        println!("{} passed alone only; beside others: {beside}", done.name);
     }
     if sum.skipped > 0 {
         println!("{} tests were skipped; each says why in its suite's output", sum.skipped);

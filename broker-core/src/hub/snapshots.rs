@@ -169,7 +169,8 @@ impl Snapshots {
             }
         }
         if let Some(last) = &mut self.last {
-            if last.since.len() < KEPT_MAX && Instant::now() <= last.kept_until {
+            // Where there was none, there may be one now: whoever comes later asks again.
+            if last.payload.is_some() && last.since.len() < KEPT_MAX && Instant::now() <= last.kept_until {
                 last.since.push_back(publication.clone());
             } else {
                 self.last = None;

@@ -172,11 +172,24 @@ async fn without_a_snapshot_a_subscriber_begins_where_the_others_stand() {
     assert_eq!(lines, ["subscribed quiet:a at 0"]);
     publish(&engine, "quiet:a", 1..=1).await;
     assert_eq!(first.next().await, "quiet:a 1:1");
-    // Within the second that an answer serves, what was published before is not history for who comes later.
-    let (mut second, lines) = joins(&engine, "quiet:a", 1).await;
-    assert_eq!((lines, application.calls()), (vec!["subscribed quiet:a at 1".to_owned()], 1));
+    // Also within the second that an answer serves: something was published, so there may be a state now.
+    application.is(Mood::Answers);
+    let (mut second, lines) = joins(&engine, "quiet:a", 2).await;
+    assert_eq!((lines, application.calls()), (vec!["subscribed quiet:a at 1".to_owned(), "snapshot quiet:a {\"call\":2}".to_owned()], 2));
     publish(&engine, "quiet:a", 2..=2).await;
     assert_eq!(second.next().await, "quiet:a 2:2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_there_is_no_snapshot_serves_all_who_come_before_something_is_published() {
+    let (application, engine) = Application::behind(Duration::from_secs(10));
+    application.is(Mood::Empty);
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        let (member, lines) = joins(&engine, "quiet:a", 1).await;
+        assert_eq!((lines, application.calls()), (vec!["subscribed quiet:a at 0".to_owned()], 1));
+        members.push(member);
+    }
 }
 
 #[tokio::test(start_paused = true)]

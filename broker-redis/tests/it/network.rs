@@ -114,11 +114,14 @@ async fn a_long_history_is_read_over_a_slow_way() {
     let namespace = Namespace::default().history(50_000, Duration::from_secs(600));
     let engine = Engine::builder().backplane(redis).namespace("t", namespace);
     let engine = engine.with_settings(|settings| settings.backplane_timeout = Duration::from_secs(1)).build().expect("it starts");
-    let publishes = (1..=COUNT).map(|n| {
-        let engine = engine.clone();
-        async move { engine.publish(&topic(), Publish::new(Payload::json(n.to_string()))).await.map(drop) }
-    });
-    futures_util::future::try_join_all(publishes).await.expect("all are taken");
+    // Each waits for its own answer, so not all at once: the last ones would wait for all before them.
+    for first in (1..=COUNT).step_by(1_000) {
+        let publishes = (first..first + 1_000).map(|n| {
+            let engine = engine.clone();
+            async move { engine.publish(&topic(), Publish::new(Payload::json(n.to_string()))).await.map(drop) }
+        });
+        futures_util::future::try_join_all(publishes).await.expect("all are taken");
+    }
     proxy.delay(Duration::from_millis(40));
     let begun = Instant::now();
     let mut stream = engine.subscribe_since(&topic(), Some(Since::Beginning)).expect("it is allowed");

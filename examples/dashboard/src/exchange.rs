@@ -40,7 +40,7 @@ impl Exchange {
     pub async fn open(token_life: Duration) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let tokens = Tokens::new(&Tokens::fresh_secret()?, token_life);
+        let tokens = Tokens::new(&Tokens::fresh_secret()?, token_life)?;
         let down = Arc::new(AtomicBool::new(false));
         let broker = broker(tokens.clone(), down.clone())?;
         let issue = {

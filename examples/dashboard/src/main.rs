@@ -38,7 +38,7 @@ struct Flags {
 async fn main() -> anyhow::Result<()> {
     kit::run("dashboard", async |node, flags: Flags| {
         let database = Database::open(&node.data)?;
-        let tokens = Tokens::new(&database.secret("tokens", &Tokens::fresh_secret()?)?, Duration::from_secs(flags.token_life));
+        let tokens = Tokens::new(&database.secret("tokens", &Tokens::fresh_secret()?)?, Duration::from_secs(flags.token_life))?;
         let parts =
             live::Parts { board: Board::new(database.clone()), machine: watch::Sender::new(false), tokens: tokens.clone(), database };
         let broker = live::broker(&node, &parts)?;

@@ -1,24 +1,20 @@
 //! Bearer tokens that end: of viewers of the stock socket, and of the bridge at the exchange. How a session follows its token lives in `live`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{Json, http::header};
 use broker::{Identity, Refusal, RefusalKind};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
-use serde::{Deserialize, Serialize};
+use broker_auth::{Claims, HmacTokens, TokenOptions};
+use serde::Serialize;
 
 /// Signs tokens and reads them.
 #[derive(Clone)]
 pub struct Tokens {
-    sign: EncodingKey,
-    read: DecodingKey,
+    tokens: Arc<HmacTokens>,
     life: Duration,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    sub: String,
-    exp: u64,
 }
 
 /// Why a token is not taken.
@@ -42,8 +38,8 @@ pub struct Issued {
 
 impl Tokens {
     /// Tokens that hold for `life`, signed with this secret of at least 32 bytes.
-    pub fn new(secret: &[u8], life: Duration) -> Self {
-        Self { sign: EncodingKey::from_secret(secret), read: DecodingKey::from_secret(secret), life }
+    pub fn new(secret: &[u8], life: Duration) -> anyhow::Result<Self> {
+        Ok(Self { tokens: Arc::new(HmacTokens::new(secret, TokenOptions::default())?), life })
     }
 
     /// A secret that nobody can guess.
@@ -55,21 +51,16 @@ impl Tokens {
 
     /// A token of this user.
     pub fn issue(&self, user: &str) -> Issued {
-        let ends_at = SystemTime::now() + self.life;
-        let claims = Claims { sub: user.to_owned(), exp: ends_at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) };
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.sign).expect("a text and a number can be signed");
-        Issued { token, expires_in: self.life.as_secs() }
+        let claims = Claims::user(user).expires_at(SystemTime::now() + self.life);
+        Issued { token: self.tokens.create(&claims), expires_in: self.life.as_secs() }
     }
 
     /// Whose token it is, and until when.
     pub fn identity(&self, token: &str) -> Result<Identity, TokenError> {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = 0;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.read, &validation).map_err(|error| match error.kind() {
-            ErrorKind::ExpiredSignature => TokenError::Expired,
+        self.tokens.verify(token, SystemTime::now()).map_err(|refusal| match refusal.kind {
+            RefusalKind::TokenExpired => TokenError::Expired,
             _ => TokenError::Invalid,
-        })?;
-        Ok(Identity::user(claims.claims.sub).expires_at(UNIX_EPOCH + Duration::from_secs(claims.claims.exp)))
+        })
     }
 }
 

@@ -59,7 +59,7 @@ impl Dashboard {
         let folder = tempfile::tempdir().unwrap();
         let node = Node { name: "test".to_owned(), address, data: folder.path().to_owned(), redis: None };
         let counter = Counter::default();
-        let tokens = Tokens::new(&Tokens::fresh_secret().unwrap(), Duration::from_secs(60));
+        let tokens = Tokens::new(&Tokens::fresh_secret().unwrap(), Duration::from_secs(60)).unwrap();
         let board = Board::new(counter.clone());
         let database = Database::open(&node.data).unwrap();
         let parts = live::Parts { database, board: board.clone(), machine: tokio::sync::watch::Sender::new(false), tokens: tokens.clone() };
