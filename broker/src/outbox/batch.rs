@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use broker_core::{PublishError, PublishFailed, Published, Topic, unix_ms};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use super::{OutboxOptions, OutboxRow, Outcome, PastWindow, RowId, Settled};
 use crate::Broker;
@@ -47,8 +48,9 @@ impl Done {
     }
 }
 
-/// Publishes rows as they were claimed. Cancelled, nobody knows of any row whether it was published: they stay marked as tried.
-pub(super) async fn publish(broker: &Broker, store_id: &str, options: &Arc<OutboxOptions>, rows: Vec<OutboxRow>) -> Done {
+/// Publishes rows as they were claimed, and begins with none when the claim is over. Cancelled, nobody knows of any row whether it was published: they
+/// stay marked as tried.
+pub(super) async fn publish(broker: &Broker, store_id: &str, options: &Arc<OutboxOptions>, rows: Vec<OutboxRow>, until: Instant) -> Done {
     let mut topics = HashMap::<Topic, Vec<OutboxRow>>::new();
     for row in rows {
         topics.entry(row.topic.clone()).or_default().push(row);
@@ -56,24 +58,29 @@ pub(super) async fn publish(broker: &Broker, store_id: &str, options: &Arc<Outbo
     let mut tasks = JoinSet::new();
     for rows in topics.into_values() {
         let (broker, options, store_id) = (broker.clone(), Arc::clone(options), store_id.to_owned());
-        tasks.spawn(async move { publish_topic(&broker, &store_id, &options, rows).await });
+        tasks.spawn(async move { publish_topic(&broker, &store_id, &options, rows, until).await });
     }
     let mut done = Done::default();
     while let Some(of_topic) = tasks.join_next().await {
         match of_topic {
             Ok(of_topic) => done.add(of_topic),
             // What is not settled stays, marked as tried.
-            Err(panic) => done.down = Some(format!("publishing was interrupted: {panic}")),
+            Err(interrupted) => done.down = Some(format!("publishing was interrupted: {interrupted}")),
         }
     }
     done
 }
 
 /// The rows of one topic, in order: behind one that has to wait, all others wait.
-async fn publish_topic(broker: &Broker, store_id: &str, options: &OutboxOptions, rows: Vec<OutboxRow>) -> Done {
+async fn publish_topic(broker: &Broker, store_id: &str, options: &OutboxOptions, rows: Vec<OutboxRow>, until: Instant) -> Done {
     let mut done = Done::default();
     let mut rows = rows.into_iter();
     for row in rows.by_ref() {
+        if Instant::now() >= until {
+            // Another worker may have had the topic since, and so long ago that nobody remembers its keys.
+            done.settle(row.id, Outcome::NotSent);
+            break;
+        }
         let past = row.tried_at.filter(|tried_at| SystemTime::now().duration_since(*tried_at).is_ok_and(|age| age > WINDOW));
         if let Some(tried_at) = past
             && options.past_window == PastWindow::PutAside
@@ -95,8 +102,11 @@ async fn publish_topic(broker: &Broker, store_id: &str, options: &OutboxOptions,
                         "a row of the outbox was published after the idempotency window; subscribers may have had it before"
                     );
                 }
-                if let Some(tell) = &options.on_published {
-                    tell(&row, &published);
+                if let Some(tell) = &options.on_published
+                    && panic::catch_unwind(AssertUnwindSafe(|| tell(&row, &published))).is_err()
+                {
+                    // The row is out: it must not come again because of whom that was told.
+                    tracing::error!(row = %row.id, topic = %row.topic.local(), "on_published panicked");
                 }
                 done.settle(row.id, Outcome::Published);
             }

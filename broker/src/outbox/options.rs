@@ -20,7 +20,8 @@ pub struct OutboxOptions {
     /// How often the store is looked at where nobody calls [`wake`](super::OutboxHandle::wake): rows of processes that died, and of transactions after
     /// which nobody said so. Default: 500 ms.
     pub poll_interval: Duration,
-    /// How long the rows that a worker was given stay its own when nothing is heard of it. The same on all nodes. Default: 15 s.
+    /// How long the rows that a worker was given stay its own when nothing is heard of it; it publishes none of them behind that. Longer than a
+    /// publish may take, and the same on all nodes. Default: 15 s.
     pub lease: Duration,
     /// Longest pause after the first failed attempt; doubles with each. The pause is chosen at random up to it. Default: 100 ms.
     pub backoff_min: Duration,
@@ -90,7 +91,8 @@ impl OutboxOptions {
         self
     }
 
-    /// Is told of each row that the backplane has taken, before the row leaves the store: after a crash in between it is told again. Must not block.
+    /// Is told of each row that the backplane has taken, before the row leaves the store: after a crash in between it is told again. Must not block; a panic
+    /// is logged and changes nothing.
     pub fn on_published(mut self, tell: impl Fn(&OutboxRow, &Published) + Send + Sync + 'static) -> Self {
         self.on_published = Some(Arc::new(tell));
         self

@@ -41,6 +41,8 @@ pub(super) struct Worker {
     phases: watch::Receiver<Phase>,
     progress: watch::Sender<Progress>,
     backoff: Backoff,
+    /// Store or backplane fail, and that has been logged.
+    is_down: bool,
     /// Topics whose next row was refused for the moment, until when.
     delayed: Vec<(Topic, Backoff, Instant)>,
 }
@@ -68,7 +70,7 @@ impl Worker {
     ) -> Self {
         let backoff = Backoff::new(options.backoff_min, options.backoff_max);
         let name = format!("{:032x}", fastrand::u128(..));
-        Self { name, broker, store, options: Arc::new(options), wake, phases, progress, backoff, delayed: Vec::new() }
+        Self { name, broker, store, options: Arc::new(options), wake, phases, progress, backoff, is_down: false, delayed: Vec::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -85,7 +87,7 @@ impl Worker {
                 }
                 Round::Idle if self.phase() == Phase::Drain && self.delayed.is_empty() => return,
                 Round::Idle => {
-                    self.recovered();
+                    self.rested().await;
                     let next = self.delayed.iter().map(|(.., until)| *until).min();
                     let poll_at = Instant::now() + self.options.poll_interval;
                     if !self.pause(next.map_or(poll_at, |next| next.min(poll_at)), true).await {
@@ -110,6 +112,7 @@ impl Worker {
             bytes: self.options.batch_max_bytes,
             lease: self.options.lease,
         };
+        let until = now + self.options.lease;
         let rows = match self.store.claim(claim).await {
             Ok(rows) => rows,
             Err(failed) => return Round::Failed(failed.to_string()),
@@ -121,7 +124,7 @@ impl Worker {
         let topics: Vec<Topic> = rows.iter().map(|row| row.topic.clone()).collect();
         let mut phases = self.phases.clone();
         let done = tokio::select! {
-            done = batch::publish(&self.broker, self.store.id(), &self.options, rows) => done,
+            done = batch::publish(&self.broker, self.store.id(), &self.options, rows, until) => done,
             // Unsettled rows stay marked as tried: some of them may have been sent.
             () = stopped(&mut phases) => batch::Done::default(),
         };
@@ -152,8 +155,13 @@ impl Worker {
         for (topic, why) in &failed {
             let (min, max) = (self.options.backoff_min, self.options.backoff_max);
             let at = self.delayed.iter().position(|(of, ..)| of == topic);
+            let is_first = self.delayed.is_empty();
             let mut backoff = at.map_or_else(|| Backoff::new(min, max), |at| self.delayed.swap_remove(at).1);
-            tracing::debug!(topic = %topic.local(), why, "rows of the outbox have to wait");
+            if is_first {
+                tracing::warn!(topic = %topic.local(), why, "rows of a topic wait in the outbox and are tried again; other topics go on");
+            } else {
+                tracing::debug!(topic = %topic.local(), why, "rows of the outbox have to wait");
+            }
             let until = Instant::now() + backoff.failed();
             self.delayed.push((topic.clone(), backoff, until));
         }
@@ -181,18 +189,24 @@ impl Worker {
     }
 
     /// Told, and logged, once per outage.
-    fn tell_trouble(&self, why: String) {
-        let is_first = self.progress.borrow().trouble.is_none();
-        if is_first {
+    fn tell_trouble(&mut self, why: String) {
+        if !std::mem::replace(&mut self.is_down, true) {
             tracing::warn!(why, "the outbox cannot publish; rows wait in the store and are tried again");
         }
         self.progress.send_modify(|progress| progress.trouble = Some(why));
     }
 
+    /// There was nothing to take. That is no cure while rows wait: another worker has them, and fails as well.
+    async fn rested(&mut self) {
+        if !self.is_down || self.store.counts().await.is_ok_and(|counts| counts.pending == 0) {
+            self.recovered();
+        }
+    }
+
     fn recovered(&mut self) {
         self.backoff.succeeded();
         let trouble = (!self.delayed.is_empty()).then(|| format!("rows of {} topics have to wait", self.delayed.len()));
-        if self.progress.borrow().trouble.is_some() && trouble.is_none() {
+        if std::mem::take(&mut self.is_down) {
             tracing::info!("the outbox publishes again");
         }
         self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.trouble, trouble.clone()) != trouble);

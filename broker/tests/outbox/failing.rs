@@ -28,6 +28,8 @@ enum Fails {
     Down = 1,
     /// It is sent and stored, and the answer is lost.
     Deaf = 2,
+    /// It takes its time.
+    Slow = 3,
 }
 
 /// A backplane that can be taken away. Counts what is asked of it.
@@ -50,6 +52,9 @@ impl Backplane for Flaky {
         let fails = self.fails.load(Relaxed);
         if fails == Fails::Down as u32 {
             return Err(PublishFailed::NotSent("no connection".to_owned()));
+        }
+        if fails == Fails::Slow as u32 {
+            tokio::time::sleep(Duration::from_millis(1_600)).await;
         }
         let published = self.memory.publish(topic, publish, keep).await?;
         if fails == Fails::Deaf as u32 { Err(PublishFailed::Unconfirmed("the answer is lost".to_owned())) } else { Ok(published) }
@@ -174,6 +179,50 @@ async fn while_the_backplane_is_down_rows_wait_with_few_attempts_and_come_once_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_is_over_when_rows_go_out_and_not_when_another_worker_holds_them() {
+    let (broker, fails, _) = flaky();
+    let store = MemoryOutbox::new();
+    let topic: Topic = "news:1".parse().unwrap();
+    fails.store(Fails::Down as u32, Relaxed);
+    store.stage(&topic, json("1")).unwrap();
+    let outbox = Outbox::start(&broker, store.clone());
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let other = Claim { worker: "other", except: &[], rows: 1, bytes: 1, lease: Duration::from_secs(60) };
+    assert_eq!(store.claim(other).await.unwrap().len(), 1);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(outbox.status().await.unwrap().trouble.as_deref(), Some("no connection"));
+    fails.store(0, Relaxed);
+    store.settle("other", &[]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let status = outbox.status().await.unwrap();
+    assert_eq!((status.counts.pending, status.trouble), (0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_publishes_nothing_of_a_claim_that_is_over() {
+    let (broker, fails, _) = flaky();
+    let store = MemoryOutbox::new();
+    let topic: Topic = "news:1".parse().unwrap();
+    let mut heard = Heard::of(&broker, &topic).await;
+    fails.store(Fails::Slow as u32, Relaxed);
+    for number in 0..20 {
+        store.stage(&topic, json(&number.to_string())).unwrap();
+    }
+    let outbox = Outbox::start(&broker, store.clone());
+    tokio::time::sleep(Duration::from_millis(15_500)).await;
+    let other = Claim { worker: "other", except: &[], rows: 64, bytes: 1 << 20, lease: Duration::from_secs(60) };
+    assert_eq!(store.claim(other).await.unwrap().len(), 20, "the lease of the slow one is over");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let numbers: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+    assert_eq!(heard.waiting(), numbers, "the tenth was begun in time");
+    fails.store(0, Relaxed);
+    store.settle("other", &[]).await.unwrap();
+    outbox.drain(Duration::from_secs(30)).await;
+    assert_eq!(heard.waiting().len(), 10);
+    assert_eq!(outbox.status().await.unwrap().perhaps_doubled, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_lost_is_asked_for_again_and_heard_once() {
     let (broker, fails, _) = flaky();
     let store = MemoryOutbox::new();
@@ -190,6 +239,27 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_heard_once() {
     assert_eq!(heard.next().await, "2");
     outbox.drain(Duration::from_secs(5)).await;
     assert_eq!(outbox.status().await.unwrap().counts, OutboxCounts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_that_panics_holds_up_nothing_and_its_rows_come_once() {
+    let (broker, store) = (broker(), MemoryOutbox::new());
+    let topic: Topic = "news:1".parse().unwrap();
+    let mut heard = Heard::of(&broker, &topic).await;
+    let told = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&told);
+    let options = OutboxOptions::default().on_published(move |_, _| {
+        counted.fetch_add(1, Relaxed);
+        panic!("the callback's own fault");
+    });
+    let outbox = Outbox::start_with(&broker, store.clone(), options);
+    for number in ["1", "2"] {
+        store.stage(&topic, json(number)).unwrap();
+    }
+    outbox.drain(Duration::from_secs(5)).await;
+    assert_eq!((heard.next().await, heard.next().await, heard.waiting().len()), ("1".to_owned(), "2".to_owned(), 0));
+    let status = outbox.status().await.unwrap();
+    assert_eq!((status.counts.pending, status.published, told.load(Relaxed)), (0, 2, 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,12 +20,11 @@ mod refused;
 
 use std::{path::Path, sync::Arc};
 
-use axum::Router;
 use broker::{
-    Broker, Builder, Registry,
+    Builder, Registry,
     outbox::{Outbox, OutboxOptions},
 };
-use kit::Pages;
+use kit::{App, Pages};
 
 pub use refused::Refused;
 
@@ -51,14 +50,15 @@ pub struct Parts<'a> {
 }
 
 /// Puts one node together: its broker, and everything it answers over HTTP but the broker's sockets.
-pub async fn open(parts: Parts<'_>) -> anyhow::Result<(Broker, Router)> {
+pub async fn open(parts: Parts<'_>) -> anyhow::Result<App> {
     let Parts { data, builder, registry, hardness } = parts;
     let store = Store::open(data)?;
     let people = People::new(&store, Arc::clone(&registry), hardness).await?;
     let broker = live::broker(builder.registry(registry), &store, &people)?;
     let options = OutboxOptions::default().batch(OUTBOX_BATCH.0, OUTBOX_BATCH.1);
     let outbox = Outbox::start_with(&broker, store.outbox()?, options);
-    store.after_commit(move || outbox.wake());
+    let woken = outbox.clone();
+    store.after_commit(move || woken.wake());
     let router = Pages::new(page::FILES).router().merge(api::router(Api { store, people, broker: broker.clone() }));
-    Ok((broker, router))
+    Ok(App::new(broker, router).outbox(outbox))
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use broker::{MemoryRegistry, Registry};
 use chat::{Parts, people::Hardness};
-use kit::App;
 
 #[derive(clap::Args)]
 struct Flags {
@@ -19,8 +18,7 @@ async fn main() -> anyhow::Result<()> {
         let hardness = Hardness { memory_kib: flags.password_memory, ..Hardness::default() };
         let registry =
             node.redis.as_ref().map_or_else(|| Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, |redis| redis.node().registry());
-        let (broker, router) = chat::open(Parts { data: &node.data, builder: node.builder(), registry, hardness }).await?;
-        Ok(App { broker, router })
+        chat::open(Parts { data: &node.data, builder: node.builder(), registry, hardness }).await
     })
     .await
 }

@@ -68,7 +68,7 @@ async fn main() -> anyhow::Result<()> {
         }
         tokio::spawn(Failures { board: parts.board, exchange, bridge: switch }.act(broker.clone()));
         let router = api::router(&broker, tokens, &api_key);
-        Ok(App { broker, router })
+        Ok(App::new(broker, router))
     })
     .await
 }

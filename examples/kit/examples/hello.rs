@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     kit::run("hello", async |node, _: NoFlags| {
         let open = Namespace::default().allow(Verb::Subscribe).allow_anonymous();
         let broker = node.builder().anonymous().default_namespace(open).build()?;
-        Ok(App { broker, router: Pages::new(FILES).router() })
+        Ok(App::new(broker, Pages::new(FILES).router()))
     })
     .await
 }

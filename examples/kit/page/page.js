@@ -20,6 +20,13 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Draws the children of an element anew; the one with the keyboard's focus keeps it, where there is one again with the same `data-focus`. */
+export function redraw(host, children) {
+  const focused = host.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
+  host.replaceChildren(...children);
+  if (focused !== undefined) host.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
+
 const TOASTS_MAX = 4;
 
 /** Says something in the corner for a while. `tone`: good, warn, bad, info. Errors stay until they are dismissed. Answers what takes it away. */

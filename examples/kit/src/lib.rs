@@ -13,7 +13,7 @@
 //!         let open = Namespace::default().allow(Verb::Subscribe).allow_anonymous();
 //!         let broker = node.builder().anonymous().default_namespace(open).build()?;
 //!         let router = Router::new().route("/hello", get(async || "hello")).merge(Pages::new(FILES).router());
-//!         Ok(App { broker, router })
+//!         Ok(App::new(broker, router))
 //!     })
 //!     .await
 //! }

@@ -4,7 +4,7 @@ use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, thread, time::Duration
 
 use anyhow::Context;
 use axum::{Router, http::StatusCode, routing::get};
-use broker::{Broker, Redis};
+use broker::{Broker, Redis, outbox::OutboxHandle};
 use clap::Parser;
 use tokio::{net::TcpListener, sync::oneshot};
 
@@ -14,7 +14,7 @@ use crate::{
     two_nodes,
 };
 
-/// How long connections have to leave at the end.
+/// How long connections have to leave at the end, and before them what is staged to be published.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What an application serves.
@@ -24,6 +24,21 @@ pub struct App {
     pub broker: Broker,
     /// Its pages and its API. The broker's sockets, `/health` and `/ready` are added.
     pub router: Router,
+    /// Its outbox, which is drained before the broker.
+    pub outbox: Option<OutboxHandle>,
+}
+
+impl App {
+    /// An application without an outbox.
+    pub fn new(broker: Broker, router: Router) -> Self {
+        Self { broker, router, outbox: None }
+    }
+
+    /// The outbox whose rows are to go out before the sockets of this node do.
+    pub fn outbox(mut self, outbox: OutboxHandle) -> Self {
+        self.outbox = Some(outbox);
+        self
+    }
 }
 
 /// Runs an application: reads the command line, makes a node ready, lets `app` put itself together, and serves it until Ctrl-C or SIGTERM. With
@@ -42,7 +57,7 @@ pub async fn run<F: clap::Args>(name: &'static str, app: impl AsyncFnOnce(Node, 
     let address = listener.local_addr()?;
     let node = Node::new(args.node.as_deref().unwrap_or(name), address, &data.folder, args.redis.as_deref())?;
     let (shown, redis, is_loopback) = (node.name.clone(), node.redis.clone(), address.ip().is_loopback());
-    let App { broker, router } = app(node, args.flags).await?;
+    let App { broker, router, outbox } = app(node, args.flags).await?;
     let sockets = if is_loopback { broker.service().on_loopback() } else { broker.service() };
     let ready = {
         let broker = broker.clone();
@@ -64,10 +79,18 @@ pub async fn run<F: clap::Args>(name: &'static str, app: impl AsyncFnOnce(Node, 
         } else {
             stopped().await;
         }
-        broker.drain(DRAIN_TIMEOUT).await;
+        end(&broker, outbox.as_ref()).await;
     };
     axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).with_graceful_shutdown(stop).await?;
     Ok(())
+}
+
+/// What was committed goes out while those who are told of it are still there, then they are sent away.
+async fn end(broker: &Broker, outbox: Option<&OutboxHandle>) {
+    if let Some(outbox) = outbox {
+        outbox.drain(DRAIN_TIMEOUT).await;
+    }
+    broker.drain(DRAIN_TIMEOUT).await;
 }
 
 /// Whether to send this node new connections, and why not.
@@ -123,4 +146,28 @@ async fn input_ended() {
         drop(ended);
     });
     let _ = wait.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::{
+        Namespace, Payload, Publish,
+        outbox::{Outbox, OutboxOptions, testing::MemoryOutbox},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_staged_at_the_end_goes_out_before_the_broker_ends() {
+        let broker = Broker::builder().default_namespace(Namespace::default()).build().unwrap();
+        let store = MemoryOutbox::new();
+        let outbox = Outbox::start_with(&broker, store.clone(), OutboxOptions::default().poll_interval(Duration::from_secs(3600)));
+        // It has looked, and would look again in an hour.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        store.stage(&"news".parse().unwrap(), Publish::new(Payload::json("1"))).unwrap();
+        end(&broker, Some(&outbox)).await;
+        let status = outbox.status().await.unwrap();
+        assert_eq!((status.counts.pending, status.published), (0, 1));
+        assert!(broker.is_draining());
+    }
 }

@@ -4,11 +4,10 @@ import { h, setText, toast } from "/kit/page.js";
 import { call, complain } from "/session.js";
 
 const host = document.getElementById("admin");
-const ROLES = ["radiology", "laboratory", "doctor", "admin", "operator"];
 
-function card(user, menus) {
+function card(user, menus, roles) {
   const id = `user-${user.id}`;
-  const role = h("select", { id: `${id}-role` }, ROLES.map((name) => h("option", { selected: name === user.role }, name)));
+  const role = h("select", { id: `${id}-role` }, Object.keys(roles).map((name) => h("option", { selected: name === user.role }, name)));
   const boxes = menus.map((menu) => h("input", { type: "checkbox", value: menu, checked: user.menus.includes(menu) }));
   const groups = h("input", { id: `${id}-groups`, value: user.groups.join(" "), spellcheck: "false", autocapitalize: "none", "aria-describedby": `${id}-hint` });
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
@@ -25,7 +24,9 @@ function card(user, menus) {
     save.setAttribute("aria-busy", "true");
     try {
       const { user: changed } = await call(`users/${user.id}/`, { method: "PATCH", body: change });
-      form.replaceWith(card(changed, menus));
+      const next = card(changed, menus, roles);
+      form.replaceWith(next);
+      next.querySelector("[type=submit]").focus({ preventScroll: true });
       toast(`${changed.name} is changed`, { text: `${changed.role}: ${changed.groups.join(", ") || "no groups"}`, tone: "good" });
     } catch (error) {
       save.removeAttribute("aria-busy");
@@ -35,10 +36,14 @@ function card(user, menus) {
     }
   };
   // Another role brings its own menus and groups: they are shown before anything is saved.
-  role.addEventListener("change", () => put({ role: role.value }));
+  role.addEventListener("change", () => {
+    const brings = roles[role.value];
+    for (const box of boxes) box.checked = brings.menus.includes(box.value);
+    groups.value = brings.groups.join(" ").replaceAll("{id}", user.id);
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    put({ menus: boxes.filter((box) => box.checked).map((box) => box.value), groups: groups.value.split(/[\s,]+/).filter(Boolean) });
+    put({ role: role.value, menus: boxes.filter((box) => box.checked).map((box) => box.value), groups: groups.value.split(/[\s,]+/).filter(Boolean) });
   });
   return form;
 }
@@ -46,8 +51,8 @@ function card(user, menus) {
 export const admin = {
   async enter() {
     try {
-      const { users, menus } = await call("users/");
-      host.replaceChildren(...users.map((user) => card(user, menus)));
+      const { users, menus, roles } = await call("users/");
+      host.replaceChildren(...users.map((user) => card(user, menus, roles)));
     } catch (error) {
       complain(error, "The users could not be read");
     }

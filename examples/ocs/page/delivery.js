@@ -1,6 +1,6 @@
 // What became of each notice: who should have got it, who did and when, and why not. Looks again when told to, and every few seconds.
 
-import { clock, h, span, toast } from "/kit/page.js";
+import { clock, h, redraw, span, toast } from "/kit/page.js";
 import { call, complain } from "/session.js";
 
 const by = (id) => document.getElementById(id);
@@ -10,6 +10,8 @@ const STATES = { pending: ["Pending", "warn"], sent: ["Sent", "good"], refused: 
 let timer = 0;
 let isLooking = false;
 let wantsMore = false;
+let drawn = ""; // what is shown, but for the time
+let isTold = false; // that deliveries cannot be read: once, not every few seconds
 const open = new Set(); // notices whose recipients are shown
 
 const figure = (label, value, detail, tone = null) =>
@@ -20,11 +22,11 @@ function figures({ outbox, redis, nodes, nodes_known: nodesKnown }) {
   const people = nodes.map((node) => `${node.name}: ${node.sessions}`).join(", ");
   const isBroken = redis?.length > 0;
   return [
-    figure("Waiting in the outbox", String(outbox.pending), waits, outbox.pending ? "warn" : null),
+    figure("In the outbox", String(outbox.pending), waits, outbox.pending ? "warn" : null),
     figure("Between the nodes", redis === null ? "None" : isBroken ? "Down" : "Up", redis === null ? "one node needs no Redis" : isBroken ? redis[0] : "Redis answers", isBroken ? "bad" : null),
     figure("Nodes", nodesKnown > nodes.length ? `${nodes.length} of ${nodesKnown}` : String(nodes.length), people ? `open pages: ${people}` : "no node answers"),
     h("div", { class: "card figure" }, h("div", { class: "label" }, "Refused for good"), h("div", { class: "value" }, h("b", {}, String(outbox.refused))),
-      outbox.refused ? h("button", { class: "button small", type: "button", onclick: retry }, "Try again") : h("div", { class: "detail" }, "nothing was put aside")),
+      outbox.refused ? h("button", { class: "button small", type: "button", "data-focus": "retry", onclick: retry }, "Try again") : h("div", { class: "detail" }, "nothing was put aside")),
   ];
 }
 
@@ -42,7 +44,7 @@ function card(notice) {
   const [label, tone] = STATES[notice.state];
   const had = notice.recipients.filter((one) => one.received_at_ms !== null).length;
   const item = h("details", { class: "card notice", "data-notice": notice.notice, "data-state": notice.state, open: open.has(notice.notice) },
-    h("summary", {},
+    h("summary", { "data-focus": notice.notice },
       h("span", { class: "tag", "data-tone": tone }, label),
       h("b", {}, notice.message),
       h("span", { class: "muted" }, `by ${notice.actor}, ${clock(notice.at_ms)}`),
@@ -80,18 +82,26 @@ export const delivery = {
     isLooking = true;
     try {
       const report = await call("delivery/");
-      by("figures").replaceChildren(...figures(report));
+      isTold = false;
+      redraw(by("figures"), figures(report));
+      const now = JSON.stringify(report.notices);
+      if (now === drawn) return;
+      drawn = now;
       const nothing = h("div", { class: "card empty" }, h("b", {}, "No notices yet"), h("p", {}, "When somebody accepts an order, it stands here who was told."));
-      by("deliveries").replaceChildren(...(report.notices.length ? report.notices.map(card) : [nothing]));
+      redraw(by("deliveries"), report.notices.length ? report.notices.map(card) : [nothing]);
     } catch (error) {
-      complain(error, "Deliveries could not be read");
+      if (!isTold) complain(error, "Deliveries could not be read");
+      isTold = true;
+    } finally {
+      isLooking = false;
+      if (wantsMore) delivery.refresh();
     }
-    isLooking = false;
-    if (wantsMore) delivery.refresh();
   },
   forget() {
     clearInterval(timer);
     open.clear();
+    drawn = "";
+    isTold = false;
     by("figures").replaceChildren();
     by("deliveries").replaceChildren();
   },

@@ -12,9 +12,12 @@ const NAMES = { orders: "Orders", delivery: "Delivery", admin: "Users" };
 const VIEWS = { orders, delivery, admin };
 const PEOPLE = [["ris1", "김민수"], ["ris2", "이서연"], ["lis1", "박지훈"], ["dr_han", "한지원"], ["admin", "정다은"], ["operator", "윤태호"]];
 const TOASTS_AT_ONCE = 3;
+const KNOWN_MAX = 200;
+const LOOK_WITHIN_MS = 250;
 
 let live = null; // one for the life of the page; begins anew for another user
 let view = null;
+let looking = 0;
 let known = new Map(); // notices by id, of the user of this moment
 
 // ---- the socket ----
@@ -32,6 +35,8 @@ function connect() {
   });
   live.addEventListener("frame", ({ detail }) => hear(detail));
   live.addEventListener("live", catchUp);
+  // The socket has other groups from here on: what was changed before it had them was not told.
+  live.addEventListener("notice", ({ detail }) => detail.broker === "identity" && orders.refresh());
   showLive([live], { badge: by("live"), log: by("log"), banner: by("banner") });
 }
 
@@ -40,7 +45,7 @@ function hear(frame) {
     changeUser(frame.user);
     toast("An admin has changed what you may do", { text: `Role ${frame.user.role}; you hear ${frame.user.groups.join(", ") || "nothing"}`, tone: "info" });
   } else if (frame?.type === "delivery_changed") {
-    if (view === "delivery") delivery.refresh();
+    lookAgain();
   } else if (frame?.notice) {
     live.send({ type: "received", notices: [frame.notice] });
     if (!notice(frame)) return;
@@ -49,10 +54,20 @@ function hear(frame) {
   }
 }
 
+/** Who watches deliveries sees every order, and hears of none: looks again when something was told, soon but not for each. */
+function lookAgain() {
+  looking ||= setTimeout(() => {
+    looking = 0;
+    if (view === "delivery") delivery.refresh();
+    else if (who()) orders.refresh();
+  }, LOOK_WITHIN_MS);
+}
+
 /** A notice came, by one of the two groups or from the list; `false`: it is known. */
 function notice(frame) {
   if (known.has(frame.notice)) return false;
   known.set(frame.notice, frame);
+  if (known.size > KNOWN_MAX) known.delete(Math.min(...known.keys()));
   drawBell();
   return true;
 }
@@ -63,6 +78,7 @@ const tell = (frame) => toast(frame.message, { text: `by ${frame.by.name}, ${clo
 async function catchUp() {
   try {
     const isFirst = known.size === 0 && !by("bell").dataset.filled;
+    changeUser((await call("me/")).user); // an admin may have changed it
     orders.refresh();
     const list = (await call("notices/")).reverse();
     const missed = list.filter(notice);
@@ -120,7 +136,8 @@ function show(name) {
 }
 
 session.addEventListener("changed", ({ detail: { before, now, by: cause } }) => {
-  showNotices(false);
+  by("notices").hidden = true; // not as read: they are somebody else's
+  by("bell").setAttribute("aria-expanded", "false");
   delete by("bell").dataset.filled;
   document.querySelectorAll(".toast").forEach((item) => item.remove());
   known = new Map();

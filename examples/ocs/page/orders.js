@@ -1,6 +1,6 @@
 // The orders: a table with filters, what can be done with each, and a form for doctors.
 
-import { clock, h, setText, span, toast } from "/kit/page.js";
+import { clock, h, redraw, setText, span, toast } from "/kit/page.js";
 import { call, complain, who } from "/session.js";
 
 const by = (id) => document.getElementById(id);
@@ -13,6 +13,7 @@ const PENDING_LOOK_MS = 1000;
 let rows = new Map(); // orders by id
 let heard = new Map(); // of these, what came from the socket since the list was last asked for
 let isLoaded = false;
+let asked = 0; // how often the list was asked for: only the last answer counts
 const pending = new Map(); // orders whose notice is not out, by id: the notice
 const fresh = new Set(); // light up once
 let status = "all";
@@ -31,7 +32,7 @@ function draw() {
   by("new-order").hidden = !user.groups.includes(`ocs_doctor_${user.id}`);
   const list = [...rows.values()].filter(shown).sort((a, b) => b.ordered_at_ms - a.ordered_at_ms);
   const nothing = !isLoaded ? "Reading the orders" : rows.size ? "No order matches the filter." : user.groups.length ? "No orders yet. They appear here as doctors write them." : "You are in no group, so no order is shown. An admin can change that.";
-  by("rows").replaceChildren(...(list.length ? list.map((order) => row(order, user)) : [h("tr", {}, h("td", { class: "empty", colspan: "6" }, nothing))]));
+  redraw(by("rows"), list.length ? list.map((order) => row(order, user)) : [h("tr", {}, h("td", { class: "empty", colspan: "6" }, nothing))]);
   fresh.clear();
   for (const [name, label] of Object.entries(STATUSES)) {
     const count = [...rows.values()].filter((order) => name === "all" || order.status === name).length;
@@ -42,7 +43,7 @@ function draw() {
 function row(order, user) {
   const [act, label] = NEXT[order.status] ?? [];
   const mayAct = act && user.groups.includes(`ocs_${order.service}`);
-  const button = mayAct && h("button", { class: `button small${act === "accept" ? " primary" : ""}`, type: "button", "aria-label": `${label} ${order.exam} of ${order.patient}`, onclick: ({ currentTarget }) => advance(order, act, currentTarget) }, label);
+  const button = mayAct && h("button", { class: `button small${act === "accept" ? " primary" : ""}`, type: "button", "data-focus": order.id, "aria-label": `${label} ${order.exam} of ${order.patient}`, onclick: ({ currentTarget }) => advance(order, act, currentTarget) }, label);
   const ago = span(Date.now() - order.ordered_at_ms);
   return h("tr", { "data-order": order.id, "data-status": order.status, "data-new": fresh.has(order.id) },
     h("td", {}, h("b", {}, order.patient), h("span", { class: "detail wide" }, `No. ${order.id}`), h("span", { class: "detail narrow" }, order.exam)),
@@ -110,9 +111,11 @@ export const orders = {
   /** Reads the list; what another tab or node changed meanwhile is in it. */
   async refresh() {
     if (!who()?.user.menus.includes("orders")) return;
+    const mine = ++asked;
     const meanwhile = (heard = new Map());
     try {
       const list = await call("");
+      if (mine !== asked) return; // the answer of before: another role's, or older than what was heard since
       rows = new Map(list.map((order) => [order.id, order]));
       for (const order of meanwhile.values()) if (isNewer(order, rows.get(order.id))) rows.set(order.id, order);
       isLoaded = true;
@@ -130,6 +133,7 @@ export const orders = {
     draw();
   },
   forget() {
+    asked += 1;
     rows = new Map();
     heard = new Map();
     isLoaded = false;

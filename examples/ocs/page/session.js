@@ -39,7 +39,10 @@ export async function call(path, { method = "GET", body } = {}) {
   if (mine !== current) throw new Superseded();
   if (response.ok) return answer;
   // The login has ended: another tab may know a newer one.
-  if (response.status === 401 && mine && path !== "login/") ended(mine);
+  if (response.status === 401 && mine && path !== "login/") {
+    ended(mine);
+    throw new Superseded();
+  }
   throw Object.assign(new Error(answer?.error?.message ?? `the server answered ${response.status}`), { status: response.status, word: answer?.error?.error });
 }
 

@@ -40,9 +40,10 @@ CREATE TABLE IF NOT EXISTS sockets (
     closed_at_ms INTEGER, why TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sockets_of ON sockets (user, opened_at_ms);
+CREATE INDEX IF NOT EXISTS sockets_by_end ON sockets (closed_at_ms);
 ";
 
-/// Sockets that closed so long ago are forgotten, and so are logins that ended.
+/// Sockets that closed so long ago are forgotten.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The database. Cloning gives another handle of the same connection.
@@ -82,10 +83,31 @@ impl Database {
         T: Send + 'static,
         E: From<rusqlite::Error> + Send + 'static,
     {
+        self.transact(TransactionBehavior::Immediate, act).await
+    }
+
+    /// Looks at one moment of the database, which stands in no writer's way.
+    pub(crate) async fn read<T, E>(&self, look: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
+        self.transact(TransactionBehavior::Deferred, look).await
+    }
+
+    async fn transact<T, E>(
+        &self,
+        behavior: TransactionBehavior,
+        act: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<rusqlite::Error> + Send + 'static,
+    {
         let connection = Arc::clone(&self.connection);
         let task = tokio::task::spawn_blocking(move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = connection.transaction_with_behavior(behavior)?;
             let answer = act(&transaction)?;
             transaction.commit()?;
             Ok(answer)
@@ -103,12 +125,17 @@ impl Database {
             let ended =
                 "UPDATE sockets SET closed_at_ms = ?2, why = 'the node ended without a goodbye' WHERE node = ?1 AND closed_at_ms IS NULL";
             transaction.execute(ended, params![node, now_ms()])?;
-            transaction.execute("DELETE FROM sockets WHERE closed_at_ms < ?1", [now_ms() - KEPT.as_millis() as i64])?;
-            transaction.execute("DELETE FROM logins WHERE ends_at_ms < ?1", [now_ms()])?;
-            Ok(())
+            forget_the_old(transaction)
         })
         .await
     }
+}
+
+/// Forgets sockets that closed long ago, and logins that have ended: whenever a node starts and somebody logs in.
+pub(crate) fn forget_the_old(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM sockets WHERE closed_at_ms < ?1", [now_ms() - KEPT.as_millis() as i64])?;
+    transaction.execute("DELETE FROM logins WHERE ends_at_ms < ?1", [now_ms()])?;
+    Ok(())
 }
 
 /// Milliseconds of Unix time.

@@ -51,7 +51,7 @@ pub async fn app(node: Node, flags: Flags) -> anyhow::Result<App> {
     let store = SqliteOutbox::open(database.path())?;
     let outbox = Outbox::start_with(&broker, store, notices::outbox_options(&database, &broker));
     let login_ttl = Duration::from_secs(flags.login_ttl);
-    let ocs = Ocs::new(database, broker.clone(), outbox, node.redis.clone(), passwords, login_ttl);
+    let ocs = Ocs::new(database, broker.clone(), outbox.clone(), node.redis.clone(), passwords, login_ttl);
     let router = api::routes(ocs).merge(Pages::new(FILES).router());
-    Ok(App { broker, router })
+    Ok(App::new(broker, router).outbox(outbox))
 }

@@ -21,7 +21,11 @@ use crate::{
 /// How long a change waits before it is tried again on nodes that did not answer.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// How often. By then a node that is there has answered, and one that is not has no sockets.
-const RETRIES_MAX: u32 = 30;
+const RETRIES_MAX: usize = 30;
+/// How long the first try again waits: a socket that was being opened is open by then.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// A socket that was written down so recently may still be on its way to its node's list.
+const OPENING: Duration = Duration::from_secs(10);
 /// What a page is told whose login has ended: its token holds no more.
 const LOGGED_OUT: u16 = 3500;
 
@@ -73,8 +77,8 @@ async fn hear(database: Database, message: MessageRequest) -> Result<Vec<Action>
     let Said::Received { notices } = said.map_err(|error| {
         Refusal::bad_request(format!("the frame is not understood: {error}")).hint(r#"send {"type":"received","notices":[12]}"#)
     })?;
-    if notices.len() > 100 {
-        return Err(Refusal::bad_request("at most 100 notices in one frame"));
+    if notices.len() > notices::RECEIVED_MAX {
+        return Err(Refusal::bad_request(format!("at most {} notices in one frame", notices::RECEIVED_MAX)));
     }
     let (user, session) = (message.subject.user.as_str().to_owned(), message.subject.session.to_string());
     let received = database.with(move |transaction| notices::received(transaction, &user, &notices, "live", &session));
@@ -107,7 +111,7 @@ pub(crate) async fn cut(broker: &Broker, database: &Database, login: String) {
 async fn end(broker: Broker, database: Database, login: String) -> Result<(), String> {
     let Err(error) = broker.revoke(Revocation::now(Revoked::Token(login.as_str().into()))).await else { return Ok(()) };
     // Without Redis a revocation cannot be remembered; the sockets of this node end all the same.
-    let open = database.with(move |transaction| {
+    let open = database.read(move |transaction| {
         let mut open = transaction.prepare_cached("SELECT session FROM sockets WHERE login = ?1 AND closed_at_ms IS NULL")?;
         open.query_map([&login], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
     });
@@ -128,7 +132,7 @@ pub(crate) async fn follow(broker: &Broker, database: &Database, outbox: &Outbox
         async move { change_identity(&broker, &database, user).await }
     };
     insist("a change of a user", change.clone()).await;
-    // A socket that was being opened meanwhile may have read the groups of before, and was not there to be changed.
+    // Of two changes at the same time the older one may have reached a socket last.
     tokio::spawn(async move {
         tokio::time::sleep(RETRY_INTERVAL).await;
         insist("a change of a user", change).await;
@@ -137,26 +141,34 @@ pub(crate) async fn follow(broker: &Broker, database: &Database, outbox: &Outbox
 
 /// Read anew at each try: the newest change is the one that holds.
 async fn change_identity(broker: &Broker, database: &Database, id: String) -> Result<(), String> {
-    let found = database.with(move |transaction| {
+    let found = database.read(move |transaction| {
         let Some(user) = users::find(transaction, &id)? else { return Ok(Vec::new()) };
         let mut open = transaction.prepare_cached(
-            "SELECT session, login, ends_at_ms FROM sockets JOIN logins ON logins.id = login WHERE sockets.user = ?1 AND closed_at_ms IS NULL",
+            "SELECT session, login, ends_at_ms, opened_at_ms FROM sockets JOIN logins ON logins.id = login
+             WHERE sockets.user = ?1 AND closed_at_ms IS NULL",
         )?;
         let sockets = open.query_map([&user.id], |row| {
             let login: String = row.get(1)?;
-            Ok((row.get::<_, String>(0)?, user.identity(&login, row.get(2)?)))
+            let is_young = now_ms() - row.get::<_, i64>(3)? < OPENING.as_millis() as i64;
+            Ok((row.get::<_, String>(0)?, user.identity(&login, row.get(2)?), is_young))
         })?;
         sockets.collect::<rusqlite::Result<Vec<_>>>()
     });
     let sockets = found.await.map_err(|error: rusqlite::Error| error.to_string())?;
     let mut changes = JoinSet::new();
-    for (session, identity) in sockets {
+    for (session, identity, is_young) in sockets {
         let Ok(session) = session.parse::<SessionId>() else { continue };
         let broker = broker.clone();
-        changes.spawn(async move { broker.sessions(Target::Session(session)).change_identity(identity).await });
+        changes.spawn(async move {
+            match broker.sessions(Target::Session(session)).change_identity(identity).await {
+                // It was written down with the groups of before, and is not there to be changed.
+                Ok(0) if is_young => Err("a socket is being opened".to_owned()),
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            }
+        });
     }
-    let changed = changes.join_all().await;
-    changed.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(error.to_string()))
+    changes.join_all().await.into_iter().collect()
 }
 
 /// Does something on all nodes; where one does not answer, goes on trying behind the caller's back.
@@ -164,15 +176,16 @@ async fn insist<F>(what: &'static str, act: impl Fn() -> F + Send + 'static)
 where
     F: Future<Output = Result<(), String>> + Send,
 {
-    let Err(error) = act().await else { return };
-    tracing::warn!(what, error, "not every node has followed; it is tried again");
+    let Err(mut error) = act().await else { return };
+    tracing::warn!(what, error, "not every socket has followed; it is tried again");
     tokio::spawn(async move {
-        for _ in 0..RETRIES_MAX {
-            tokio::time::sleep(RETRY_INTERVAL).await;
-            if act().await.is_ok() {
-                tracing::info!(what, "all nodes have followed");
-                return;
+        for pause in std::iter::once(FIRST_RETRY).chain(std::iter::repeat_n(RETRY_INTERVAL, RETRIES_MAX)) {
+            tokio::time::sleep(pause).await;
+            match act().await {
+                Ok(()) => return tracing::info!(what, "all sockets have followed"),
+                Err(again) => error = again,
             }
         }
+        tracing::error!(what, error, "not every socket has followed, and it is given up");
     });
 }

@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, Result, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::database::now_ms;
+use crate::database::{forget_the_old, now_ms};
 
 /// Every menu there is.
 pub(crate) const MENUS: [&str; 3] = ["orders", "delivery", "admin"];
@@ -24,7 +24,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 5] = [Self::Radiology, Self::Laboratory, Self::Doctor, Self::Admin, Self::Operator];
+    pub(crate) const ALL: [Self; 5] = [Self::Radiology, Self::Laboratory, Self::Doctor, Self::Admin, Self::Operator];
 
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -162,6 +162,7 @@ pub(crate) struct Login {
 
 /// Begins a login, and gives its token, of which the database knows a hash.
 pub(crate) fn log_in(transaction: &Transaction<'_>, user: User, ttl: Duration) -> Result<(Login, String)> {
+    forget_the_old(transaction)?;
     let (id, token) = (random()?, random()?);
     let ends_at_ms = now_ms() + ttl.as_millis() as i64;
     transaction.execute(

@@ -43,7 +43,7 @@ async fn main() -> anyhow::Result<()> {
         let key = flags.api_key.map_or_else(|| api_key(&node.data), Ok)?;
         let spc = Spc::start(node.builder(), &node.name, &node.data, options).await?;
         let router = api::router(spc.clone(), &key).merge(Pages::new(FILES).router());
-        Ok(App { broker: spc.broker.clone(), router })
+        Ok(App { broker: spc.broker.clone(), router, outbox: spc.store.running_outbox().cloned() })
     })
     .await
 }

@@ -87,6 +87,8 @@ async function shoot(page, view) {
       await page.setViewportSize(size);
       const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.equal(overflow, 0, `${view} ${width} is wider than the screen`);
+      // What moves or changes its colour has come to its end.
+      await page.evaluate(() => Promise.allSettled(document.getAnimations().filter(({ effect }) => effect.getComputedTiming().iterations !== Infinity).map(({ finished }) => finished)));
       await page.screenshot({ path: artifact(`screenshots/ocs-${view}-${scheme}-${width}.png`) });
     }
   }
@@ -189,6 +191,7 @@ test('ocs: what an admin changes is followed on the open socket within a second'
   assert.ok(took < 1_000, `it took ${took} ms`);
   assert.equal(page.seen.sockets.length, sockets, 'on the same socket');
   await call(ris1, '4/accept/', 'POST'); // radiology: not hers any more
+  await row(admin, '박민정').locator('.tag', { hasText: 'Accepted' }).waitFor({ state: 'attached' });
   const lis = await enter('eight', 'lis1', node(0));
   await call(lis, '5/accept/', 'POST');
   await told(page, 'Glucose order of 정우성 was accepted');
@@ -200,6 +203,29 @@ test('ocs: what an admin changes is followed on the open socket within a second'
   await page.locator('#rows tr[data-order]').first().waitFor();
   assert.equal(await row(page, '정우성').count(), 0, 'what was heard in the old role is in no list');
   await Promise.all([page, admin, lis].map((tab) => tab.close()));
+});
+
+test('ocs: a list that was asked for in another role is nobody’s when it comes late', async () => {
+  const [page, admin] = await Promise.all([enter('late', 'ris2', node(1)), enter('seven', 'admin', node(0))]);
+  let release, fetched;
+  const released = new Promise((resolve) => (release = resolve));
+  const asked = new Promise((resolve) => (fetched = resolve));
+  await page.route('**/api/ocs/', async (route) => {
+    const response = await route.fetch();
+    fetched();
+    await released;
+    await route.fulfill({ response });
+  }, { times: 1 });
+  const late = page.evaluate(async () => (await import('/orders.js')).orders.refresh());
+  await asked;
+  await call(admin, 'users/ris2/', 'PATCH', { role: 'laboratory' });
+  await row(page, '정우성').waitFor();
+  release();
+  await late;
+  assert.equal(await row(page, '김영희').count(), 0, 'the list is the new role’s');
+  await row(page, '정우성').waitFor();
+  await call(admin, 'users/ris2/', 'PATCH', { role: 'radiology' });
+  await Promise.all([page, admin].map((tab) => tab.close()));
 });
 
 test('ocs: while Redis is down an accept is stored and its notice pending; the toast comes once after the cure', async (t) => {
@@ -231,18 +257,21 @@ test('ocs: while Redis is down an accept is stored and its notice pending; the t
 
 test('ocs: a network that is cut heals by itself, and what was missed is told', async () => {
   const proxy = await startProxy(node(1));
-  const page = await enter('eleven', 'ris2', proxy.port);
+  const [page, admin] = await Promise.all([enter('eleven', 'ris2', proxy.port), enter('seven', 'admin', node(0))]);
   proxy.refuse(true);
   proxy.cut();
   await page.waitForFunction(() => document.body.dataset.live !== 'live');
   await call(ris1, '4/complete/', 'POST');
+  await call(admin, 'users/ris2/', 'PATCH', { menus: ['orders', 'delivery'] });
   proxy.refuse(false);
   const healed = Date.now();
   await live(page, LIVE_AGAIN_MS);
   assert.ok(Date.now() - healed < LIVE_AGAIN_MS);
   await told(page, 'X-ray order of 박민정 was completed');
   await row(page, '박민정').locator('.tag', { hasText: 'Done' }).waitFor();
-  await page.close();
+  await page.getByRole('button', { name: 'Delivery' }).waitFor(); // what an admin changed meanwhile is followed, too
+  await call(admin, 'users/ris2/', 'PATCH', { menus: ['orders'] });
+  await Promise.all([page, admin].map((tab) => tab.close()));
   proxy.close();
 });
 

@@ -81,6 +81,8 @@ impl SqliteOutbox {
     /// The store on a connection that nobody else uses. Blocks.
     pub fn on(connection: Connection) -> rusqlite::Result<Self> {
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // With a claim, everything that was committed before it reaches the disk: what is told then cannot be undone by a loss of power.
+        connection.pragma_update(None, "synchronous", "full")?;
         Self::create(&connection)?;
         let id = connection.query_row("SELECT id FROM broker_outbox_store", [], |row| row.get(0))?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), id })

@@ -80,14 +80,20 @@ impl OutboxStore for MemoryOutbox {
         let State { rows, claims, .. } = &mut *state;
         let now = Instant::now();
         claims.retain(|_, (_, until)| *until > now);
+        let mut topics: HashMap<Topic, usize> = HashMap::new();
+        for kept in rows.iter().filter(|kept| kept.refused.is_none()) {
+            let is_free = claims.get(&kept.row.topic).is_none_or(|(worker, _)| worker == claim.worker);
+            if is_free && !claim.except.contains(&kept.row.topic) && topics.len() < claim.rows {
+                topics.insert(kept.row.topic.clone(), 0);
+            }
+        }
+        let share = (claim.rows / topics.len().max(1)).max(1);
         let mut given = Vec::new();
         let mut bytes = 0;
         for kept in rows.iter_mut().filter(|kept| kept.refused.is_none()) {
             let topic = &kept.row.topic;
-            let is_free = claims.get(topic).is_none_or(|(worker, _)| worker == claim.worker);
-            if !is_free || claim.except.contains(topic) {
-                continue;
-            }
+            let Some(of_topic) = topics.get_mut(topic).filter(|of_topic| **of_topic < share) else { continue };
+            *of_topic += 1;
             bytes += kept.row.publish.data.len();
             if given.len() == claim.rows || (bytes > claim.bytes && !given.is_empty()) {
                 break;

@@ -76,6 +76,13 @@ async fn a_batch_is_bounded_and_each_topic_has_its_share(store: &dyn Stageable) 
     }
     assert_eq!(numbers(&claim(store, "ann", &[], 4, LEASE).await), ["0", "1", "2", "3"]);
     store.settle("ann", &[]).await.expect("it settles");
+    let short = topic("suite:short");
+    store.stage(&short, json(9)).await;
+    let mut shared = claim(store, "ann", &[], 4, LEASE).await;
+    shared.sort_by_key(|row| row.id);
+    assert_eq!(numbers(&shared), ["0", "1", "9"], "a long queue does not hold up another topic");
+    let of_short: Vec<OutboxRow> = shared.into_iter().filter(|row| row.topic == short).collect();
+    publish_all(store, "ann", &of_short).await;
     let limited = Claim { worker: "ann", except: &[], rows: 64, bytes: 2, lease: LEASE };
     assert_eq!(numbers(&store.claim(limited).await.expect("it gives")), ["0", "1"], "so many bytes");
     let heavy = Claim { bytes: 0, ..limited };

@@ -8,6 +8,7 @@ use chat::{Parts, people::Hardness};
 use futures_util::{SinkExt, StreamExt};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use kit::App;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, net::TcpStream, time::timeout};
@@ -34,7 +35,7 @@ impl Chat {
         let folder = tempfile::tempdir().unwrap();
         let parts =
             Parts { data: folder.path(), builder: Broker::builder(), registry: Arc::new(MemoryRegistry::new()), hardness: HARDNESS };
-        let (broker, router) = chat::open(parts).await.unwrap();
+        let App { broker, router, .. } = chat::open(parts).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = router.clone().fallback_service(broker.service().on_loopback());

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Path, State},
+    extract::{FromRequest, FromRequestParts, Path, Request, State},
     http::{StatusCode, header, request::Parts},
     routing::{get, patch, post},
 };
@@ -15,8 +15,8 @@ use broker::{
     Broker, Redis,
     outbox::{OutboxHandle, RowId, RowState, StoreFailed},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
 use self::refused::Refused;
@@ -25,7 +25,7 @@ use crate::{
     notices::{self, Sending, Staged},
     orders::{self, NewOrder, Order, OrderError, Status},
     passwords::Passwords,
-    users::{self, Change, Login},
+    users::{self, Change, Login, Role},
 };
 
 /// How long an accept waits to say that its notice is out. Behind that it is told as pending.
@@ -120,7 +120,7 @@ impl FromRequestParts<Ocs> for Caller {
         let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.strip_prefix("Bearer ")).map(|token| token.trim().to_owned());
         let token = token.ok_or_else(|| Refused::unauthorized("there is no token"))?;
-        let login = ocs.0.database.with(move |transaction| users::login_of(transaction, &token)).await?;
+        let login = ocs.0.database.read(move |transaction| users::login_of(transaction, &token)).await?;
         login.map(Self).ok_or_else(|| Refused::unauthorized("the login has ended, or never was"))
     }
 }
@@ -132,6 +132,18 @@ impl Caller {
     }
 }
 
+/// The body of a call, as JSON.
+struct Said<T>(T);
+
+impl<T: DeserializeOwned> FromRequest<Ocs> for Said<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, ocs: &Ocs) -> Result<Self, Refused> {
+        let body = Json::<T>::from_request(request, ocs).await;
+        body.map(|Json(said)| Self(said)).map_err(|rejection| Refused::malformed(rejection.body_text()))
+    }
+}
+
 #[derive(Deserialize)]
 struct Credentials {
     user: String,
@@ -139,10 +151,10 @@ struct Credentials {
 }
 
 /// Begins a login. One that the caller has already ends, and its sockets with it: nobody is two people in one browser.
-async fn log_in(State(ocs): State<Ocs>, before: Option<Before>, Json(credentials): Json<Credentials>) -> Result<Json<Value>, Refused> {
+async fn log_in(State(ocs): State<Ocs>, before: Option<Before>, Said(credentials): Said<Credentials>) -> Result<Json<Value>, Refused> {
     let Credentials { user, password } = credentials;
     let id = user.clone();
-    let hash = ocs.0.database.with(move |transaction| users::password_of(transaction, &id)).await?;
+    let hash = ocs.0.database.read(move |transaction| users::password_of(transaction, &id)).await?;
     if !ocs.0.passwords.are_right(password, hash).await {
         return Err(Refused::unauthorized("user or password is wrong"));
     }
@@ -189,10 +201,10 @@ async fn me(Caller(login): Caller) -> Json<Value> {
 
 async fn list(State(ocs): State<Ocs>, caller: Caller) -> Result<Json<Vec<Order>>, Refused> {
     let login = caller.with_menu("orders")?;
-    Ok(Json(ocs.0.database.with(move |transaction| orders::list(transaction, &login.user)).await?))
+    Ok(Json(ocs.0.database.read(move |transaction| orders::list(transaction, &login.user)).await?))
 }
 
-async fn write(State(ocs): State<Ocs>, caller: Caller, Json(new): Json<NewOrder>) -> Result<Json<Value>, Refused> {
+async fn write(State(ocs): State<Ocs>, caller: Caller, Said(new): Said<NewOrder>) -> Result<Json<Value>, Refused> {
     let login = caller.with_menu("orders")?;
     ocs.answer(ocs.0.database.with(move |transaction| orders::write(transaction, &login.user, new)).await).await
 }
@@ -208,13 +220,13 @@ async fn complete(State(ocs): State<Ocs>, caller: Caller, Path(id): Path<i64>) -
 }
 
 async fn bell(State(ocs): State<Ocs>, Caller(login): Caller) -> Result<Json<Vec<Value>>, Refused> {
-    Ok(Json(ocs.0.database.with(move |transaction| notices::bell(transaction, &login.user.id)).await?))
+    Ok(Json(ocs.0.database.read(move |transaction| notices::bell(transaction, &login.user)).await?))
 }
 
 /// Where a notice stands, for whoever may see orders: its id says nothing of a patient.
 async fn sending(State(ocs): State<Ocs>, caller: Caller, Path(id): Path<i64>) -> Result<Json<Value>, Refused> {
     caller.with_menu("orders")?;
-    let rows = ocs.0.database.with(move |transaction| notices::rows(transaction, id)).await?;
+    let rows = ocs.0.database.read(move |transaction| notices::rows(transaction, id)).await?;
     Ok(Json(json!({"state": ocs.sending(&rows).await?})))
 }
 
@@ -224,7 +236,10 @@ struct Notices {
 }
 
 /// A page has these notices from the list: they came while it was away.
-async fn received(State(ocs): State<Ocs>, Caller(login): Caller, Json(had): Json<Notices>) -> Result<StatusCode, Refused> {
+async fn received(State(ocs): State<Ocs>, Caller(login): Caller, Said(had): Said<Notices>) -> Result<StatusCode, Refused> {
+    if had.notices.len() > notices::RECEIVED_MAX {
+        return Err(Refused::malformed(format!("at most {} notices in one call", notices::RECEIVED_MAX)));
+    }
     let noted = ocs.0.database.with(move |transaction| notices::received(transaction, &login.user.id, &had.notices, "later", ""));
     if noted.await? {
         notices::tell_operators(&ocs.0.broker).await;
@@ -234,8 +249,10 @@ async fn received(State(ocs): State<Ocs>, Caller(login): Caller, Json(had): Json
 
 async fn all_users(State(ocs): State<Ocs>, caller: Caller) -> Result<Json<Value>, Refused> {
     caller.with_menu("admin")?;
-    let all = ocs.0.database.with(users::all).await?;
-    Ok(Json(json!({"users": all, "menus": users::MENUS})))
+    let all = ocs.0.database.read(users::all).await?;
+    // `{id}` in a group stands for the user's.
+    let roles = Role::ALL.map(|role| (role.word().to_owned(), json!({"menus": role.menus(), "groups": role.groups("{id}")})));
+    Ok(Json(json!({"users": all, "menus": users::MENUS, "roles": roles.into_iter().collect::<Map<_, _>>()})))
 }
 
 /// Changes a user. When it answers, the user's open sockets have the new groups, on every node that answers.
@@ -243,7 +260,7 @@ async fn change(
     State(ocs): State<Ocs>,
     caller: Caller,
     Path(id): Path<String>,
-    Json(change): Json<Change>,
+    Said(change): Said<Change>,
 ) -> Result<Json<Value>, Refused> {
     let login = caller.with_menu("admin")?;
     let changed = ocs.0.database.with(move |transaction| {

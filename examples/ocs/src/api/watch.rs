@@ -21,15 +21,16 @@ const SESSIONS_MAX: usize = 10_000;
 
 pub(super) async fn delivery(State(ocs): State<Ocs>, caller: Caller) -> Result<Json<Value>, Refused> {
     caller.with_menu("delivery")?;
+    let (sessions, nodes) = tokio::join!(sessions(&ocs), timeout(NODES_TIMEOUT, ocs.0.broker.info()));
+    // Behind the others, which may take their time: the figures are of the same moment as the notices.
     let outbox = ocs.0.outbox.status().await?;
     let redis = ocs.0.redis.as_ref().map(|redis| redis.health().troubles);
-    let (sessions, nodes) = tokio::join!(sessions(&ocs), timeout(NODES_TIMEOUT, ocs.0.broker.info()));
     let nodes = nodes.unwrap_or_default();
     let known = ocs.0.broker.engine().known_nodes().len();
     let nodes: Vec<Value> = nodes.iter().map(|node| json!({"name": node.name, "sessions": node.sessions, "users": node.users})).collect();
     let oldest_ms = outbox.counts.oldest_staged_at.and_then(|at| at.elapsed().ok()).map(|age| age.as_millis() as u64);
     let live = Live { sessions, trouble: outbox.trouble.clone() };
-    let deliveries = ocs.0.database.with(move |transaction| notices::deliveries(transaction, &live)).await?;
+    let deliveries = ocs.0.database.read(move |transaction| notices::deliveries(transaction, &live)).await?;
     Ok(Json(json!({
         "now_ms": now_ms(),
         "outbox": {
@@ -45,7 +46,7 @@ pub(super) async fn delivery(State(ocs): State<Ocs>, caller: Caller) -> Result<J
 
 /// Who is connected anywhere, by the groups that notices go to; `None`: not every node answered.
 async fn sessions(ocs: &Ocs) -> Option<HashSet<String>> {
-    let users = ocs.0.database.with(crate::users::all).await.ok()?;
+    let users = ocs.0.database.read(crate::users::all).await.ok()?;
     let users = users.into_iter().take(Target::SET_MAX_LEN - 1).map(|user| Target::user(user.id));
     let everybody = ocs.0.broker.sessions(Target::any(users));
     let reports = timeout(NODES_TIMEOUT, everybody.list(SESSIONS_MAX)).await.ok()?.ok()?;

@@ -117,10 +117,11 @@ fn sockets(transaction: &Transaction<'_>, user: &str) -> Result<Vec<Socket>> {
 
 /// Why a recipient has not got a notice, or not from the socket.
 fn why_not(delivery: &Delivery, sockets: &[Socket], live: &Live, now_ms: i64) -> String {
-    let sent_at_ms = match (delivery.state, delivery.sent_at_ms) {
-        (Sending::Refused, _) => return "it was refused and not sent".to_owned(),
-        (Sending::Pending, _) | (_, None) => return "it is not sent yet".to_owned(),
-        (Sending::Sent, Some(sent_at_ms)) => sent_at_ms,
+    let sent_at_ms = match delivery.state {
+        Sending::Refused => return "it was refused and not sent".to_owned(),
+        Sending::Pending => return "it is not sent yet".to_owned(),
+        // A node that dies right after publishing does not write the moment down.
+        Sending::Sent => delivery.sent_at_ms.unwrap_or(delivery.at_ms),
     };
     let was_open = |socket: &&Socket| socket.opened_at_ms <= sent_at_ms && socket.closed_at_ms.is_none_or(|closed| closed > sent_at_ms);
     let Some(socket) = sockets.iter().find(was_open) else {

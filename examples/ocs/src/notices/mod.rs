@@ -22,6 +22,8 @@ pub(crate) use self::delivery::{Live, list as deliveries};
 
 /// Most notices behind the bell.
 const BELL_MAX: i64 = 30;
+/// Most notices of which a page says at once that it has them.
+pub(crate) const RECEIVED_MAX: usize = 100;
 
 /// A notice that was staged.
 #[derive(Clone, Debug)]
@@ -114,14 +116,16 @@ pub(crate) fn received(transaction: &Transaction<'_>, user: &str, notices: &[i64
     Ok(is_news)
 }
 
-/// The notices of a user, newest first, as they were published; what is still staged is not among them.
-pub(crate) fn bell(transaction: &Transaction<'_>, user: &str) -> Result<Vec<Value>> {
+/// The notices of a user, newest first, of groups that the user is still in. Also what is staged and not out: a socket that opens just as a notice
+/// is published finds it in one place or the other, and the page knows it by its id.
+pub(crate) fn bell(transaction: &Transaction<'_>, user: &User) -> Result<Vec<Value>> {
+    let topics: Vec<String> = user.groups.iter().filter_map(|group| Some(Topic::group(group).ok()?.as_str().to_owned())).collect();
     let mut select = transaction.prepare_cached(
         "SELECT frame FROM recipients JOIN notices ON notices.id = notice WHERE user = ?1
-         AND EXISTS (SELECT 1 FROM notice_rows r WHERE r.notice = notices.id AND published_at_ms IS NOT NULL)
-         ORDER BY notice DESC LIMIT ?2",
+         AND EXISTS (SELECT 1 FROM notice_rows r WHERE r.notice = notices.id AND topic IN (SELECT value FROM json_each(?2)))
+         ORDER BY notice DESC LIMIT ?3",
     )?;
-    let frames = select.query_map(params![user, BELL_MAX], |row| row.get::<_, String>(0))?;
+    let frames = select.query_map(params![user.id, json!(topics).to_string(), BELL_MAX], |row| row.get::<_, String>(0))?;
     frames.map(|frame| Ok(serde_json::from_str(&frame?).unwrap_or(Value::Null))).collect()
 }
 

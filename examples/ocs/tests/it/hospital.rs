@@ -21,7 +21,7 @@ type Answer = Result<Value, (u16, Value)>;
 pub(crate) struct Hospital {
     router: Router,
     address: SocketAddr,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Hospital {
@@ -35,11 +35,11 @@ impl Hospital {
         let address = listener.local_addr().unwrap();
         let node = Node { name: "ocs".to_owned(), address, data: data.path().to_owned(), redis: None };
         let flags = Flags { login_ttl: ttl.as_secs(), cheap_passwords: true };
-        let App { broker, router } = ocs::app(node, flags).await.unwrap();
+        let App { broker, router, .. } = ocs::app(node, flags).await.unwrap();
         let router = router.fallback_service(broker.service());
         let serving = router.clone().into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, serving).await });
-        Self { router, address, _data: data }
+        Self { router, address, data }
     }
 
     async fn call(&self, method: &str, token: &str, path: &str, body: Value) -> Answer {
@@ -80,6 +80,13 @@ impl Hospital {
     pub(crate) async fn log_in_as(&self, before: &str, user: &str) -> String {
         let answer = self.post(before, "login/", json!({"user": user, "password": "demo"})).await.unwrap();
         answer["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The database, as another program sees it.
+    pub(crate) fn database(&self) -> rusqlite::Connection {
+        let connection = rusqlite::Connection::open(self.data.path().join("ocs.sqlite")).unwrap();
+        connection.busy_timeout(WAIT).unwrap();
+        connection
     }
 
     fn url(&self, token: &str) -> String {

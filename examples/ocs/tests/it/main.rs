@@ -48,8 +48,15 @@ async fn everybody_sees_and_does_what_the_groups_and_menus_say() {
     assert_eq!(hospital.post(&lis1, &format!("{MRI}/accept/"), json!(null)).await.unwrap_err().0, 404);
     let (status, error) = hospital.post(&doctor, &format!("{MRI}/accept/"), json!(null)).await.unwrap_err();
     assert_eq!((status, &error["message"]), (403, &json!("MRI of 홍길동 is accepted by those who are in the group ocs_ris")));
-    assert_eq!(hospital.get(&lis1, "users/").await.unwrap_err().0, 403);
     assert_eq!(hospital.get("", "").await.unwrap_err().0, 401);
+    for (token, status) in [(&lis1, 403), (&String::new(), 401)] {
+        assert_eq!(hospital.get(token, "users/").await.unwrap_err().0, status);
+        assert_eq!(hospital.patch(token, "users/lis1/", json!({"role": "admin"})).await.unwrap_err().0, status);
+        assert_eq!(hospital.get(token, "delivery/").await.unwrap_err().0, status);
+        assert_eq!(hospital.post(token, "delivery/retry/", json!(null)).await.unwrap_err().0, status);
+        let new = json!({"patient": "홍길동", "exam": "CT", "service": "ris"});
+        assert_eq!(hospital.post(token, "", new).await.unwrap_err().0, status);
+    }
     assert_eq!(hospital.try_log_in("ris1", "wrong").await.unwrap_err().0, 401);
     assert_eq!(hospital.try_log_in("nobody", "demo").await.unwrap_err().0, 401);
 }
@@ -118,6 +125,41 @@ async fn an_operator_sees_who_got_an_accept_and_why_somebody_did_not() {
     hospital.post(&doctor, "notices/received/", json!({"notices": [notice]})).await.unwrap();
     let recipients = hospital.until(&operator, "dr_han", |recipient| recipient["how"] == "later").await;
     assert!(recipients.iter().all(|one| !one["received_at_ms"].is_null()), "{recipients:?}");
+}
+
+#[tokio::test]
+async fn a_notice_stands_behind_the_bell_though_its_node_died_before_it_wrote_down_that_it_is_out() {
+    let hospital = Hospital::open().await;
+    let (ris1, ris2, operator) = (hospital.log_in("ris1").await, hospital.log_in("ris2").await, hospital.log_in("operator").await);
+    let dies = "CREATE TRIGGER dies BEFORE UPDATE OF published_at_ms ON notice_rows BEGIN SELECT RAISE(ABORT, 'the node died'); END";
+    hospital.database().execute_batch(dies).unwrap();
+    hospital.post(&ris1, &format!("{MRI}/accept/"), json!(null)).await.unwrap();
+    assert_eq!(hospital.get(&ris2, "notices/").await.unwrap().as_array().unwrap().len(), 1);
+    let recipients = hospital.until(&operator, "ris2", |recipient| recipient["why_not"] == "has not been connected").await;
+    assert_eq!(recipients.len(), 2, "{recipients:?}");
+}
+
+#[tokio::test]
+async fn who_leaves_a_group_leaves_its_notices_behind() {
+    let hospital = Hospital::open().await;
+    let (ris1, ris2, admin) = (hospital.log_in("ris1").await, hospital.log_in("ris2").await, hospital.log_in("admin").await);
+    hospital.post(&ris1, &format!("{MRI}/accept/"), json!(null)).await.unwrap();
+    let bell = async || hospital.get(&ris2, "notices/").await.unwrap().as_array().unwrap().len();
+    assert_eq!(bell().await, 1);
+    hospital.patch(&admin, "users/ris2/", json!({"role": "laboratory"})).await.unwrap();
+    assert_eq!(bell().await, 0);
+}
+
+#[tokio::test]
+async fn a_call_is_bounded_and_a_body_that_is_not_understood_is_told() {
+    let hospital = Hospital::open().await;
+    let ris1 = hospital.log_in("ris1").await;
+    let many = json!({"notices": (0..101).collect::<Vec<_>>()});
+    let (status, error) = hospital.post(&ris1, "notices/received/", many).await.unwrap_err();
+    assert_eq!((status, &error["message"]), (400, &json!("at most 100 notices in one call")));
+    let (status, error) = hospital.post(&ris1, "notices/received/", json!({"notice": 1})).await.unwrap_err();
+    assert_eq!((status, &error["error"]), (400, &json!("bad_request")));
+    assert!(error["message"].as_str().unwrap().contains("missing field `notices`"), "{error}");
 }
 
 #[tokio::test]
