@@ -167,7 +167,11 @@ fn attempt(job: &mut Job) -> Result<(Count, String)> {
         return Ok((Count::BROKEN, format!("{text}took longer than {:?} and was ended\n", job.limit)));
     };
     let count = match &job.counted {
-        Counted::Junit(report) => fs::read_to_string(report).map_or(Count::BROKEN, |xml| Count::of_junit(&xml)),
+        // A report without a test is one that was not written to its end.
+        Counted::Junit(report) => {
+            let count = fs::read_to_string(report).map(|xml| Count::of_junit(&xml)).unwrap_or_default();
+            if count == Count::default() { Count::BROKEN } else { count }
+        }
         Counted::Output => Count::of_cargo(&text),
     };
     Ok((count.with_exit(status.success()), text))

@@ -53,6 +53,8 @@ pub(crate) fn bounded(command: &mut Command, limit: Duration) -> Result<Option<E
     let end = Instant::now() + limit;
     while Instant::now() < end {
         if let Some(status) = child.try_wait()? {
+            // What it started and left behind would go on beside the others.
+            end_group(&mut child)?;
             return Ok(Some(status));
         }
         thread::sleep(Duration::from_millis(50));
@@ -61,9 +63,9 @@ pub(crate) fn bounded(command: &mut Command, limit: Duration) -> Result<Option<E
     Ok(None)
 }
 
-/// Ends a child that leads a process group, and everything in that group.
+/// Ends a child that leads a process group, and everything in that group, if there is anything left.
 fn end_group(child: &mut Child) -> Result<()> {
-    Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
+    Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).stderr(Stdio::null()).status()?;
     child.wait()?;
     Ok(())
 }

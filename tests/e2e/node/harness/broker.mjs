@@ -2,13 +2,23 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { after } from 'node:test';
 
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 20_000;
+const LINGER_MS = 25_000;
 
 // A character behind the address, so that half a line is not taken for a whole one.
 const OPEN = /listen(?:ing on)? +(http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
 const INTERNAL = /internal(?: on)? +(http:\/\/[\d.:[\]]+)[^\d.:[\]]/;
+
+// What is left open after the last test would keep its process for ever: it is named, and left.
+after(() => {
+  setTimeout(() => {
+    console.error(`still open after the last test: ${process.getActiveResourcesInfo().join(', ')}`);
+    process.exit();
+  }, LINGER_MS).unref();
+});
 
 /** The program that an environment variable names; `cargo xtask e2e` sets it. */
 export function program(variable) {
